@@ -1,0 +1,73 @@
+"""Sphinx configuration; `make docs` runs the examples (doctest builder), then builds the pages."""
+
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from appulse.objects import catalog, flags
+
+project = "appulse"
+author = "the appulse developers"
+copyright = "2026, the appulse developers"
+version = release = installed_version("appulse")
+
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.doctest"]
+exclude_patterns = ["_build", "generated"]
+source_suffix = {".md": "markdown"}
+
+myst_enable_extensions = ["deflist", "colon_fence"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "none"  # the docstrings say types with shapes and units
+numpydoc_show_class_members = False
+autosummary_generate = False
+
+# Only blocks marked {testcode} run, in a folder of their own, with a small field to work on.
+doctest_test_doctest_blocks = ""
+doctest_global_setup = """
+import os, tempfile
+folder = tempfile.TemporaryDirectory()
+before = os.getcwd()
+os.chdir(folder.name)
+from astropy.io import fits
+from appulse import sky
+field = sky.simulate_field(sky.Survey.load("euclid-wide"), size=256, seed=4000)
+fits.writeto("field.fits", field.image)
+"""
+doctest_global_cleanup = """
+os.chdir(before)
+folder.cleanup()
+"""
+
+html_title = "appulse"
+html_theme = "alabaster"
+html_theme_options = {
+    "description": "Probabilistic segmentation of overlapping galaxies",
+    "page_width": "1100px",
+}
+
+# The tables of reference.md, from where columns and bits are declared.
+generated = Path(__file__).parent / "generated"
+generated.mkdir(exist_ok=True)
+
+
+def write_table(name, heading, rows):
+    """Write a Markdown table that reference.md includes."""
+    lines = [heading, ("-",) * len(heading), *rows]
+    text = "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
+    (generated / f"{name}.md").write_text(text)
+
+
+units = {None: "", catalog.FLUX: "the image's", catalog.SIZE: "arcsec"}
+columns = [c for c in catalog.COLUMNS if not c.name.endswith(("_std", "_p16", "_p84"))]
+write_table(
+    "columns",
+    ("column", "unit", "what"),
+    [(f"`{c.name}`", units.get(c.unit, c.unit), c.description) for c in columns],
+)
+for kind in (flags.ObjectFlag, flags.PixelFlag):
+    write_table(
+        kind.__name__,
+        ("bit", "name", "meaning"),
+        [(b.value, f"`{b.name}`", flags.describe(b)[0]) for b in kind],
+    )

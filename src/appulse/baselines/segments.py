@@ -1,0 +1,69 @@
+"""From a segmentation map, one segment per galaxy, to objects: lone galaxies, touching ones and blends."""
+
+import numpy as np
+
+from appulse.evaluation.detection import MIN_OVERLAP, Detection, label_components
+
+
+def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
+    """Read a segmentation map, in which segments cannot overlap, as objects and blends.
+
+    Segments that are neighbours (8-connected) form one object. It is a blend if two of its segments share at
+    least ``min_border`` border pixels: this many pixels of each have a neighbour in the other.
+
+    Parameters
+    ----------
+    segments : (height, width) int array
+        One label per galaxy, 0 background.
+    min_border : int, pixels
+
+    Returns
+    -------
+    Detection
+        ``n_galaxies`` is the number of segments in an object.
+    """
+    segments = np.asarray(segments)
+    objects = label_components(segments > 0)
+    n_objects = int(objects.max(initial=0))
+    inside = np.flatnonzero(segments)
+    members = np.unique(np.column_stack([objects.ravel()[inside], segments.ravel()[inside]]), axis=0)
+    n_galaxies = np.bincount(members[:, 0], minlength=n_objects + 1)
+
+    # One row per pixel of one segment that has a neighbour in another.
+    segment, other, pixel = border_pixels(segments).T
+    sides, first_row, n_border = np.unique(
+        np.column_stack([segment, other]), axis=0, return_index=True, return_counts=True
+    )
+    # Every pair comes as (a, b) and as (b, a); the side with fewer pixels decides.
+    to_opposite = np.lexsort((sides[:, 0], sides[:, 1]))
+    shared = np.minimum(n_border, n_border[to_opposite])
+    blended = np.zeros(n_objects + 1, dtype=bool)
+    blended[objects.ravel()[pixel[first_row[shared >= min_border]]]] = True
+    return Detection(objects, n_galaxies, blended)
+
+
+def border_pixels(segments):
+    """List the pixels of each segment that are 8-neighbours of another segment.
+
+    Parameters
+    ----------
+    segments : (height, width) int array
+
+    Returns
+    -------
+    (n, 3) int64 array
+        Rows (segment, other segment, flat index of the pixel in ``segment``), each once, sorted.
+    """
+    height, width = segments.shape
+    index = np.arange(segments.size).reshape(segments.shape)
+    rows = [np.empty((0, 3), dtype=np.int64)]
+    # One of each two opposite neighbours; both directions are recorded.
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = slice(0, height - dy), slice(max(0, -dx), width - max(0, dx))
+        there = slice(dy, height), slice(max(0, dx), width - max(0, -dx))
+        a, b = segments[here], segments[there]
+        border = (a != b) & (a > 0) & (b > 0)
+        a, b, a_index, b_index = a[border], b[border], index[here][border], index[there][border]
+        rows.append(np.column_stack([a, b, a_index]))
+        rows.append(np.column_stack([b, a, b_index]))
+    return np.unique(np.concatenate(rows).astype(np.int64), axis=0)

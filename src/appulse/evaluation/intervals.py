@@ -1,0 +1,102 @@
+"""Confidence intervals, so that no score stands alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+DEFAULT_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score with the bounds of its confidence interval; NaN where there was nothing to score."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def wilson(k, n, confidence=DEFAULT_CONFIDENCE):
+    """Proportion ``k / n`` with Wilson's score interval.
+
+    Parameters
+    ----------
+    k, n : int
+        Successes and trials.
+    confidence : float
+        Coverage, between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        With ``n = 0`` the value is NaN and the bounds 0 and 1: nothing is known.
+
+    Raises
+    ------
+    ValueError
+        Unless ``0 <= k <= n``.
+
+    Notes
+    -----
+    Wilson 1927, J. Am. Stat. Assoc. 22, 209; it keeps its coverage near 0 and 1, where our scores lie.
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"wilson: {k} successes in {n} trials; expected 0 <= k <= n.")
+    if n == 0:
+        return Interval(np.nan, 0.0, 1.0)
+    share = k / n
+    z = special.ndtri(0.5 + confidence / 2)
+    scale = 1 / (1 + z**2 / n)
+    centre = scale * (share + z**2 / (2 * n))
+    half = scale * z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # At k = 0 and k = n one bound equals the value exactly; rounding must not move it past.
+    low = 0.0 if k == 0 else centre - half
+    high = 1.0 if k == n else centre + half
+    return Interval(share, float(low), float(high))
+
+
+def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDENCE, seed=0):
+    """Value of a statistic with its percentile-bootstrap interval, resampling rows.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the columns, returns a float.
+    *columns : (n, ...) arrays
+        Rows are resampled together.
+    n_resamples : int
+    confidence : float
+    seed : int
+
+    Returns
+    -------
+    Interval
+        NaN with no rows. Resamples on which the statistic is NaN do not count.
+
+    Raises
+    ------
+    ValueError
+        If the columns differ in length.
+    """
+    columns = [np.asarray(column) for column in columns]
+    n_rows = len(columns[0])
+    if any(len(column) != n_rows for column in columns):
+        raise ValueError(f"bootstrap: columns of {[len(c) for c in columns]} rows; expected equal lengths.")
+    if n_rows == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    values = np.empty(n_resamples)
+    for i in range(n_resamples):
+        rows = rng.integers(n_rows, size=n_rows)
+        values[i] = statistic(*(column[rows] for column in columns))
+    value = float(statistic(*columns))
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return Interval(value, np.nan, np.nan)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,212 @@
+"""True objects, and which predicted object belongs to which of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from appulse.evaluation.detection import MIN_OVERLAP, Kind, label_components, object_kinds
+from appulse.evaluation.galaxies import galaxy_pixels
+
+# Smaller true objects are ignored: neither missed nor, if matched, false.
+MIN_TRUE_AREA = 10
+
+
+@dataclass(frozen=True)
+class TrueObjects:
+    """The objects of one true ternary map. Per-object arrays have n + 1 entries; 0 is the background.
+
+    Parameters
+    ----------
+    labels : (height, width) int32 array
+        8-connected components of ``ternary > 0``.
+    kind : (n + 1,) int8 array
+        :class:`Kind` of each object.
+    area : (n + 1,) int array, pixels
+    n_galaxies : (n + 1,) int array
+    ignored : (n + 1,) bool array
+        Under ``MIN_TRUE_AREA`` pixels, or cut by the image border.
+    """
+
+    labels: np.ndarray
+    kind: np.ndarray
+    area: np.ndarray
+    n_galaxies: np.ndarray
+    ignored: np.ndarray
+
+
+@dataclass(frozen=True)
+class ObjectMatch:
+    """Which predicted object is which true object, from :func:`match_objects`.
+
+    Parameters
+    ----------
+    predicted : (n_true + 1,) int array
+        Matched predicted label of each true object, or 0.
+    true : (n_predicted + 1,) int array
+        Matched true label of each predicted object, or 0.
+    iou : (n_true + 1,) float array
+        Highest IoU of each true object with any predicted one, matched or not.
+    overlaps : (k, 3) int array
+        Every overlapping pair: true label, predicted label, shared pixels.
+    predicted_area : (n_predicted + 1,) int array, pixels
+        Index 0 is not used.
+    """
+
+    predicted: np.ndarray
+    true: np.ndarray
+    iou: np.ndarray
+    overlaps: np.ndarray
+    predicted_area: np.ndarray
+
+
+def true_objects(ternary, id1, id2):
+    """Find the true objects, and what each of them is.
+
+    A galaxy belongs to an object if it is the brightest (``id1``) in one of its pixels, or the second
+    brightest (``id2``) in one of its pixels of class 2.
+
+    Parameters
+    ----------
+    ternary : (height, width) integer array
+        True class map: 0 background, 1 one galaxy, 2 overlap.
+    id1, id2 : (height, width) integer arrays
+        Galaxies with the brightest and second-brightest surface brightness in each pixel; 0 none.
+
+    Returns
+    -------
+    TrueObjects
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    ternary, id1, id2 = np.asarray(ternary), np.asarray(id1), np.asarray(id2)
+    if not ternary.shape == id1.shape == id2.shape:
+        raise ValueError(
+            f"true_objects: ternary {ternary.shape}, id1 {id1.shape}, id2 {id2.shape}; expected equal shapes."
+        )
+    labels = label_components(ternary > 0)
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    n_overlap = np.bincount(labels[ternary == 2], minlength=len(area))
+    n_galaxies = _count_galaxies(ternary, id1, id2, labels, len(area))
+    kind = object_kinds(n_galaxies, n_overlap >= MIN_OVERLAP)
+    kind[0] = Kind.NONE
+    ignored = (area < MIN_TRUE_AREA) | touches_border(labels, len(area))
+    ignored[0] = False
+    return TrueObjects(labels, kind, area, n_galaxies, ignored)
+
+
+def _count_galaxies(ternary, id1, id2, labels, n_labels):
+    pixels, galaxies = galaxy_pixels(ternary, id1, id2)
+    pairs = np.unique(np.column_stack([labels.ravel()[pixels], galaxies]), axis=0)
+    return np.bincount(pairs[:, 0], minlength=n_labels)
+
+
+def touches_border(labels, n_labels):
+    """Which labels have a pixel in the outermost row or column.
+
+    Parameters
+    ----------
+    labels : (height, width) int array
+    n_labels : int
+        Length of the answer: the highest label plus 1.
+
+    Returns
+    -------
+    (n_labels,) bool array
+    """
+    touching = np.zeros(n_labels, dtype=bool)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        touching[edge] = True
+    touching[0] = False
+    return touching
+
+
+def match_objects(true_labels, predicted_labels, iou_min=0.5):
+    """Match each true object with the predicted object that overlaps it best.
+
+    Parameters
+    ----------
+    true_labels, predicted_labels : (height, width) int arrays
+        Label images of 8-connected objects, 0 background.
+    iou_min : float
+        A match needs at least this intersection over union; 0.5 or more.
+
+    Returns
+    -------
+    ObjectMatch
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or ``iou_min`` is below 0.5.
+
+    Notes
+    -----
+    At IoU >= 0.5 the match is one to one by itself. If a prediction P overlapped two disjoint truths so, each
+    would hold at least half of P, hence exactly half, and each union would be P: P would be the two truths
+    glued together. Separate 8-connected components have a gap between them, so their union is no
+    8-connected P. (Labels that are not components can tie at exactly 0.5; the lower true label wins.)
+    """
+    true_labels, predicted_labels = np.asarray(true_labels), np.asarray(predicted_labels)
+    if true_labels.shape != predicted_labels.shape:
+        raise ValueError(
+            f"match_objects: truth {true_labels.shape}, prediction {predicted_labels.shape}; "
+            "expected equal shapes."
+        )
+    if iou_min < 0.5:
+        raise ValueError(f"match_objects: iou_min = {iou_min}; below 0.5 the match is not one to one.")
+    true_area = np.bincount(true_labels.ravel())
+    predicted_area = np.bincount(predicted_labels.ravel())
+    overlaps = _shared_pixels(true_labels, predicted_labels, len(predicted_area))
+    true, predicted, shared = overlaps.T
+    iou = shared / (true_area[true] + predicted_area[predicted] - shared)
+
+    best_iou = np.zeros(len(true_area))
+    np.maximum.at(best_iou, true, iou)
+    matched = iou >= iou_min
+    # At exactly 0.5 one true object can tie between two predictions; np.unique keeps the lower label.
+    first_true, first = np.unique(true[matched], return_index=True)
+    first_predicted = predicted[matched][first]
+    first_predicted, kept = np.unique(first_predicted, return_index=True)
+    first_true = first_true[kept]
+    to_predicted = np.zeros(len(true_area), dtype=np.int64)
+    to_predicted[first_true] = first_predicted
+    to_true = np.zeros(len(predicted_area), dtype=np.int64)
+    to_true[first_predicted] = first_true
+    return ObjectMatch(to_predicted, to_true, best_iou, overlaps, predicted_area)
+
+
+def _shared_pixels(true_labels, predicted_labels, n_predicted):
+    both = np.flatnonzero((true_labels > 0) & (predicted_labels > 0))
+    codes = true_labels.ravel()[both].astype(np.int64) * n_predicted + predicted_labels.ravel()[both]
+    pairs, shared = np.unique(codes, return_counts=True)
+    return np.column_stack([pairs // n_predicted, pairs % n_predicted, shared])
+
+
+def excluded_predictions(truth, predicted_labels, match):
+    """Predicted objects that are neither right nor false, because the truth there is ignored.
+
+    These are the ones matched to an ignored true object, and, of those matched to nothing, the ones with more
+    than half of their pixels on ignored true objects, or a pixel on the image border.
+
+    Parameters
+    ----------
+    truth : TrueObjects
+    predicted_labels : (height, width) int array
+    match : ObjectMatch
+        Of ``truth.labels`` and ``predicted_labels``.
+
+    Returns
+    -------
+    (n_predicted + 1,) bool array
+    """
+    true, predicted, shared = match.overlaps.T
+    n_predicted = len(match.predicted_area)
+    on_ignored = np.bincount(predicted, weights=shared * truth.ignored[true], minlength=n_predicted)
+    tied = (2 * on_ignored > match.predicted_area) | touches_border(predicted_labels, n_predicted)
+    excluded = np.where(match.true > 0, truth.ignored[match.true], tied)
+    excluded[0] = False
+    return excluded

@@ -1,0 +1,179 @@
+"""Operating points: the thresholds on the probabilities, chosen on calibration fields."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from appulse.evaluation.detection import MIN_OVERLAP, Kind, label_components
+from appulse.evaluation.matching import TrueObjects, excluded_predictions, match_objects
+from appulse.evaluation.scores import ObjectCounts, tally
+from appulse.network.calibration import OperatingPoint
+
+# 8 x 12 = 96 trials; other detectors are tuned with as many.
+T_GALAXY = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+T_OVERLAP = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
+N_TRIALS = len(T_GALAXY) * len(T_OVERLAP)
+
+COMPLETE_MIN_PURITY = 0.7
+# The paper's purity of blends, rounded down; on its half-and-half set, so harder to reach here.
+PURE_MIN_PURITY = 0.93
+ISOLATED_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class CalibrationField:
+    """Probability maps of one field, and its truth.
+
+    Parameters
+    ----------
+    p_galaxy, p_overlap : (height, width) float arrays
+        Probabilities of class 1 or 2, and of class 2. NaN (bad pixels) is background.
+    truth : TrueObjects
+    """
+
+    p_galaxy: np.ndarray
+    p_overlap: np.ndarray
+    truth: TrueObjects
+
+
+def balanced_score(counts):
+    """Sum of the strict F scores of isolated and of blended objects, 0 to 2: what ``balanced`` maximises.
+
+    Detectors other than the network are tuned on the same sum.
+
+    Parameters
+    ----------
+    counts : ObjectCounts
+
+    Returns
+    -------
+    float
+    """
+    return counts.f_score(Kind.ISOLATED) + counts.f_score(Kind.BLENDED)
+
+
+def count_on_grid(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5, min_overlap=MIN_OVERLAP):
+    """Score every pair of thresholds, with the counts of all fields pooled.
+
+    Parameters
+    ----------
+    fields : sequence of CalibrationField
+    t_galaxy, t_overlap : sequences of float
+        Thresholds: TERNARY = (P_GALAXY > t_galaxy) + (P_GALAXY > t_galaxy and P_OVERLAP > t_overlap).
+    min_area, min_overlap : int, pixels
+        As for :func:`detection_from_ternary`.
+
+    Returns
+    -------
+    dict of (float, float) to ObjectCounts
+        Keyed by (t_galaxy, t_overlap), in the order of the grid.
+    """
+    grid = {(t1, t2): ObjectCounts.empty() for t1 in t_galaxy for t2 in t_overlap}
+    for field in fields:
+        for t1 in t_galaxy:
+            for t2, counts in _count_at(field, t1, t_overlap, min_area, min_overlap).items():
+                grid[t1, t2] += counts
+    return grid
+
+
+def _count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
+    """Counts for every overlap threshold: objects and their match depend on ``t_galaxy`` alone."""
+    objects = label_components(field.p_galaxy > t_galaxy)
+    match = match_objects(field.truth.labels, objects)
+    excluded = excluded_predictions(field.truth, objects, match)
+    n_objects = len(match.predicted_area)
+
+    levels = np.sort(t_overlap)
+    foreground = np.flatnonzero(objects)
+    p_overlap = np.nan_to_num(np.asarray(field.p_overlap).ravel()[foreground], nan=-np.inf)
+    # Thresholds passed by each pixel, in the map's own precision, as `>` compares.
+    n_passed = np.searchsorted(levels.astype(p_overlap.dtype), p_overlap, side="left")
+    codes = objects.ravel()[foreground] * (len(levels) + 1) + n_passed
+    pixels = np.bincount(codes, minlength=n_objects * (len(levels) + 1)).reshape(n_objects, -1)
+
+    counts = {}
+    for t2 in t_overlap:
+        n_overlap = pixels[:, np.searchsorted(levels, t2) + 1 :].sum(axis=1)
+        kinds = np.where(n_overlap >= min_overlap, Kind.BLENDED, Kind.ISOLATED)
+        kinds[match.predicted_area < min_area] = Kind.NONE
+        kinds[0] = Kind.NONE
+        counts[t2] = tally(field.truth, match, kinds, excluded)
+    return counts
+
+
+def choose_operating_points(
+    fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5, min_overlap=MIN_OVERLAP
+):
+    """Choose the thresholds for three tastes on calibration fields, never on test fields.
+
+    - ``balanced``: the largest :func:`balanced_score`.
+    - ``complete``: the largest completeness of blends among points whose purity of blends is at least 0.7 and
+      whose completeness and purity of isolated objects lie at most 0.01 below those of ``balanced``. Without
+      any such point it is ``balanced``.
+    - ``pure``: the largest completeness of blends among points whose purity of blends is at least 0.93.
+      Without any such point, the one with the largest lower bound of purity (Wilson, 95 %), so that one lucky
+      prediction does not win.
+
+    Of equals, the point with the larger balanced score is taken, then the first in the order of the grid.
+
+    Parameters
+    ----------
+    fields : sequence of CalibrationField
+        Pooled.
+    t_galaxy, t_overlap : sequences of float
+        The grid.
+    min_area, min_overlap : int, pixels
+        Stored with the points.
+
+    Returns
+    -------
+    dict of str to OperatingPoint
+        Keys balanced, complete, pure.
+
+    Raises
+    ------
+    ValueError
+        Without true isolated or true blended objects: nothing can be chosen.
+    """
+    grid = count_on_grid(fields, t_galaxy, t_overlap, min_area=min_area, min_overlap=min_overlap)
+    some = next(iter(grid.values()))
+    for kind in (Kind.ISOLATED, Kind.BLENDED):
+        if not some.n_true(kind):
+            raise ValueError(
+                f"choose_operating_points: no true {kind.name.lower()} object in {len(fields)} field(s); "
+                "give more or larger calibration fields."
+            )
+    chosen = {"balanced": max(grid, key=lambda point: balanced_score(grid[point]))}
+    chosen["complete"] = _complete(grid, chosen["balanced"])
+    chosen["pure"] = _pure(grid)
+    return {
+        name: OperatingPoint(t_galaxy=t1, t_overlap=t2, min_area=min_area, min_overlap=min_overlap)
+        for name, (t1, t2) in chosen.items()
+    }
+
+
+def _complete(grid, balanced):
+    reference = grid[balanced]
+    lowest_completeness = reference.completeness(Kind.ISOLATED).value - ISOLATED_TOLERANCE
+    lowest_purity = reference.purity(Kind.ISOLATED).value - ISOLATED_TOLERANCE
+    allowed = [
+        point
+        for point, counts in grid.items()
+        if counts.purity(Kind.BLENDED).value >= COMPLETE_MIN_PURITY
+        and counts.completeness(Kind.ISOLATED).value >= lowest_completeness
+        and counts.purity(Kind.ISOLATED).value >= lowest_purity
+    ]
+    return max(allowed, key=lambda point: _blend_completeness(grid[point]), default=balanced)
+
+
+def _pure(grid):
+    allowed = [
+        point for point, counts in grid.items() if counts.purity(Kind.BLENDED).value >= PURE_MIN_PURITY
+    ]
+    if allowed:
+        return max(allowed, key=lambda point: _blend_completeness(grid[point]))
+    return max(grid, key=lambda point: (grid[point].purity(Kind.BLENDED).low, balanced_score(grid[point])))
+
+
+def _blend_completeness(counts):
+    return counts.completeness(Kind.BLENDED).value, balanced_score(counts)

@@ -1,0 +1,231 @@
+"""Scores of probability maps, pixel by pixel, and of the spreads that go with them."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from astropy.table import Table
+from scipy import stats
+
+from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, bootstrap, wilson
+
+# Calibration is judged where the model hesitates; else background pixels swamp it.
+UNCERTAIN = (0.02, 0.98)
+N_BINS = 15
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Points of a reliability diagram.
+
+    Parameters
+    ----------
+    probability : (bins,) float array
+        Mean predicted probability of the pixels in a bin.
+    frequency : (bins,) float array
+        Share of them in which the event is true.
+    n_pixels : (bins,) int array
+    """
+
+    probability: np.ndarray
+    frequency: np.ndarray
+    n_pixels: np.ndarray
+
+
+def brier_score(probability, truth):
+    """Mean squared difference of probability and event (Brier 1950); 0 is perfect, smaller is better.
+
+    Parameters
+    ----------
+    probability : float array
+    truth : bool array of the same shape
+        NaN probabilities (bad pixels) are left out, here and below.
+
+    Returns
+    -------
+    float
+    """
+    probability, truth = _finite(probability, truth)
+    return float(np.mean((probability - truth) ** 2)) if probability.size else np.nan
+
+
+def negative_log_likelihood(probability, truth, floor=1e-7):
+    """Mean of -log of the probability given to what is true, in nats per pixel.
+
+    Parameters
+    ----------
+    probability : float array
+    truth : bool array of the same shape
+    floor : float
+        Probabilities are kept this far from 0 and 1, about float32's resolution next to 1, so that one
+        certain mistake does not make the score infinite.
+
+    Returns
+    -------
+    float
+    """
+    probability, truth = _finite(probability, truth)
+    probability = np.clip(probability, floor, 1 - floor)
+    return float(-np.mean(np.log(np.where(truth, probability, 1 - probability)))) if truth.size else np.nan
+
+
+def reliability(probability, truth, *, between=UNCERTAIN, n_bins=N_BINS):
+    """Compare predicted probabilities with frequencies, in bins of equal numbers of pixels.
+
+    Parameters
+    ----------
+    probability : float array
+    truth : bool array of the same shape
+    between : (float, float)
+        Only pixels with a probability strictly between these count.
+    n_bins : int
+        Equal probabilities always share a bin, so fewer and unequal bins may result.
+
+    Returns
+    -------
+    Reliability
+        Empty if no pixel lies between.
+    """
+    probability, truth = _finite(probability, truth)
+    uncertain = (probability > between[0]) & (probability < between[1])
+    probability, truth = probability[uncertain], truth[uncertain]
+    if not probability.size:
+        return Reliability(np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
+    edges = np.quantile(probability, np.linspace(0, 1, n_bins + 1)[1:-1])
+    bin_of = np.searchsorted(edges, probability)
+    n_pixels = np.bincount(bin_of, minlength=n_bins)
+    filled = n_pixels > 0
+    n_pixels = n_pixels[filled]
+    mean_probability = np.bincount(bin_of, weights=probability, minlength=n_bins)[filled] / n_pixels
+    frequency = np.bincount(bin_of, weights=truth, minlength=n_bins)[filled] / n_pixels
+    return Reliability(mean_probability, frequency, n_pixels)
+
+
+def expected_calibration_error(probability, truth, *, between=UNCERTAIN, n_bins=N_BINS):
+    """Mean over pixels of |frequency - probability| in the bins of :func:`reliability`.
+
+    Parameters
+    ----------
+    probability, truth, between, n_bins
+        As for :func:`reliability`.
+
+    Returns
+    -------
+    float
+        NaN if no pixel is uncertain. Even for perfect probabilities it is about
+        ``0.8 sqrt(p (1 - p) n_bins / n_pixels)``, not 0.
+    """
+    points = reliability(probability, truth, between=between, n_bins=n_bins)
+    if not len(points.n_pixels):
+        return np.nan
+    return float(np.average(np.abs(points.frequency - points.probability), weights=points.n_pixels))
+
+
+def _finite(probability, truth):
+    """Flat float64 probabilities and bool events of the pixels that are not NaN."""
+    probability, truth = np.asarray(probability), np.asarray(truth, dtype=bool)
+    if probability.shape != truth.shape:
+        raise ValueError(f"probability {probability.shape}, truth {truth.shape}; expected equal shapes.")
+    finite = np.isfinite(probability)
+    return probability[finite].astype(np.float64), truth[finite]
+
+
+def iou(first, second):
+    """Intersection over union of two boolean maps; 1 if both are empty.
+
+    Parameters
+    ----------
+    first, second : bool arrays of the same shape
+
+    Returns
+    -------
+    float
+    """
+    union = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / union if union else 1.0
+
+
+def mean_in_bins(x, values, edges, *, confidence=DEFAULT_CONFIDENCE, seed=0):
+    """Mean of a score in bins of another quantity: IoU by magnitude (paper, Figures 2 and 3), say.
+
+    Parameters
+    ----------
+    x : (n,) float array
+        The quantity that is binned, in any unit.
+    values : (n,) float array
+        The score; entries with a NaN in ``x`` or ``values`` are left out.
+    edges : (bins + 1,) float array
+        Ascending; a bin holds its lower edge.
+    confidence : float
+        Of the bootstrap interval of the mean.
+    seed : int
+
+    Returns
+    -------
+    astropy.table.Table
+        Columns low_edge, high_edge, n, mean, mean_low, mean_high, std; NaN in empty bins.
+    """
+    x, values = np.asarray(x, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    good = np.isfinite(x) & np.isfinite(values)
+    x, values = x[good], values[good]
+    bin_of = np.searchsorted(edges, x, side="right") - 1
+    rows = []
+    for i, (low_edge, high_edge) in enumerate(pairwise(edges)):
+        inside = values[bin_of == i]
+        mean = bootstrap(np.mean, inside, confidence=confidence, seed=seed)
+        spread = float(inside.std()) if inside.size else np.nan
+        rows.append((float(low_edge), float(high_edge), inside.size, mean.value, mean.low, mean.high, spread))
+    names = ("low_edge", "high_edge", "n", "mean", "mean_low", "mean_high", "std")
+    return Table(rows=rows, names=names)
+
+
+def rank_correlation(spread, error, *, confidence=DEFAULT_CONFIDENCE, n_resamples=1000, seed=0):
+    """Spearman's correlation of a predicted spread with the size of the error actually made.
+
+    Parameters
+    ----------
+    spread : (n,) float array
+        Predicted standard deviation, or 1 - mean IoU between realisations; any unit.
+    error : (n,) float array
+        Absolute error; any unit. Rows with a NaN are left out.
+    confidence : float
+        Of the bootstrap interval.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    Interval
+        NaN with fewer than 3 rows, or if either column is constant.
+    """
+    spread, error = np.asarray(spread, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    good = np.isfinite(spread) & np.isfinite(error)
+    options = {"confidence": confidence, "n_resamples": n_resamples, "seed": seed}
+    return bootstrap(_spearman, spread[good], error[good], **options)
+
+
+def _spearman(first, second):
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return np.nan
+    return np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1]
+
+
+def coverage(low, high, truth, confidence=DEFAULT_CONFIDENCE):
+    """Share of the intervals that hold the truth, ends included.
+
+    Parameters
+    ----------
+    low, high : (n,) float arrays
+        The intervals; any unit.
+    truth : (n,) float array
+        Same unit. Rows with a NaN are left out.
+    confidence : float
+        Of the Wilson interval of the share (not the nominal coverage of the intervals tested).
+
+    Returns
+    -------
+    Interval
+    """
+    low, high, truth = (np.asarray(column, dtype=np.float64) for column in (low, high, truth))
+    good = np.isfinite(low) & np.isfinite(high) & np.isfinite(truth)
+    inside = (low <= truth) & (truth <= high) & good
+    return wilson(int(np.count_nonzero(inside)), int(np.count_nonzero(good)), confidence)

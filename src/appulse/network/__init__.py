@@ -1,0 +1,15 @@
+"""The Probabilistic U-Net and its weight files."""
+
+from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.network.config import NetworkConfig
+
+__all__ = ["Calibration", "NetworkConfig", "OperatingPoint", "ProbabilisticUNet"]
+
+
+def __getattr__(name: str):
+    # The network itself needs torch, which takes seconds to load; configuration and calibration do not.
+    if name == "ProbabilisticUNet":
+        from appulse.network.punet import ProbabilisticUNet
+
+        return ProbabilisticUNet
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

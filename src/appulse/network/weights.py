@@ -1,0 +1,163 @@
+"""Weight files: one ``.safetensors`` with everything a trained model needs in its header. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from appulse.files import InputError, atomic_write
+from appulse.network.calibration import Calibration
+from appulse.network.config import NetworkConfig
+from appulse.network.punet import ProbabilisticUNet
+
+_BUNDLED = resources.files("appulse") / "weights"
+# SHA-256 of the bundled weight files; loading one that differs is an error.
+BUNDLED_SHA256: dict[str, str] = {}
+_FORMAT = "appulse-1"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with its calibration and its history.
+
+    Parameters
+    ----------
+    name : str
+        For people and headers.
+    network : ProbabilisticUNet
+        The network as trained, with its posterior.
+    calibration : Calibration
+        Thresholds, probabilities, error factors.
+    training : dict
+        Recipe, surveys and their digests, seeds, steps: plain values.
+    sha256 : str
+        Of the weight file; empty for a model that was never written.
+    """
+
+    name: str
+    network: ProbabilisticUNet
+    calibration: Calibration = field(default_factory=Calibration)
+    training: dict = field(default_factory=dict)
+    sha256: str = ""
+
+    @functools.cached_property
+    def for_inference(self) -> ProbabilisticUNet:
+        """Folded copy of the network without its posterior; made once."""
+        return self.network.for_inference()
+
+    def calibrated(self, calibration: Calibration) -> Model:
+        """The same network with another calibration.
+
+        Parameters
+        ----------
+        calibration : Calibration
+            The new one.
+        """
+        return replace(self, calibration=calibration, sha256="")
+
+
+def save_model(model: Model, path: str | Path) -> Path:
+    """Write a model as one file; written whole or not at all.
+
+    Parameters
+    ----------
+    model : Model
+        To write.
+    path : str or Path
+        Ends in ``.safetensors``.
+
+    Returns
+    -------
+    Path
+    """
+    metadata = {
+        "format": _FORMAT,
+        "name": model.name,
+        "network": json.dumps(model.network.config.to_dict()),
+        "calibration": json.dumps(model.calibration.to_dict()),
+        "training": json.dumps(model.training),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+    content = safetensors.torch.save(tensors, metadata=metadata)
+    atomic_write(path, lambda temporary, **_: Path(temporary).write_bytes(content))
+    return Path(path)
+
+
+def model_names() -> list[str]:
+    """Names of the bundled models, sorted."""
+    return sorted(entry.name.removesuffix(".safetensors") for entry in _BUNDLED.iterdir()
+                  if entry.name.endswith(".safetensors"))
+
+
+def model_card(name: str) -> str:
+    """Text of a bundled model's card.
+
+    Parameters
+    ----------
+    name : str
+        One of `model_names`.
+    """
+    return (_BUNDLED / f"{name}.md").read_text()
+
+
+def load_model(name_or_path: str | Path) -> Model:
+    """Load a bundled model by name, or a weight file.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of `model_names`, or a file ending in ``.safetensors``.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    InputError
+        Unknown name (the known ones are listed), missing or damaged file, or weights that do not fit the
+        architecture in their header.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise InputError(f"{path}: no such weight file.")
+        return _parse(path.read_bytes(), path.name)
+    name = str(name_or_path)
+    if name not in model_names():
+        known = ", ".join(model_names()) or "none"
+        raise InputError(f"unknown model {name!r}; bundled models: {known}. A file must end in .safetensors.")
+    content = (_BUNDLED / f"{name}.safetensors").read_bytes()
+    if hashlib.sha256(content).hexdigest() != BUNDLED_SHA256.get(name):
+        raise InputError(f"bundled model {name!r} is not the file that was released; install appulse again.")
+    return _parse(content, name)
+
+
+def _parse(content: bytes, source: str) -> Model:
+    try:
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        tensors = safetensors.torch.load(content)
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise InputError(f"{source}: not a weight file, or damaged ({error}).") from None
+    if metadata.get("format") != _FORMAT:
+        raise InputError(f"{source}: weight format {metadata.get('format')!r}; this appulse reads {_FORMAT!r}.")
+    network = ProbabilisticUNet(NetworkConfig(**json.loads(metadata["network"])))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{source}: weights do not fit the architecture in the header ({error}).") from None
+    return Model(
+        name=metadata["name"],
+        network=network.eval(),
+        calibration=Calibration.from_dict(json.loads(metadata["calibration"])),
+        training=json.loads(metadata["training"]),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )

@@ -1,0 +1,32 @@
+"""Objects: ternary map -> overlapping galaxies -> measurements -> catalogue."""
+
+from appulse.objects.catalog import COLUMNS, MEASURED, CatalogColumn, Summary, build_catalog, summarise
+from appulse.objects.components import central_component, label_objects
+from appulse.objects.ensemble import Ensemble, match_masks, measure_ensemble
+from appulse.objects.flags import MEANING, ObjectFlag, PixelFlag, describe
+from appulse.objects.measurement import Measurement, light_shares, measure
+from appulse.objects.separation import Separation, nested_galaxies, separate
+
+__all__ = [
+    "COLUMNS",
+    "MEANING",
+    "MEASURED",
+    "CatalogColumn",
+    "Ensemble",
+    "Measurement",
+    "ObjectFlag",
+    "PixelFlag",
+    "Separation",
+    "Summary",
+    "build_catalog",
+    "central_component",
+    "describe",
+    "label_objects",
+    "light_shares",
+    "match_masks",
+    "measure",
+    "measure_ensemble",
+    "nested_galaxies",
+    "separate",
+    "summarise",
+]

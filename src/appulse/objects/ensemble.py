@@ -1,0 +1,138 @@
+"""One object's galaxies measured in every realisation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+from appulse.objects.components import EIGHT_CONNECTED
+from appulse.objects.measurement import light_shares, measure_values
+from appulse.objects.separation import separate
+
+# A realisation's galaxy is the reference galaxy only if their masks overlap this much (DESIGN.md).
+MIN_IOU = 0.3
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Measurements of each reference galaxy in each realisation.
+
+    Attributes
+    ----------
+    area, flux, half_light_radius, ellipticity, orientation : (n_galaxies, samples) float32 array
+        Units as in `appulse.objects.measurement.Measurement`. NaN where the galaxy is absent.
+    overlap_area : (n_galaxies, samples) float32 array, pixels
+        Pixels shared with any other galaxy. NaN where the galaxy is absent.
+    present : (n_galaxies, samples) bool array
+        The realisation holds a galaxy whose mask matches the reference.
+    blended : (n_galaxies, samples) bool array
+        The galaxy shares at least one pixel with another in that realisation.
+    """
+
+    area: np.ndarray
+    flux: np.ndarray
+    half_light_radius: np.ndarray
+    ellipticity: np.ndarray
+    orientation: np.ndarray
+    overlap_area: np.ndarray
+    present: np.ndarray
+    blended: np.ndarray
+
+
+def measure_ensemble(realisations, reference, image):
+    """Separate every realisation, match its galaxies to the reference one to one, and measure them.
+
+    Parameters
+    ----------
+    realisations : (samples, height, width) uint8 array
+        Plausible ternary maps of one object's cutout. Components that do not touch the reference are another
+        object's and are left out.
+    reference : Separation
+        The object's galaxies, masks (n_galaxies, height, width).
+    image : (height, width) float array, units of the background noise
+
+    Returns
+    -------
+    Ensemble
+        Identical realisations are measured once and give identical numbers.
+
+    Raises
+    ------
+    ValueError
+        If the three differ in height or width.
+    """
+    realisations = np.ascontiguousarray(realisations, dtype=np.uint8)
+    image = np.asarray(image, dtype=np.float64)
+    masks = np.asarray(reference.masks, dtype=bool)
+    if not realisations.shape[1:] == masks.shape[1:] == image.shape:
+        raise ValueError(
+            f"realisations {realisations.shape}, reference masks {masks.shape} and image {image.shape} "
+            "must agree in height and width."
+        )
+    values = np.full((6, len(masks), len(realisations)), np.nan, dtype=np.float32)
+    present = np.zeros(values.shape[1:], dtype=bool)
+    blended = np.zeros(values.shape[1:], dtype=bool)
+    union = masks.any(axis=0)
+    measured = {}
+    for sample, ternary in enumerate(realisations):
+        key = ternary.tobytes()
+        if key not in measured:
+            measured[key] = _measure_realisation(ternary, masks, union, image)
+        for j, numbers in measured[key].items():
+            values[:, j, sample] = numbers
+            present[j, sample] = True
+            blended[j, sample] = numbers[5] > 0
+    return Ensemble(*values, present, blended)
+
+
+def _measure_realisation(ternary, masks, union, image):
+    """Numbers of each reference galaxy found, in the order of `Ensemble`'s arrays."""
+    found = separate(_components_touching(ternary, union), image).masks
+    pairs = match_masks(found, masks)
+    if not pairs:
+        return {}
+    covered = found.sum(axis=0) if len(found) > 1 else None
+    shares = light_shares(image, found) if len(found) > 1 else [None]
+    numbers = {}
+    for i, j in pairs:
+        overlap = 0 if covered is None else np.count_nonzero(covered[found[i]] > 1)
+        numbers[j] = (*measure_values(image, found[i], shares[i])[:5], overlap)
+    return numbers
+
+
+def _components_touching(ternary, union):
+    labels, count = ndimage.label(ternary > 0, structure=EIGHT_CONNECTED)
+    if count == 0:
+        return ternary
+    touching = np.zeros(count + 1, dtype=bool)
+    touching[labels[union]] = True
+    touching[0] = False
+    return ternary if touching[1:].all() else np.where(touching[labels], ternary, 0)
+
+
+def match_masks(found, reference, min_iou=MIN_IOU):
+    """Pair masks one to one so that the sum of their IoUs is largest.
+
+    Parameters
+    ----------
+    found : (n_found, height, width) bool array
+    reference : (n_reference, height, width) bool array
+    min_iou : float
+        Pairs below are dropped.
+
+    Returns
+    -------
+    list of (int, int)
+        Index in ``found``, index in ``reference``.
+    """
+    if len(found) == 0 or len(reference) == 0:
+        return []
+    found_flat = found.reshape(len(found), -1).astype(np.float32)
+    reference_flat = reference.reshape(len(reference), -1).astype(np.float32)
+    shared = found_flat @ reference_flat.T
+    total = found_flat.sum(axis=1)[:, None] + reference_flat.sum(axis=1)[None, :] - shared
+    iou = shared / np.maximum(total, 1)
+    # Below the limit a pair is worth nothing, so it must not cost another pair its match.
+    rows, columns = linear_sum_assignment(-np.where(iou >= min_iou, iou, 0))
+    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if iou[i, j] >= min_iou]

@@ -1,0 +1,61 @@
+"""Every flag bit, declared once: name, value, meaning. Writer, reader, documentation and tests look here."""
+
+from enum import IntFlag
+
+
+class ObjectFlag(IntFlag):
+    """Bits of the catalogue's ``flags`` column."""
+
+    BAD_PIXEL = 1
+    BORDER = 2
+    LARGER_THAN_STAMP = 4
+    NESTED = 8
+    THREE_OR_MORE = 16
+    OUTSIDE_MODEL_RANGE = 32
+    MEASUREMENT_FAILED = 64
+
+
+class PixelFlag(IntFlag):
+    """Bits of the ``FLAGS`` image (uint8)."""
+
+    BAD_PIXEL = 1
+    NOISE_DISAGREES = 2
+    FIRST_PASS = 4
+
+
+MEANING = {
+    ObjectFlag.BAD_PIXEL: "the galaxy or its edge contains a bad pixel",
+    ObjectFlag.BORDER: "the object touches the image border",
+    ObjectFlag.LARGER_THAN_STAMP: "the object is larger than a stamp",
+    ObjectFlag.NESTED: "the galaxy lies inside another, or another lies inside it",
+    ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
+    ObjectFlag.OUTSIDE_MODEL_RANGE: "PSF, depth or density outside the range the model was trained for",
+    ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",
+    PixelFlag.BAD_PIXEL: "bad pixel: NaN in float maps, 0 in integer maps",
+    PixelFlag.NOISE_DISAGREES: "supplied noise outside 0.8 to 1.25 times the measured scatter",
+    PixelFlag.FIRST_PASS: "maps come from the first pass, not from an object's own centred stamp",
+}
+
+
+def describe(flags):
+    """Spell out the bits set in ``flags``.
+
+    Parameters
+    ----------
+    flags : ObjectFlag or PixelFlag
+        A plain integer has no meaning of its own: wrap it, ``ObjectFlag(row["flags"])``.
+
+    Returns
+    -------
+    list of str
+        One meaning per bit set, lowest bit first; empty for 0.
+
+    Raises
+    ------
+    TypeError
+        If ``flags`` is neither an `ObjectFlag` nor a `PixelFlag`.
+    """
+    if not isinstance(flags, (ObjectFlag, PixelFlag)):
+        raise TypeError(f"describe takes an ObjectFlag or a PixelFlag, not {type(flags).__name__}.")
+    kind = type(flags)
+    return [MEANING[kind(bit)] for bit in (1 << i for i in range(8)) if int(flags) & bit]

@@ -1,0 +1,290 @@
+"""Numbers of one galaxy from an image and its mask, and how galaxies share the light of an overlap."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from appulse.objects.ellipses import ellipses_of
+
+# Pixels are divided this finely, and radii binned this finely, for the curve of growth.
+SUBPIXELS = 5
+RADIUS_STEP = 0.05
+# log I = a - b rho^p: Gaussian, exponential and de-Vaucouleurs-like fall-off in elliptical radius rho.
+PROFILE_POWERS = (2.0, 1.0, 0.5)
+PROFILE_BINS = 12
+# With fewer pixels of its own, or a smaller share of its mask, it is fitted on what neighbours leave.
+MIN_OWN_PIXELS = 6
+MIN_OWN_SHARE = 0.1
+# Shares need a positive floor (noise units); a profile never falls quite to zero.
+PROFILE_FLOOR = 1e-3
+_COMPILE = {"cache": True, "nogil": True}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Numbers of one galaxy; NaN where one cannot be measured.
+
+    Attributes
+    ----------
+    area : float, pixels
+    flux : float, units of the image times pixels
+        Sum of image times share inside the mask.
+    half_light_radius : float, pixels
+        Radius of the circle around the centroid that holds half of ``flux``; not corrected for the PSF.
+    ellipticity : float
+        1 - b/a from second moments weighted with flux.
+    orientation : float, degrees
+        From +x, counter-clockwise, in [0, 180).
+    x_centroid, y_centroid : float, pixels
+        0-based pixel centres of the array given.
+    """
+
+    area: float
+    flux: float
+    half_light_radius: float
+    ellipticity: float
+    orientation: float
+    x_centroid: float
+    y_centroid: float
+
+
+def measure(image, mask, share=None):
+    """Measure one galaxy.
+
+    Parameters
+    ----------
+    image : (height, width) float array
+        Any flux unit. Non-finite pixels hold no light, but count in the area.
+    mask : (height, width) bool array
+    share : (height, width) float array, optional
+        The galaxy's share of each pixel's light, 0 to 1 (`light_shares`); all of it by default.
+
+    Returns
+    -------
+    Measurement
+        Negative pixels count in ``flux`` and ``half_light_radius``, and as 0 in centroid and moments. A
+        galaxy thinner than a pixel gets the pixel's own variance 1/12 added, as in SExtractor.
+        An empty mask has area 0 and NaN otherwise; a flux that is not positive has no half-light radius.
+    """
+    return Measurement(*measure_values(image, mask, share))
+
+
+def measure_values(image, mask, share=None):
+    """`measure` as a (7,) float64 array in the order of `Measurement`'s fields."""
+    image = np.asarray(image, dtype=np.float64)
+    mask = np.asarray(mask, dtype=bool)
+    if image.shape != mask.shape or image.ndim != 2:
+        raise ValueError(f"image {image.shape} and mask {mask.shape} must be 2-D and of one shape.")
+    light = image if share is None else image * share
+    return _measure(light, mask)
+
+
+@njit(**_COMPILE)
+def _measure(light, mask):
+    h, w = mask.shape
+    result = np.full(7, np.nan)
+    area = 0
+    flux = 0.0
+    weight = 0.0
+    mx = my = sxx = sxy = syy = 0.0
+    for i in range(h):
+        for j in range(w):
+            if mask[i, j]:
+                area += 1
+                value = light[i, j]
+                if np.isfinite(value):
+                    flux += value
+                    if value > 0:
+                        weight += value
+                        mx += value * j
+                        my += value * i
+    result[0] = area
+    if area == 0:
+        return result
+    result[1] = flux
+    if weight <= 0:
+        return result
+    mx /= weight
+    my /= weight
+    result[5] = mx
+    result[6] = my
+    furthest = 0.0
+    for i in range(h):
+        for j in range(w):
+            if mask[i, j]:
+                dx = j - mx
+                dy = i - my
+                furthest = max(furthest, dx * dx + dy * dy)
+                value = light[i, j]
+                if value > 0 and np.isfinite(value):
+                    sxx += value * dx * dx
+                    sxy += value * dx * dy
+                    syy += value * dy * dy
+    sxx /= weight
+    sxy /= weight
+    syy /= weight
+    if sxx * syy - sxy * sxy < 1.0 / 144.0:
+        sxx += 1.0 / 12.0
+        syy += 1.0 / 12.0
+    mean = 0.5 * (sxx + syy)
+    half_difference = np.sqrt((0.5 * (sxx - syy)) ** 2 + sxy * sxy)
+    result[3] = 1.0 - np.sqrt(max(mean - half_difference, 0.0) / (mean + half_difference))
+    orientation = np.rad2deg(0.5 * np.arctan2(2.0 * sxy, sxx - syy))
+    result[4] = orientation % 180.0
+    if result[4] >= 180.0:
+        result[4] = 0.0
+    if flux <= 0:
+        return result
+    # Curve of growth: each pixel's light spread evenly over its surface.
+    bins = int((np.sqrt(furthest) + 1.0) / RADIUS_STEP) + 2
+    growth = np.zeros(bins)
+    part = 1.0 / (SUBPIXELS * SUBPIXELS)
+    for i in range(h):
+        for j in range(w):
+            if mask[i, j] and np.isfinite(light[i, j]):
+                for a in range(SUBPIXELS):
+                    dy = i - my + (a + 0.5) / SUBPIXELS - 0.5
+                    for b in range(SUBPIXELS):
+                        dx = j - mx + (b + 0.5) / SUBPIXELS - 0.5
+                        growth[int(np.sqrt(dx * dx + dy * dy) / RADIUS_STEP)] += part * light[i, j]
+    inside = 0.0
+    for n in range(bins):
+        if inside + growth[n] >= 0.5 * flux:
+            result[2] = RADIUS_STEP * (n + (0.5 * flux - inside) / growth[n])
+            break
+        inside += growth[n]
+    return result
+
+
+def light_shares(image, masks):
+    """Share each pixel's light among the galaxies that claim it.
+
+    A galaxy's light is modelled as a profile that falls with elliptical radius, fitted to the pixels that are
+    its own alone; where profiles overlap, the light is shared in proportion to them. A galaxy without enough
+    pixels of its own (nested in another) is fitted to what the others' profiles leave of its pixels.
+
+    Parameters
+    ----------
+    image : (height, width) float array, units of the background noise
+        Non-finite pixels are left out of the fits.
+    masks : (n_galaxies, height, width) bool array
+
+    Returns
+    -------
+    (n_galaxies, height, width) float32 array
+        0 outside a galaxy's mask, 1 where it is alone, and summing to 1 over galaxies wherever there is one.
+    """
+    masks = np.ascontiguousarray(masks, dtype=bool)
+    image = np.asarray(image, dtype=np.float64)
+    if masks.ndim != 3 or masks.shape[1:] != image.shape:
+        raise ValueError(f"masks {masks.shape} must be (n_galaxies, height, width), image {image.shape}.")
+    covered = masks.sum(axis=0)
+    shares = masks.astype(np.float32)
+    if len(masks) < 2 or covered.max() < 2:
+        return shares
+    union = covered > 0
+    ys, xs = (axis.astype(np.float64) for axis in np.nonzero(union))
+    members = np.ascontiguousarray(masks[:, union])
+    profiles = _profiles(image[union], members, covered[union], ys, xs, ellipses_of(members, ys, xs))
+    profiles *= members
+    shares[:, union] = profiles / profiles.sum(axis=0)
+    return shares
+
+
+@njit(**_COMPILE)
+def _profiles(light, members, covered, ys, xs, ellipses):
+    """Fitted surface brightness of each galaxy at each pixel, (n_galaxies, n_pixels), at least the floor."""
+    k, n = members.shape
+    profiles = np.full((k, n), PROFILE_FLOOR)
+    radii = np.empty(n)
+    fitted = np.zeros(k, dtype=np.bool_)
+    for second_round in (False, True):
+        for j in range(k):
+            own = 0
+            area = 0
+            for i in range(n):
+                if members[j, i]:
+                    area += 1
+                    if covered[i] == 1:
+                        own += 1
+            exposed = own >= MIN_OWN_PIXELS and own >= MIN_OWN_SHARE * area
+            if area == 0 or exposed == second_round:
+                continue
+            residual = light.copy()
+            use = np.zeros(n, dtype=np.bool_)
+            for i in range(n):
+                dx = xs[i] - ellipses[j, 0]
+                dy = ys[i] - ellipses[j, 1]
+                radii[i] = np.sqrt(
+                    ellipses[j, 2] * dx * dx + 2.0 * ellipses[j, 3] * dx * dy + ellipses[j, 4] * dy * dy
+                )
+                use[i] = members[j, i] and (covered[i] == 1 or not exposed) and np.isfinite(light[i])
+                if not exposed:
+                    for m in range(k):
+                        if m != j and fitted[m] and members[m, i]:
+                            residual[i] -= profiles[m, i]
+            _fit_profile(residual, radii, use, profiles[j])
+        for j in range(k):
+            fitted[j] = True
+    return profiles
+
+
+@njit(**_COMPILE)
+def _fit_profile(light, radii, use, profile):
+    """Least squares of the logarithm of ring means against rho^p; the best p fills ``profile``."""
+    count = np.zeros(PROFILE_BINS)
+    total = np.zeros(PROFILE_BINS)
+    mean_radius = np.zeros(PROFILE_BINS)
+    brightest = 0.0
+    for i in range(light.size):
+        if use[i]:
+            b = min(int(radii[i] * PROFILE_BINS / 1.2), PROFILE_BINS - 1)
+            count[b] += 1
+            total[b] += light[i]
+            mean_radius[b] += radii[i]
+            brightest = max(brightest, light[i])
+    pixels = 0.0
+    everything = 0.0
+    for b in range(PROFILE_BINS):
+        pixels += count[b]
+        everything += total[b]
+        if count[b] > 0:
+            total[b] /= count[b]
+            mean_radius[b] /= count[b]
+    if pixels == 0:
+        return
+    flat = max(everything / pixels, PROFILE_FLOOR)
+    best_error = np.inf
+    best_a = np.log(flat)
+    best_b = 0.0
+    best_power = 1.0
+    for power in PROFILE_POWERS:
+        s = sx = sy = sxx = sxy = 0.0
+        for b in range(PROFILE_BINS):
+            if count[b] > 0 and total[b] > 0:
+                # var(log mean) = 1 / (count mean^2) for unit pixel noise; 10 % for a model that is wrong
+                weight = 1.0 / (1.0 / (count[b] * total[b] ** 2) + 0.01)
+                x = mean_radius[b] ** power
+                y = np.log(total[b])
+                s += weight
+                sx += weight * x
+                sy += weight * y
+                sxx += weight * x * x
+                sxy += weight * x * y
+        spread = s * sxx - sx * sx
+        if s <= 0 or spread <= 1e-9 * s * s:
+            continue
+        slope = max(-(s * sxy - sx * sy) / spread, 0.0)
+        height = (sy + slope * sx) / s
+        error = 0.0
+        for b in range(PROFILE_BINS):
+            if count[b] > 0:
+                error += count[b] * (total[b] - np.exp(height - slope * mean_radius[b] ** power)) ** 2
+        if error < best_error:
+            best_error, best_a, best_b, best_power = error, height, slope, power
+    # Where the centre itself lies in the overlap, extrapolation must not invent a peak.
+    ceiling = max(best_a, np.log(max(2.0 * brightest, PROFILE_FLOOR)))
+    for i in range(light.size):
+        exponent = min(best_a - best_b * radii[i] ** best_power, ceiling)
+        profile[i] = max(np.exp(exponent), PROFILE_FLOOR)

@@ -1,0 +1,250 @@
+"""The files that appulse writes: their layout, declared once, and their writers and readers."""
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable, Table
+from astropy.table.meta import get_header_from_yaml
+
+from appulse.files import InputError, atomic_write, wcs_cards
+
+
+@dataclass(frozen=True)
+class Item:
+    """One HDU or table column: its name, dtype, unit and meaning."""
+
+    name: str
+    dtype: str
+    unit: str
+    description: str
+
+
+MAPS = (
+    Item("TERNARY", "uint8", "", "0 background, 1 one galaxy, 2 overlap"),
+    Item("MEAN", "float32", "", "mean class over the realisations"),
+    Item("STD", "float32", "", "its standard deviation (ddof 0)"),
+    Item("P_GALAXY", "float32", "", "probability of one galaxy or more"),
+    Item("P_OVERLAP", "float32", "", "probability of two galaxies or more"),
+    Item("SEGM", "int32", "", "label of the (likelier) galaxy, 0 none"),
+    Item("SEGM2", "int32", "", "label of the second galaxy, 0 none"),
+    Item("FLAGS", "uint8", "", "bit mask; the bits of the catalogue"),
+)
+REALISATIONS = Item("REALISATIONS", "uint8", "", "ternary maps (sample, y, x)")
+PAIRS = (
+    Item("label_a", "int32", "", "label of one galaxy"),
+    Item("label_b", "int32", "", "label of the other"),
+    Item("overlap_area", "float32", "pix", "pixels that both claim"),
+    Item("p_blend", "float32", "", "probability that they overlap"),
+)
+# Cards of the primary HDU. No comment: a SHA-256 fills its card.
+PROVENANCE = {
+    "version": "APPULSE",
+    "model": "MODEL",
+    "sha256": "MODELSHA",
+    "seed": "SEED",
+    "samples": "SAMPLES",
+    "method": "METHOD",
+}
+CATALOG_FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
+
+
+def write_segmentation(
+    path,
+    *,
+    ternary,
+    mean,
+    std,
+    p_galaxy,
+    p_overlap,
+    segm,
+    segm2,
+    flags,
+    pairs,
+    header,
+    provenance,
+    realisations=None,
+):
+    """Write a segmentation file, atomically; the same content gives the same bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+    ternary, mean, std, p_galaxy, p_overlap, segm, segm2, flags : (height, width) array
+        The maps of `MAPS`.
+    pairs : Table, structured array, dict of columns, or None
+        The columns of `PAIRS`, one row per pair of overlapping galaxies.
+    header : astropy.io.fits.Header or None
+        The input image's; its WCS cards go into each image HDU, unchanged.
+    provenance : dict
+        Every key of `PROVENANCE`; others are kept under their own names.
+    realisations : (samples, height, width) array, optional
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, or a key of the provenance is missing.
+    """
+    given = (ternary, mean, std, p_galaxy, p_overlap, segm, segm2, flags)
+    shapes = {item.name: np.shape(values) for item, values in zip(MAPS, given, strict=True)}
+    if realisations is not None:
+        shapes[REALISATIONS.name] = np.shape(realisations)[1:]
+    if len(set(shapes.values())) != 1 or len(shapes["TERNARY"]) != 2:
+        raise ValueError(f"the maps need one (height, width), got {shapes}")
+    if missing := PROVENANCE.keys() - provenance.keys():
+        raise ValueError(f"provenance lacks {sorted(missing)}")
+
+    primary = fits.PrimaryHDU()
+    for key, value in provenance.items():
+        primary.header[PROVENANCE.get(key) or f"HIERARCH {key}"] = value
+    cards = wcs_cards(fits.Header() if header is None else header)
+    hdus = [primary, *(_image_hdu(item, values, cards) for item, values in zip(MAPS, given, strict=True))]
+    hdus.append(fits.BinTableHDU(_pairs_table(pairs), name="PAIRS"))
+    if realisations is not None:
+        hdus.append(_image_hdu(REALISATIONS, realisations, cards))
+    # Cards that bend the standard came from the user's file and go out as they came.
+    atomic_write(path, lambda temporary: fits.HDUList(hdus).writeto(temporary, output_verify="ignore"))
+
+
+def _image_hdu(item, values, cards):
+    hdu = fits.ImageHDU(np.asarray(values).astype(item.dtype, copy=False))
+    hdu.header["EXTNAME"] = (item.name, item.description)
+    if item.unit:
+        hdu.header["BUNIT"] = item.unit
+    hdu.header.extend(cards, unique=False, update=False, end=True)
+    return hdu
+
+
+def _pairs_table(pairs):
+    given = Table() if pairs is None else Table(pairs)
+    if len(given) and (missing := {item.name for item in PAIRS} - set(given.colnames)):
+        raise ValueError(f"pairs lacks the columns {sorted(missing)}")
+    table = Table()
+    for item in PAIRS:
+        values = given[item.name] if item.name in given.colnames else []
+        table[item.name] = np.asarray(values, item.dtype)
+        table[item.name].unit = item.unit or None
+    return table
+
+
+def read_segmentation(path):
+    """Read what `write_segmentation` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    dict
+        'ternary', 'mean', ... : arrays in native byte order; 'pairs': Table; 'header': the WCS cards;
+        'provenance': dict; 'realisations': (samples, height, width) uint8 array or None.
+
+    Raises
+    ------
+    InputError
+        Missing, unreadable, or not a segmentation file.
+    """
+    path = Path(path)
+    try:
+        with fits.open(path) as hdus:
+            missing = [item.name for item in MAPS if item.name not in hdus]
+            if missing or "PAIRS" not in hdus:
+                lacks = ", ".join(missing or ["PAIRS"])
+                raise InputError(f"{path}: not a segmentation file of appulse; it lacks {lacks}.")
+            items = [*MAPS, REALISATIONS] if REALISATIONS.name in hdus else MAPS
+            result = {REALISATIONS.name.lower(): None}
+            result |= {item.name.lower(): np.array(hdus[item.name].data, dtype=item.dtype) for item in items}
+            result["pairs"] = _pairs_table(Table(np.asarray(hdus["PAIRS"].data)))
+            result["header"] = wcs_cards(hdus["TERNARY"].header)
+            result["provenance"] = _provenance(hdus[0].header)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file.") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as a segmentation file ({error}).") from error
+    return result
+
+
+def _provenance(header):
+    names = {keyword: key for key, keyword in PROVENANCE.items()}
+    structural = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", ""}
+    return {names.get(key, key.lower()): value for key, value in header.items() if key not in structural}
+
+
+def catalog_path(path, format):
+    """``path`` with the format's suffix, which is added unless it is there."""
+    if format not in CATALOG_FORMATS:
+        raise InputError(f"catalogue format {format!r} is unknown; choose from {', '.join(CATALOG_FORMATS)}.")
+    path = Path(path)
+    return path if path.suffix == f".{format}" else path.with_name(f"{path.name}.{format}")
+
+
+def write_catalog(table, path, format="fits"):
+    """Write a catalogue, atomically, with its units and descriptions; the same table gives the same bytes.
+
+    Parameters
+    ----------
+    table : astropy.table.QTable
+    path : str or Path
+        With or without the format's suffix.
+    format : {'fits', 'ecsv', 'parquet'}
+
+    Returns
+    -------
+    Path
+        Of the file written.
+    """
+    path = catalog_path(path, format)
+    with warnings.catch_warnings():
+        # electron/s and the like are no units of the FITS standard; they are written all the same.
+        warnings.filterwarnings("ignore", message="The unit .* could not be saved in native FITS format")
+        atomic_write(path, lambda temporary: table.write(temporary, format=CATALOG_FORMATS[format]))
+    return path
+
+
+def read_catalog(path):
+    """Read a catalogue in any format of `CATALOG_FORMATS`, told by its suffix, as a QTable.
+
+    Raises
+    ------
+    InputError
+        Missing, or of another kind.
+    """
+    path = Path(path)
+    format = re.sub(r"^\.", "", path.suffix)
+    catalog_path(path, format)
+    if not path.exists():
+        raise InputError(f"{path}: no such file.")
+    try:
+        table = _read_parquet(path) if format == "parquet" else _read_table(path, format)
+    except Exception as error:  # the three readers share no class of error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as a {format} catalogue ({reason}).") from error
+    return table
+
+
+def _read_table(path, format):
+    options = {"unit_parse_strict": "silent"} if format == "fits" else {}
+    table = QTable.read(path, format=CATALOG_FORMATS[format], **options)
+    for name in table.colnames:  # FITS is big-endian
+        if not table[name].dtype.isnative:
+            table.replace_column(name, table[name].astype(table[name].dtype.newbyteorder("="), copy=False))
+    return table
+
+
+def _read_parquet(path):
+    """Read without pandas, which astropy needs for reading only; units come from the header that it left."""
+    from pyarrow import parquet  # slow to import, and seldom needed
+
+    content = parquet.read_table(path)
+    header = get_header_from_yaml(content.schema.metadata[b"table_meta_yaml"].decode().split("\n"))
+    described = {column["name"]: column for column in header["datatype"]}
+    table = Table({name: content[name].to_numpy() for name in content.column_names})
+    for name, column in table.columns.items():
+        column.unit, column.description = described[name].get("unit"), described[name].get("description")
+    hidden = "__serialized_columns__"
+    table.meta = {key: value for key, value in header.get("meta", {}).items() if key != hidden}
+    return QTable(table)

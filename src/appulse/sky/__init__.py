@@ -1,0 +1,19 @@
+"""The simulated sky: survey, population, rendering, layered truth, field."""
+
+from appulse.sky.field import Field, field_paths, read_field, simulate_field, write_field
+from appulse.sky.population import Population
+from appulse.sky.survey import PSF, Survey, survey_names
+from appulse.sky.truth import ternary_map
+
+__all__ = [
+    "PSF",
+    "Field",
+    "Population",
+    "Survey",
+    "field_paths",
+    "read_field",
+    "simulate_field",
+    "survey_names",
+    "ternary_map",
+    "write_field",
+]

@@ -1,0 +1,151 @@
+"""Layered truth: what a field holds, noise-free, so that any depth and threshold gives its ternary map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from appulse.sky.rendering import Stamp
+
+
+def ternary_map(first, second, threshold):
+    """Count, per pixel, the galaxies brighter than ``threshold``: 0, 1, or 2 for two and more.
+
+    Parameters
+    ----------
+    first, second : (height, width) float array, units of the noise
+        Surface brightness of the brightest and second-brightest galaxy in each pixel, noise-free.
+    threshold : float, units of the noise
+        ``k`` of the truth definition; the paper takes the noise level, ``k = 1`` (section 3).
+
+    Returns
+    -------
+    (height, width) uint8 array
+        0 background, 1 one galaxy, 2 overlap.
+    """
+    return (first > threshold).astype(np.uint8) + (second > threshold)
+
+
+@dataclass
+class Layers:
+    """The layers of a field while galaxies are added to it, one by one and always in the same order.
+
+    Parameters
+    ----------
+    light : (height, width) float32 array
+        Summed flux of all galaxies.
+    first, second : (height, width) float32 array
+        Flux of the brightest and second-brightest galaxy in each pixel.
+    id1, id2 : (height, width) int32 array
+        Their identities; 0 for none.
+    deeper : list of (y, x, id, flux) arrays
+        Third and later galaxies, sparse.
+    """
+
+    light: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    id1: np.ndarray
+    id2: np.ndarray
+    deeper: list[tuple[np.ndarray, ...]]
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> Layers:
+        """Layers of an empty sky.
+
+        Parameters
+        ----------
+        shape : (height, width)
+            Of the field.
+        """
+        light, first, second = (np.zeros(shape, np.float32) for _ in range(3))
+        id1, id2 = (np.zeros(shape, np.int32) for _ in range(2))
+        return cls(light, first, second, id1, id2, [])
+
+    def add(self, stamp: Stamp, identity: int) -> bool:
+        """Add one galaxy.
+
+        Parameters
+        ----------
+        stamp : Stamp
+            Its noise-free image.
+        identity : int
+            Its number, from 1.
+
+        Returns
+        -------
+        bool
+            Whether any of it falls on the field.
+        """
+        window, image = clip_to(stamp, self.light.shape)
+        if image.size == 0 or not image.any():
+            return False
+        self.light[window] += image
+        first, second, id1, id2 = (a[window] for a in (self.first, self.second, self.id1, self.id2))
+
+        # The galaxy enters at its rank; what it pushes past the second place goes to the sparse list.
+        wins = image > first
+        pushed = np.where(wins, first, image)
+        pushed_id = np.where(wins, id1, np.where(image > 0, identity, 0))
+        first[wins], id1[wins] = image[wins], identity
+        wins = pushed > second
+        out = np.where(wins, second, pushed)
+        out_id = np.where(wins, id2, pushed_id)
+        second[wins], id2[wins] = pushed[wins], pushed_id[wins]
+
+        y, x = np.nonzero(out > 0)
+        if y.size:
+            row, column = window[0].start, window[1].start
+            self.deeper.append((y + row, x + column, out_id[y, x], out[y, x]))
+        return True
+
+
+def clip_to(stamp: Stamp, shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The part of a stamp that lies on a field.
+
+    Parameters
+    ----------
+    stamp : Stamp
+        A galaxy's image.
+    shape : (height, width)
+        Of the field.
+
+    Returns
+    -------
+    window : (slice, slice)
+        Where in the field; empty where they do not meet.
+    image : (h, w) float32 array
+        View of the stamp.
+    """
+    height, width = stamp.image.shape
+    y_low, x_low = max(stamp.y0, 0), max(stamp.x0, 0)
+    y_high = max(min(stamp.y0 + height, shape[0]), y_low)
+    x_high = max(min(stamp.x0 + width, shape[1]), x_low)
+    inside = stamp.image[y_low - stamp.y0 : y_high - stamp.y0, x_low - stamp.x0 : x_high - stamp.x0]
+    return (slice(y_low, y_high), slice(x_low, x_high)), inside
+
+
+def blendedness(stamps: Iterable[Stamp], light: np.ndarray) -> np.ndarray:
+    """How much of each galaxy's light lies under its neighbours: ``1 - sum g_i^2 / sum (g_i sum_j g_j)``.
+
+    Parameters
+    ----------
+    stamps : iterable of Stamp
+        Noise-free images of the galaxies.
+    light : (height, width) float32 array
+        Their sum.
+
+    Returns
+    -------
+    (n,) float64 array
+        0 for a lone galaxy, towards 1 for one that is lost under a brighter one (BTK's definition).
+    """
+    result = []
+    for stamp in stamps:
+        window, image = clip_to(stamp, light.shape)
+        own = np.sum(image.astype(np.float64) ** 2)
+        shared = np.sum(image.astype(np.float64) * light[window])
+        result.append(1.0 - own / shared if shared > 0 else 0.0)
+    return np.array(result)

@@ -1,0 +1,220 @@
+"""The training run: fields in, weight file out; resumes to the same result after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, IterableDataset
+
+import appulse
+from appulse.files import InputError
+from appulse.network.punet import ProbabilisticUNet
+from appulse.network.weights import Model, load_model, save_model
+from appulse.sky.field import field_paths, read_field
+from appulse.stamps import FieldLayers, StampSource
+from appulse.training.config import TrainingConfig
+from appulse.training.module import TrainingModule
+from appulse.training.progress import CurvesCallback, ProgressCallback, ValidationCallback
+from appulse.training.validation import ValidationStamps
+
+CHECKPOINT_MINUTES = 4
+
+
+class _Batches(IterableDataset):
+    # The batches of one epoch, from wherever the run stands.
+    def __init__(self, source: StampSource, module: TrainingModule, config: TrainingConfig):
+        self.source, self.module, self.config = source, module, config
+
+    def __len__(self):
+        return self.config.steps_per_epoch
+
+    def __iter__(self):
+        first = int(self.module.batches_drawn)
+        end = (first // self.config.steps_per_epoch + 1) * self.config.steps_per_epoch
+        for number in range(first, end):
+            batch = self.source.batch(number, self.config.batch_size)
+            yield torch.from_numpy(batch.images), torch.from_numpy(batch.ternary)
+
+
+def native_bfloat16() -> bool:
+    """Whether this machine computes in bfloat16 itself; emulated, it is slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+
+
+def fit(
+    output: str | Path,
+    fields: str | Path,
+    config: TrainingConfig | None = None,
+    *,
+    validation: str | Path | None = None,
+    init: str | Path | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    threads: int | None = None,
+) -> Path:
+    """Train a network on simulated fields.
+
+    Parameters
+    ----------
+    output : str or Path
+        Directory for checkpoints, log, curves and ``model.safetensors``.
+    fields : str or Path
+        Directory of ``appulse simulate`` to train on.
+    config : TrainingConfig, optional
+        Recipe; by default the preset ``default``.
+    validation : str or Path, optional
+        A field of the selection seeds (1000s); without one nothing is validated.
+    init : str or Path, optional
+        Model to start from; its architecture replaces the recipe's.
+    resume : bool
+        Go on from the last checkpoint in ``output``.
+    devices, nodes : int
+        For Lightning's distributed training.
+    threads : int, optional
+        Threads of torch on the CPU.
+
+    Returns
+    -------
+    Path
+        The weight file.
+
+    Raises
+    ------
+    InputError
+        No or unfit fields, an output that already holds a run, or none where one should be resumed.
+    """
+    output = Path(output)
+    config = config or TrainingConfig()
+    checkpoint = output / "last.ckpt"
+    if checkpoint.exists() and not resume:
+        raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
+    if resume and not checkpoint.exists():
+        raise InputError(f"{output}: no last.ckpt to resume from.")
+    if threads:
+        torch.set_num_threads(threads)
+    L.seed_everything(config.seed, verbose=False)
+    network = None
+    if init is not None:
+        network = load_model(init).network.train().requires_grad_(True)
+        config = dataclasses.replace(config, network=network.config)
+    module = TrainingModule(config, network).to(memory_format=torch.channels_last)
+    paths = field_paths(fields)
+    history = _history(paths, config, init)
+    source = StampSource([FieldLayers.read(path) for path in paths], config.stamps, config.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "training.json").write_text(json.dumps(history, indent=2) + "\n")
+
+    callbacks: list[L.Callback] = [
+        # The rolling file survives a kill between epochs.
+        ModelCheckpoint(
+            output, "last", train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES), enable_version_counter=False
+        ),
+        ProgressCallback(config),
+    ]
+    if validation is not None:
+        callbacks.append(ValidationCallback(ValidationStamps.read(validation, config.stamps)))
+    callbacks.append(CurvesCallback(output))
+    _quiet()
+    trainer = L.Trainer(
+        max_epochs=config.epochs,
+        accelerator="auto",
+        devices=devices,
+        num_nodes=nodes,
+        precision="bf16-mixed" if native_bfloat16() else "32-true",
+        logger=CSVLogger(output, name="", version="log", flush_logs_every_n_steps=20),
+        callbacks=callbacks,
+        log_every_n_steps=10,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=output,
+    )
+    loader = DataLoader(_Batches(source, module, config), batch_size=None, num_workers=0)
+    trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
+    trainer.save_checkpoint(checkpoint)
+    return export(module, output / "model.safetensors", history)
+
+
+def export(module: TrainingModule, path: str | Path, history: dict) -> Path:
+    """Write the averaged weights as a portable weight file.
+
+    Parameters
+    ----------
+    module : TrainingModule
+        Trained.
+    path : str or Path
+        Ends in ``.safetensors``; its stem, or its folder's name, becomes the model's name.
+    history : dict
+        What the header tells of the training.
+    """
+    path = Path(path)
+    history = history | {
+        "steps": int(module.batches_drawn),
+        "stamps": int(module.batches_drawn) * module.config.batch_size,
+        "steps_skipped": int(module.steps_skipped),
+    }
+    network: ProbabilisticUNet = module.averaged.module
+    return save_model(Model(path.parent.name, network, training=history), path)
+
+
+def export_checkpoint(checkpoint: str | Path, path: str | Path) -> Path:
+    """Write the weights of a run that has not ended.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        ``last.ckpt`` of a run, beside its ``training.json``.
+    path : str or Path
+        Weight file to write.
+    """
+    checkpoint = Path(checkpoint)
+    history = json.loads((checkpoint.parent / "training.json").read_text())
+    module = TrainingModule(_config_from(history["recipe"]))
+    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    return export(module, path, history)
+
+
+def _config_from(recipe: dict) -> TrainingConfig:
+    from appulse.network.config import NetworkConfig
+    from appulse.stamps import StampConfig
+
+    values = dict(recipe)
+    network, stamps = NetworkConfig(**values.pop("network")), values.pop("stamps")
+    if stamps["depth_range"]:
+        stamps = stamps | {"depth_range": tuple(stamps["depth_range"])}
+    values["class_weights"] = tuple(values["class_weights"])
+    return TrainingConfig(network=network, stamps=StampConfig(**stamps), **values)
+
+
+def _history(paths: Sequence[Path], config: TrainingConfig, init: str | Path | None) -> dict:
+    surveys, seeds = {}, set()
+    for path in paths:
+        field = read_field(path)
+        surveys[field.survey.name] = field.survey.digest()
+        seeds.add(field.seed)
+    return {
+        "version": appulse.__version__,
+        "recipe": config.to_dict(),
+        "surveys": surveys,
+        "seeds": sorted(seeds),
+        "fields": len(paths),
+        "init": str(init) if init is not None else None,
+    }
+
+
+def _quiet() -> None:
+    # Lightning's advice on data-loader workers and its hardware report say nothing to an astronomer.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning.*")

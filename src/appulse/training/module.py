@@ -1,0 +1,116 @@
+"""One training step, as a Lightning module."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from appulse.network.gaussian import kl_divergence
+from appulse.network.punet import ProbabilisticUNet
+from appulse.training.config import TrainingConfig
+from appulse.training.losses import weighted_dice
+
+# Class shares that the output starts from: the log of these is the bias of the last layer. From zero, the
+# first hundreds of steps would go into learning that the sky is empty.
+CLASS_SHARES = (0.96, 0.035, 0.005)
+
+
+class TrainingModule(L.LightningModule):
+    """The network with its loss, its averaged copy and its optimiser.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Recipe.
+    network : ProbabilisticUNet, optional
+        Where to start from; by default a fresh one.
+    """
+
+    def __init__(self, config: TrainingConfig, network: ProbabilisticUNet | None = None):
+        super().__init__()
+        self.config = config
+        if network is None:
+            network = ProbabilisticUNet(config.network)
+            last = network.combiner.rest[-1] if len(network.combiner.rest) else network.combiner.of_features
+            with torch.no_grad():
+                last.bias.copy_(torch.log(torch.tensor(CLASS_SHARES)))
+        self.network = network
+        self.averaged = AveragedModel(
+            network, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True
+        )
+        # Batches drawn so far, skipped ones included: where the stamps go on after a kill.
+        self.register_buffer("batches_drawn", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps_skipped", torch.zeros((), dtype=torch.int64))
+
+    def losses(self, images_bhw: torch.Tensor, ternary_bhw: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Every term of the loss, and their weighted sum.
+
+        Parameters
+        ----------
+        images_bhw : (batch, height, width) float tensor, units of the noise
+            Stamps.
+        ternary_bhw : (batch, height, width) integer tensor
+            Truth.
+
+        Returns
+        -------
+        dict of str to scalar tensor
+            ``loss``, ``dice``, ``cross_entropy``, ``kl`` (nats per stamp).
+        """
+        config = self.config
+        stamps_bchw = images_bhw[:, None].contiguous(memory_format=torch.channels_last)
+        joined_bchw, prior = self.network.encode(stamps_bchw)
+        posterior = self.network.encode_truth(stamps_bchw, ternary_bhw)
+        latents = posterior.at(torch.randn_like(posterior.mean))
+        logits_bchw = self.network.realise(joined_bchw, latents).float()
+        dice = weighted_dice(
+            logits_bchw.softmax(dim=1),
+            ternary_bhw,
+            config.class_weights,
+            smooth=config.dice_smooth,
+            squared=config.dice_squared,
+        )
+        cross_entropy = F.cross_entropy(logits_bchw, ternary_bhw.long())
+        kl = kl_divergence(posterior, prior).sum(dim=1).mean()
+        loss = dice + config.cross_entropy_weight * cross_entropy + config.kl_weight * self._warmth() * kl
+        return {"loss": loss, "dice": dice, "cross_entropy": cross_entropy, "kl": kl}
+
+    def _warmth(self) -> float:
+        return min(1.0, (int(self.global_step) + 1) / max(1, self.config.warmup_steps))
+
+    def training_step(self, batch, _):
+        """One step; None, and counted, where the loss is not finite."""
+        self.batches_drawn += 1
+        losses = self.losses(*batch)
+        if not torch.isfinite(losses["loss"]):
+            self.steps_skipped += 1
+            return None
+        self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()})
+        self.log("steps_skipped", self.steps_skipped.float())
+        return losses["loss"]
+
+    def on_before_optimizer_step(self, optimizer):
+        """Clip the gradient; drop it, and count, where it is not finite."""
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        if not torch.isfinite(norm):
+            self.steps_skipped += 1
+            optimizer.zero_grad(set_to_none=True)
+
+    def on_train_batch_end(self, *_):
+        """Follow the weights with their moving average."""
+        self.averaged.update_parameters(self.network)
+
+    def configure_optimizers(self):
+        """Adam, its learning rate rising over the warm-up and then falling exponentially."""
+        config = self.config
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        fall = config.final_learning_rate / config.learning_rate
+
+        def factor(step: int) -> float:
+            warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+            return warm * fall ** (step / config.total_steps)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,152 @@
+"""What a run shows while it runs: progress, validation scores, curves."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from appulse.training.config import TrainingConfig
+from appulse.training.validation import ValidationStamps, validate
+
+# Where the output is a file rather than a terminal, one line each so many seconds.
+_LINE_SECONDS = 60
+
+
+class ProgressCallback(L.Callback):
+    """Progress bar with stamps per second and the time left; plain lines where there is no terminal.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Gives the length of the run.
+    """
+
+    def __init__(self, config: TrainingConfig):
+        self.config = config
+        self.console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._task = None
+        self._since = (0.0, 0)
+        self._spoken = 0.0
+
+    def on_train_start(self, trainer, module):
+        """Set up the bar."""
+        self._since = (time.monotonic(), int(module.batches_drawn))
+        if self.console.is_terminal:
+            columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total}", TimeRemainingColumn())
+            self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
+            self._task = self._progress.add_task(
+                "training", total=self.config.total_steps, completed=int(module.batches_drawn), note=""
+            )
+            self._progress.start()
+
+    def on_train_batch_end(self, trainer, module, *_):
+        """Move the bar."""
+        drawn = int(module.batches_drawn)
+        started, first = self._since
+        rate = (drawn - first) / max(time.monotonic() - started, 1e-9)
+        note = f"{rate * self.config.batch_size:.1f} stamps/s"
+        if "train_loss" in trainer.callback_metrics:
+            note += f", loss {float(trainer.callback_metrics['train_loss']):.4f}"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=drawn, note=note)
+        elif time.monotonic() - self._spoken > _LINE_SECONDS:
+            self._spoken = time.monotonic()
+            left = (self.config.total_steps - drawn) / max(rate, 1e-9)
+            self.console.print(f"step {drawn}/{self.config.total_steps}, {note}, {left / 60:.0f} min left")
+
+    def on_train_end(self, *_):
+        """Put the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+
+
+class ValidationCallback(L.Callback):
+    """Scores the averaged weights on fixed stamps at the end of every epoch.
+
+    Parameters
+    ----------
+    stamps : ValidationStamps
+        The fixed stamps.
+    """
+
+    def __init__(self, stamps: ValidationStamps):
+        self.stamps = stamps
+        self.console = Console(stderr=True)
+
+    def on_train_epoch_end(self, trainer, module):
+        """Validate, log, and print the scores that matter most."""
+        scores = validate(module.averaged.module, self.stamps)
+        module.log_dict({f"val_{name}": value for name, value in scores.items() if not math.isnan(value)})
+        shown = ("completeness_isolated", "purity_isolated", "completeness_blended", "purity_blended")
+        line = ", ".join(f"{name} {scores[name]:.3f}" for name in (*shown, "dice_overlap", "kl"))
+        self.console.print(f"epoch {trainer.current_epoch + 1}: {line}")
+
+
+class CurvesCallback(L.Callback):
+    """Draws the log as a picture at the end of every epoch.
+
+    Parameters
+    ----------
+    output : Path
+        Directory of the run.
+    """
+
+    def __init__(self, output: Path):
+        self.output = output
+
+    def on_train_epoch_end(self, trainer, module):
+        """Redraw ``curves.png`` from the log."""
+        trainer.logger.save()
+        log = self.output / "log" / "metrics.csv"
+        if log.exists():
+            draw_curves(log, self.output / "curves.png")
+
+
+_PANELS = {
+    "loss": ("train_loss", "train_dice", "train_cross_entropy"),
+    "divergence (nats)": ("train_kl", "val_kl"),
+    "Dice": ("val_dice_isolated", "val_dice_overlap"),
+    "objects": (
+        "val_completeness_isolated",
+        "val_purity_isolated",
+        "val_completeness_blended",
+        "val_purity_blended",
+    ),
+}
+
+
+def draw_curves(log: Path, picture: Path) -> None:
+    """Picture of a run's log.
+
+    Parameters
+    ----------
+    log : Path
+        ``metrics.csv``.
+    picture : Path
+        PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    with open(log, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
+        for name in names:
+            points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
+            if points:
+                label = name.removeprefix("train_").removeprefix("val_").replace("_", " ")
+                label += " (validation)" if name.startswith("val_") and title.startswith("div") else ""
+                axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 50 else None)
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=8)
+    figure.axes[0].set_yscale("log")
+    figure.savefig(picture, dpi=110)

@@ -1,0 +1,77 @@
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from appulse.files import cutout_header, read_image, stem, wcs_cards
+
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
+INTEGERS = st.sampled_from(["u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(INTEGERS | st.sampled_from(["f4", "f8"]), SHAPES),
+    st.sampled_from(["a.fits", "a.fits.gz"]),
+    st.booleans(),
+)
+@example(np.array([[2**63, 2**63 + 2**40]], "u8"), "a.fits", False)
+def test_any_pixels_come_back_as_float32_and_nan(pixels, name, primary):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        hdus = [fits.PrimaryHDU(pixels)] if primary else [fits.PrimaryHDU(), fits.ImageHDU(pixels)]
+        fits.HDUList(hdus).writeto(path)
+        read = read_image(path).data
+    with np.errstate(over="ignore"):
+        expected = pixels.astype(np.float32)
+    expected[~np.isfinite(expected)] = np.nan
+    np.testing.assert_array_equal(read, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays("i2", SHAPES),
+    st.floats(1e-12, 1e6),
+    st.floats(-1e6, 1e6),
+    st.none() | st.integers(-(2**15), 2**15 - 1),
+)
+def test_stored_integers_mean_scale_times_value_plus_zero(stored, scale, zero, blank):
+    hdu = fits.ImageHDU(stored)
+    hdu.header.update({"BSCALE": scale, "BZERO": zero})
+    if blank is not None:
+        hdu.header["BLANK"] = blank
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.fits"
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+        read = read_image(path).data
+    expected = stored * np.float64(scale) + zero
+    if blank is not None:
+        expected[stored == blank] = np.nan
+    np.testing.assert_allclose(read, expected, rtol=1e-6, atol=1e-30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(-3000, 3000), st.integers(-3000, 3000), st.floats(-180, 180), st.floats(-0.9, 0.9))
+def test_a_cutout_of_a_cutout_is_a_cutout(x0, y0, rotation, declination):
+    whole = fits.Header(
+        {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 40.0, "CRVAL2": 50 * declination}
+    )
+    whole.update({"CRPIX1": 12.5, "CRPIX2": -3.0, "CDELT1": -1e-4, "CDELT2": 1e-4, "CROTA2": rotation})
+    once = cutout_header(wcs_cards(whole), x0, y0)
+    twice = cutout_header(cutout_header(wcs_cards(whole), x0, 0), 0, y0)
+    pixels = np.array([[0.0, 0.0], [31.0, 7.5]])
+    expected = WCS(whole).all_pix2world(pixels + np.array([x0, y0]), 0)
+    np.testing.assert_allclose(WCS(once).all_pix2world(pixels, 0), expected, rtol=0, atol=1e-9)
+    assert once.tostring() == twice.tostring()
+
+
+@given(st.text("ab.fitsgz", min_size=1, max_size=12), st.sampled_from([".fits", ".fit", ".fts"]))
+def test_suffixes_come_off_once_and_only_at_the_end(name, suffix):
+    name = "x" + name + "x"
+    for compression in ("", ".gz", ".fz"):
+        assert stem(f"/data/{name}{suffix}{compression}") == name

@@ -1,0 +1,65 @@
+"""Segmentation maps read as lone, touching and blended galaxies."""
+
+import numpy as np
+import pytest
+
+from appulse.baselines import detection_from_segments
+from appulse.evaluation import Kind
+
+
+def two_segments(n_rows_shared):
+    segments = np.zeros((20, 20), dtype=np.int32)
+    segments[5:10, 5:10] = 4
+    segments[10 - n_rows_shared : 15 - n_rows_shared, 10:15] = 9
+    return segments
+
+
+@pytest.mark.parametrize(
+    ("n_rows_shared", "kind"), [(1, Kind.TOUCHING), (2, Kind.TOUCHING), (3, Kind.BLENDED), (5, Kind.BLENDED)]
+)
+def test_border_of_two_squares(n_rows_shared, kind):
+    # Two squares side by side along r rows: r + 1 pixels of each have a neighbour, counting the diagonal one.
+    detection = detection_from_segments(two_segments(n_rows_shared))
+    assert detection.objects.max() == 1
+    assert detection.n_galaxies.tolist() == [0, 2]
+    assert detection.kinds[1] == kind
+    for turn in (np.transpose, np.flipud, np.fliplr):
+        assert detection_from_segments(turn(two_segments(n_rows_shared))).kinds.tolist() == [0, kind]
+
+
+def test_segments_apart_are_isolated():
+    segments = two_segments(5)
+    segments[segments == 9] = 0
+    segments[5:10, 12:17] = 9
+    assert detection_from_segments(segments).kinds.tolist() == [0, 1, 1]
+
+
+def test_three_segments_of_which_two_blend():
+    segments = two_segments(5)
+    segments[10, 15:18] = 2  # meets 9 at one corner
+    detection = detection_from_segments(segments)
+    assert detection.n_galaxies.tolist() == [0, 3]
+    assert detection.blended.tolist() == [False, True]
+
+
+def test_borders_of_different_neighbours_do_not_add_up():
+    # The middle segment shares three pixels with each of two others, four with none.
+    segments = np.zeros((9, 9), dtype=np.int32)
+    segments[3:6, 3:6] = 1
+    segments[3:6, 1:3] = 2
+    segments[3:6, 6:8] = 3
+    assert detection_from_segments(segments).kinds.tolist() == [0, Kind.TOUCHING]
+
+
+@pytest.mark.parametrize("labels", [(1, 2), (2, 1)])
+def test_the_shorter_side_of_a_border_decides(labels):
+    # Four pixels of the long bar have a neighbour in the block, but only two of the block's.
+    segments = np.zeros((12, 12), dtype=np.int32)
+    segments[5, 1:11] = labels[0]
+    segments[6:10, 4:6] = labels[1]
+    assert detection_from_segments(segments).kinds.tolist() == [0, Kind.TOUCHING]
+
+
+def test_no_segments():
+    detection = detection_from_segments(np.zeros((6, 6), dtype=np.int32))
+    assert detection.kinds.tolist() == [0]

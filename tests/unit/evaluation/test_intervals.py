@@ -1,0 +1,44 @@
+"""Intervals against scipy's, and the bootstrap against the normal law."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from appulse.evaluation import bootstrap, wilson
+
+
+@pytest.mark.parametrize("confidence", [0.68, 0.95, 0.99])
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 50), (3, 7), (991, 1000), (1, 1), (250, 250)])
+def test_wilson_is_scipys(k, n, confidence):
+    interval = wilson(k, n, confidence)
+    expected = stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
+    assert interval.value == k / n
+    assert interval.low == pytest.approx(expected.low, abs=1e-12)
+    assert interval.high == pytest.approx(expected.high, abs=1e-12)
+
+
+def test_wilson_of_nothing_knows_nothing():
+    interval = wilson(0, 0)
+    assert np.isnan(interval.value)
+    assert (interval.low, interval.high) == (0, 1)
+
+
+@pytest.mark.parametrize(("k", "n"), [(-1, 3), (4, 3)])
+def test_wilson_refuses_impossible_counts(k, n):
+    with pytest.raises(ValueError, match="0 <= k <= n"):
+        wilson(k, n)
+
+
+def test_bootstrap_of_a_mean_is_the_normal_interval():
+    values = np.random.default_rng(1).normal(5, 2, 4000)
+    interval = bootstrap(np.mean, values, n_resamples=2000, seed=3)
+    half = stats.norm.ppf(0.975) * values.std() / np.sqrt(len(values))
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.1)
+    assert interval == bootstrap(np.mean, values, n_resamples=2000, seed=3)
+
+
+def test_bootstrap_of_nothing_and_of_unequal_columns():
+    assert np.isnan(bootstrap(np.mean, np.empty(0)).value)
+    with pytest.raises(ValueError, match="equal lengths"):
+        bootstrap(lambda a, b: 0.0, np.zeros(3), np.zeros(4))

@@ -1,0 +1,130 @@
+"""Thresholds chosen on a grid, against a plain evaluation of every point."""
+
+import numpy as np
+import pytest
+
+from appulse.evaluation import (
+    CalibrationField,
+    Kind,
+    ObjectCounts,
+    balanced_score,
+    choose_operating_points,
+    count_objects,
+    count_on_grid,
+    detection_from_ternary,
+    true_objects,
+)
+from appulse.network.calibration import OperatingPoint
+
+
+def field_of_discs(seed, n_galaxies=70, size=240, noise=1.0):
+    """Truth of overlapping discs, with probabilities that err smoothly and by chance."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    depth = np.full((n_galaxies, size, size), -np.inf)
+    for galaxy in range(n_galaxies):
+        x0, y0 = rng.uniform(0, size, 2)
+        depth[galaxy] = rng.uniform(2, 9) - np.hypot(x - x0, y - y0)
+    order = np.argsort(-depth, axis=0)
+    first = np.take_along_axis(depth, order[:1], axis=0)[0]
+    second = np.take_along_axis(depth, order[1:2], axis=0)[0]
+    ternary = (first > 0).astype(np.uint8) + (second > 0)
+    truth = true_objects(ternary, order[0] + 1, order[1] + 1)
+    p_galaxy = 1 / (1 + np.exp(-2 * first - noise * rng.normal(size=(size, size))))
+    p_overlap = p_galaxy / (1 + np.exp(-second - noise * rng.normal(size=(size, size))))
+    return CalibrationField(p_galaxy.astype(np.float32), p_overlap.astype(np.float32), truth)
+
+
+T_GALAXY = (0.3, 0.5, 0.8)
+T_OVERLAP = (0.5, 0.2, 0.35)  # the order does not matter
+
+
+def plain_counts(field, t_galaxy, t_overlap, min_area, min_overlap):
+    galaxy = field.p_galaxy > t_galaxy
+    ternary = galaxy.astype(np.uint8) + (galaxy & (field.p_overlap > t_overlap))
+    detection = detection_from_ternary(ternary, min_area=min_area, min_overlap=min_overlap)
+    return count_objects(field.truth, detection)
+
+
+@pytest.mark.parametrize(("min_area", "min_overlap"), [(5, 4), (30, 9)])
+def test_the_grid_is_what_each_point_gives_alone(min_area, min_overlap):
+    fields = [field_of_discs(1), field_of_discs(2)]
+    grid = count_on_grid(fields, T_GALAXY, T_OVERLAP, min_area=min_area, min_overlap=min_overlap)
+    assert list(grid) == [(t1, t2) for t1 in T_GALAXY for t2 in T_OVERLAP]
+    for (t1, t2), counts in grid.items():
+        expected = sum(
+            (plain_counts(field, t1, t2, min_area, min_overlap) for field in fields),
+            start=ObjectCounts.empty(),
+        )
+        np.testing.assert_array_equal(counts.table, expected.table)
+
+
+def test_bad_pixels_are_background():
+    field = field_of_discs(3)
+    holes = np.random.default_rng(0).uniform(size=field.p_galaxy.shape) < 0.02
+    with_nan = CalibrationField(
+        np.where(holes, np.nan, field.p_galaxy), np.where(holes, np.nan, field.p_overlap), field.truth
+    )
+    with_zero = CalibrationField(
+        np.where(holes, 0, field.p_galaxy), np.where(holes, 0, field.p_overlap), field.truth
+    )
+    np.testing.assert_array_equal(
+        count_on_grid([with_nan], (0.5,), (0.3,))[0.5, 0.3].table,
+        count_on_grid([with_zero], (0.5,), (0.3,))[0.5, 0.3].table,
+    )
+
+
+def test_chosen_points_are_the_best_of_the_grid():
+    fields = [field_of_discs(seed) for seed in (4, 5, 6)]
+    grid = count_on_grid(fields)
+    points = choose_operating_points(fields)
+    assert set(points) == {"balanced", "complete", "pure"}
+    chosen = {name: grid[point.t_galaxy, point.t_overlap] for name, point in points.items()}
+
+    balanced = chosen["balanced"]
+    assert balanced_score(balanced) == max(map(balanced_score, grid.values()))
+    assert balanced_score(balanced) > 1
+
+    def blended(counts):
+        return counts.completeness(Kind.BLENDED).value, counts.purity(Kind.BLENDED).value
+
+    complete = chosen["complete"]
+    assert blended(complete)[1] >= 0.7
+    assert complete.completeness(Kind.ISOLATED).value >= balanced.completeness(Kind.ISOLATED).value - 0.01
+    assert complete.purity(Kind.ISOLATED).value >= balanced.purity(Kind.ISOLATED).value - 0.01
+    assert blended(complete)[0] >= blended(balanced)[0]
+
+    pure_enough = [blended(counts) for counts in grid.values() if blended(counts)[1] >= 0.93]
+    assert pure_enough
+    assert blended(chosen["pure"])[0] == max(completeness for completeness, _ in pure_enough)
+    assert blended(chosen["pure"])[1] >= 0.93
+
+
+def test_pure_falls_back_to_the_purest():
+    field = field_of_discs(7)
+    # An overlap probability that knows nothing but where the galaxies are: blends are called everywhere.
+    blind = CalibrationField(field.p_galaxy, field.p_galaxy, field.truth)
+    grid = count_on_grid([blind], (0.5, 0.8), (0.2, 0.9))
+    assert all(counts.purity(Kind.BLENDED).value < 0.93 for counts in grid.values())
+    point = choose_operating_points([blind], (0.5, 0.8), (0.2, 0.9))["pure"]
+    chosen = grid[point.t_galaxy, point.t_overlap].purity(Kind.BLENDED)
+    assert chosen.low == max(counts.purity(Kind.BLENDED).low for counts in grid.values())
+
+
+def test_perfect_maps_are_scored_perfectly():
+    field = field_of_discs(8, noise=0)
+    points = choose_operating_points([field], (0.5,), (0.5,), min_area=1)
+    assert points["balanced"] == OperatingPoint(t_galaxy=0.5, t_overlap=0.5, min_area=1, min_overlap=4)
+    counts = count_on_grid([field], (0.5,), (0.01,), min_area=1)[0.5, 0.01]
+    assert counts.completeness(Kind.ISOLATED).value <= 1
+    exact = CalibrationField(
+        (field.truth.labels > 0).astype(float), (field.p_overlap > 0.5 * field.p_galaxy) * 1.0, field.truth
+    )
+    assert balanced_score(count_on_grid([exact], (0.5,), (0.5,))[0.5, 0.5]) == 2
+
+
+def test_fields_without_blends_are_refused():
+    empty = true_objects(*(np.zeros((20, 20), dtype=np.int32),) * 3)
+    maps = np.zeros((20, 20))
+    with pytest.raises(ValueError, match="no true isolated object"):
+        choose_operating_points([CalibrationField(maps, maps, empty)])

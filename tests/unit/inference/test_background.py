@@ -1,0 +1,255 @@
+import numpy as np
+import pytest
+import sep
+from scipy import ndimage
+from skimage.data import hubble_deep_field
+
+from appulse.files import InputError
+from appulse.inference.background import CELL, scale_to_noise
+
+
+def white_noise(height, width, seed=0):
+    return np.random.default_rng(seed).normal(size=(height, width))
+
+
+def galaxies(size, count, seed=0, faintest=2.0, brightest=60.0):
+    """Sum of exponential discs of scale length 1.5 to 4 pixels and the given peaks, noise-free."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size].astype(float)
+    light = np.zeros((size, size))
+    for _ in range(count):
+        centre_x, centre_y = random.uniform(0, size, 2)
+        peak = faintest * (brightest / faintest) ** random.uniform()
+        scale, flattening = random.uniform(1.5, 4), random.uniform(0.4, 1)
+        near = np.s_[
+            max(0, int(centre_y) - 60) : int(centre_y) + 60, max(0, int(centre_x) - 60) : int(centre_x) + 60
+        ]
+        light[near] += peak * np.exp(-np.hypot(x[near] - centre_x, (y[near] - centre_y) / flattening) / scale)
+    return light
+
+
+# ------------------------------------------------------------------------------------------ level and noise
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (65, 130), (200, 300), (48, 300)])
+def test_white_noise_comes_out_with_mean_0_and_standard_deviation_1(shape):
+    result = scale_to_noise(1000 + 5 * white_noise(*shape))
+    error = 1 / np.sqrt(np.prod(shape))
+    assert abs(result.scaled.mean()) < 0.03 + 4 * error
+    assert result.scaled.std() == pytest.approx(1, abs=0.03 + 3 * error)
+    assert result.noise_ratio == 1.0 and abs(result.correlation) < 0.02 + 4 * error
+    assert result.scaled.dtype == result.sigma.dtype == result.background.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (3, 200), (12, 9)])
+def test_images_smaller_than_a_cell_are_measured_whole(shape):
+    image = 1000 + 5 * white_noise(*shape, seed=4)
+    result = scale_to_noise(image)
+    assert np.ptp(result.sigma) == 0 and result.sigma[0, 0] == pytest.approx(image.std(), rel=0.15)
+
+
+@pytest.mark.parametrize("count", [120, 180])
+def test_crowded_field_is_measured_between_its_galaxies(count):
+    """The truth is known here; SEP, one pass of the same mesh, shows how far the galaxies pull."""
+    light = galaxies(512, count, seed=3)
+    assert 0.04 < (light > 1).mean() < 0.12
+    image = 100 + light + white_noise(512, 512, seed=8)
+    result = scale_to_noise(image)
+    assert np.median(result.sigma) == pytest.approx(1, abs=0.03)
+    assert np.abs(result.background - 100).max() < 0.1
+    one_pass = sep.Background(image)
+    assert abs(np.median(result.background) - 100) < abs(np.median(one_pass.back()) - 100)
+
+
+def test_gradients_of_level_and_noise_agree_with_sep():
+    y, x = np.mgrid[:512, :512]
+    level, sigma = 50 + 0.02 * x, 1 + y / 512
+    image = level + sigma * white_noise(512, 512, seed=5)
+    result, peer = scale_to_noise(image), sep.Background(image)
+    inner = np.s_[CELL:-CELL, CELL:-CELL]
+    assert np.abs(result.background - level)[inner].max() < 0.25
+    assert np.abs(result.background - peer.back())[inner].max() < 0.3
+    np.testing.assert_allclose(result.sigma[inner], sigma[inner], rtol=0.06)
+    np.testing.assert_allclose(result.sigma[inner], peer.rms()[inner], rtol=0.08)
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e-12, 1e9])
+def test_units_do_not_matter(factor):
+    image = (30 + galaxies(200, 20) + white_noise(200, 200)).astype(np.float32)
+    expected = scale_to_noise(image)
+    result = scale_to_noise((image.astype(np.float64) * factor).astype(np.float32))
+    np.testing.assert_allclose(result.scaled, expected.scaled, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result.sigma, expected.sigma * factor, rtol=1e-4)
+
+
+def test_pedestal_does_not_matter():
+    image = (30 + galaxies(200, 20) + white_noise(200, 200)).astype(np.float32)
+    expected, result = scale_to_noise(image), scale_to_noise(image + np.float32(512))
+    np.testing.assert_allclose(result.scaled, expected.scaled, atol=1e-3)  # float32 rounds 512 to 3e-5
+
+
+def test_correlation_of_averaged_pixels_is_one_half_along_the_average():
+    """Means of adjacent pairs share one of two pixels: correlation 1/2 along x and 0 along y, mean 1/4."""
+    noise = white_noise(512, 513)
+    result = scale_to_noise((noise[:, 1:] + noise[:, :-1]) / 2)
+    assert result.correlation == pytest.approx(0.25, abs=0.02)
+    assert np.median(result.sigma) == pytest.approx(np.sqrt(0.5), rel=0.03)
+
+
+def test_big_endian_integers_are_taken_as_they_are():
+    counts = np.round(500 + 20 * white_noise(100, 100)).astype(np.int16)
+    expected = scale_to_noise(counts.astype(np.float64)).scaled
+    np.testing.assert_allclose(scale_to_noise(counts.astype(">i2")).scaled, expected, rtol=1e-5, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------ quantised images
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.1, 0.3, 0.45, 0.7, 3.0])
+def test_noise_of_a_quantised_image_is_never_below_rounding(sigma):
+    exact = 10 + 3 * galaxies(256, 30) + sigma * white_noise(256, 256)
+    result = scale_to_noise(np.clip(np.round(exact), 0, 255).astype(np.uint8))
+    assert result.sigma.min() >= np.float32(1 / np.sqrt(12))
+    assert np.median(result.sigma) == pytest.approx(max(sigma, 1 / np.sqrt(12)), rel=0.25)
+
+
+def test_hubble_deep_field_as_luminance():
+    image = hubble_deep_field() @ np.array([0.2125, 0.7154, 0.0721])
+    result = scale_to_noise(image.astype(np.float32))
+    assert 1 / np.sqrt(12) < result.sigma.min() and result.sigma.max() < 2 * result.sigma.min()
+    dark = np.median(result.scaled)
+    assert abs(dark) < 0.5 and (result.scaled > 5).mean() > 0.02
+
+
+def test_padding_with_zeros_does_not_pull_the_mesh():
+    y, x = np.mgrid[:400, :400]
+    covered = x + y < 500
+    image = np.where(covered, 100 + white_noise(400, 400), 0)
+    result = scale_to_noise(image)
+    np.testing.assert_allclose(result.background[covered], 100, atol=0.1)
+    np.testing.assert_allclose(result.sigma[covered], 1, atol=0.08)
+
+
+# ------------------------------------------------------------------------------------------ bad pixels
+
+
+def test_bad_pixels_are_nan_in_scaled_and_nowhere_else():
+    image, mask, rms = 5 + white_noise(150, 150), np.zeros((150, 150)), np.ones((150, 150))
+    image[1, 2], image[3, 4] = np.nan, np.inf
+    mask[5, 6], mask[7, 8] = 4, np.nan
+    rms[9, 10], rms[11, 12], rms[13, 14], rms[15, 16] = 0, -1, np.nan, np.inf
+    result = scale_to_noise(image, rms=rms, mask=mask)
+    expected = [[n, n + 1] for n in range(1, 17, 2)]
+    assert np.argwhere(result.bad).tolist() == np.argwhere(np.isnan(result.scaled)).tolist() == expected
+    assert np.isfinite(result.background).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e30, -1e30])
+def test_nothing_changes_beyond_two_cells_from_bad_pixels(value):
+    image = 30 + galaxies(640, 120, seed=6) + white_noise(640, 640)
+    mask = np.zeros(image.shape, bool)
+    mask[300:319, 290:318] = True  # all in the mesh cell that begins at (256, 256)
+    damaged = np.where(mask, value, image)
+    expected, result = scale_to_noise(image), scale_to_noise(damaged, mask=mask)
+    changed = ~(expected.scaled == result.scaled)
+    assert changed[mask].all()
+    far = np.ones(image.shape, bool)
+    far[256 - 2 * CELL : 320 + 2 * CELL, 256 - 2 * CELL : 320 + 2 * CELL] = False
+    assert not changed[far].any()
+
+
+def test_values_under_the_mask_do_not_matter():
+    image, mask = white_noise(200, 200), ndimage.binary_dilation(white_noise(200, 200, 1) > 3, iterations=3)
+    results = [scale_to_noise(np.where(mask, value, image), mask=mask) for value in (np.nan, 0.0, 1e6)]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.scaled, results[0].scaled)
+
+
+def test_a_mostly_masked_image_is_still_measured():
+    mask = np.ones((300, 300), bool)
+    mask[40:90, 100:150] = False
+    result = scale_to_noise(7 + 2 * white_noise(300, 300), mask=mask)
+    assert np.median(result.sigma) == pytest.approx(2, rel=0.05)
+    assert np.median(result.background) == pytest.approx(7, abs=0.2)
+
+
+# ------------------------------------------------------------------------------------------ supplied noise
+
+
+def test_given_noise_divides_exactly():
+    random = np.random.default_rng(2)
+    rms = random.uniform(0.5, 2, (150, 200)).astype(np.float32)
+    image = (galaxies(200, 20)[:150] + rms * white_noise(150, 200)).astype(np.float32)
+    result = scale_to_noise(image, rms=rms, subtract_background=False)
+    np.testing.assert_array_equal(result.scaled, image / rms)
+    np.testing.assert_array_equal(result.sigma, rms)
+    np.testing.assert_array_equal(result.noise, rms)
+    assert not result.background.any()
+
+
+def test_rms_variance_weight_and_a_number_mean_the_same():
+    image = 3 + 2 * white_noise(150, 150)
+    expected = scale_to_noise(image, rms=2.0)
+    for given in ({"variance": np.full(image.shape, 4.0)}, {"weight": np.full(image.shape, 0.25)}):
+        np.testing.assert_allclose(scale_to_noise(image, **given).scaled, expected.scaled, rtol=1e-6)
+    np.testing.assert_array_equal(expected.sigma, 2.0)
+
+
+@pytest.mark.parametrize("name", ["weight", "variance", "rms"])
+@pytest.mark.parametrize("value", [0, -1, np.nan, np.inf])
+def test_a_map_without_a_usable_noise_is_bad_there(name, value):
+    values = np.ones((100, 100))
+    values[:30] = value
+    result = scale_to_noise(white_noise(100, 100), **{name: values})
+    np.testing.assert_array_equal(result.bad, values != 1)
+
+
+@pytest.mark.parametrize("claimed", [0.5, 1.0, 2.0])
+def test_ratio_tells_how_wrong_a_map_is(claimed):
+    image = 10 + galaxies(256, 30) + white_noise(256, 256)
+    assert scale_to_noise(image, rms=claimed).noise_ratio == pytest.approx(1 / claimed, rel=0.03)
+
+
+@pytest.mark.parametrize("follows_noise", [False, True])
+@pytest.mark.parametrize("sky_variance", [100.0, 400.0])
+def test_photon_noise_of_sources_leaves_sigma_and_stays_in_noise(sky_variance, follows_noise):
+    """Counts with gain 1: variance is the sky's plus the light's (HST), or plus the noisy counts (Rubin)."""
+    light = 40 * galaxies(384, 60, seed=9)
+    variance = sky_variance + light
+    counts = light + np.sqrt(variance) * white_noise(384, 384)
+    given = sky_variance + counts if follows_noise else variance
+    given = np.maximum(given, 0.1 * sky_variance)
+    result = scale_to_noise(counts, variance=given)
+    bright = light > 5 * np.sqrt(sky_variance)
+    assert np.median(np.sqrt(given[bright])) > 1.2 * np.sqrt(sky_variance)
+    assert np.median(result.sigma[bright]) == pytest.approx(np.sqrt(sky_variance), rel=0.06)
+    assert np.median(result.sigma[~bright]) == pytest.approx(np.sqrt(sky_variance), rel=0.03)
+    np.testing.assert_allclose(result.noise, np.sqrt(given), rtol=1e-6)
+
+
+def test_a_map_without_photon_noise_is_kept_to_the_bit():
+    depth = np.where(np.arange(256) < 128, 1.0, 1.5) * np.ones((256, 1))
+    image = galaxies(256, 40) + depth * white_noise(256, 256)
+    result = scale_to_noise(image, rms=depth)
+    np.testing.assert_array_equal(result.sigma, depth)
+
+
+# ------------------------------------------------------------------------------------------ refused
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments", "message"),
+    [
+        (np.zeros((80, 80)), {}, r"same value \(0\.0\)"),
+        (np.full((80, 80), 7.5), {}, r"same value \(7\.5\)"),
+        (np.full((80, 80), np.nan), {}, "every pixel is bad"),
+        (white_noise(80, 80), {"mask": np.ones((80, 80))}, "every pixel is bad"),
+        (white_noise(80, 80), {"weight": np.zeros((80, 80))}, "every pixel is bad"),
+        (white_noise(80, 80), {"rms": np.ones((80, 81))}, r"\(80, 81\).*\(80, 80\)"),
+        (white_noise(80, 80), {"mask": np.ones((2, 80))}, r"mask.*\(2, 80\)"),
+        (white_noise(80, 80), {"rms": 1.0, "weight": 1.0}, "both rms and weight"),
+    ],
+)
+def test_what_cannot_be_scaled_is_refused(image, arguments, message):
+    with pytest.raises(InputError, match=message):
+        scale_to_noise(image, **arguments)

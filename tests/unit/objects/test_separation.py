@@ -1,0 +1,108 @@
+"""Separation of scenes whose galaxies are known by construction."""
+
+import numpy as np
+import pytest
+
+from appulse.objects import separate
+
+ROWS, COLUMNS = np.mgrid[:40, :50]
+
+
+def disc(x, y, radius):
+    return np.hypot(COLUMNS - x, ROWS - y) <= radius
+
+
+def ternary_of(*masks):
+    return np.minimum(np.sum(masks, axis=0), 2).astype(np.uint8)
+
+
+def exponential(x, y, peak, scale):
+    return peak * np.exp(-np.hypot(COLUMNS - x, ROWS - y) / scale)
+
+
+def test_empty_map_holds_no_galaxy():
+    separation = separate(np.zeros((7, 9), dtype=np.uint8))
+    assert separation.masks.shape == (0, 7, 9)
+    assert separation.nested.shape == (0,)
+
+
+def test_lone_galaxy_is_its_whole_mask():
+    ternary = ternary_of(disc(20, 18, 8))
+    image = exponential(20, 18, 30, 2.4) + np.random.default_rng(1).normal(size=ternary.shape)
+    for found in (separate(ternary), separate(ternary, image)):
+        np.testing.assert_array_equal(found.masks, [ternary > 0])
+        assert not found.nested.any()
+
+
+@pytest.mark.parametrize("separation", [6, 9, 12, 15])
+def test_overlapping_discs_come_back_pixel_for_pixel(separation):
+    left, right = disc(16, 20, 9), disc(16 + separation, 20, 7.5)
+    found = separate(ternary_of(left, right)).masks
+    assert found.shape[0] == 2
+    assert np.count_nonzero(found[0] != left) <= 2
+    assert np.count_nonzero(found[1] != right) <= 2
+
+
+def test_nested_galaxy_is_the_overlap_and_the_host_is_everything():
+    host, inner = disc(22, 20, 14), disc(26, 22, 5)
+    found = separate(ternary_of(host, inner))
+    np.testing.assert_array_equal(found.masks, [host, inner])
+    np.testing.assert_array_equal(found.nested, [False, True])
+
+
+def test_crossed_discs_seen_edge_on_are_two_although_they_leave_four_arms():
+    flat = (np.abs(ROWS - 20) <= 2) & (np.abs(COLUMNS - 24) <= 15)
+    upright = (np.abs(COLUMNS - 24) <= 2) & (np.abs(ROWS - 20) <= 15)
+    found = separate(ternary_of(flat, upright)).masks
+    assert len(found) == 2
+    assert {mask.sum() for mask in found} == {flat.sum(), upright.sum()}
+
+
+def test_two_lenses_in_a_chain_are_three_galaxies():
+    chain = disc(12, 20, 6), disc(22, 20, 6), disc(32, 20, 6)
+    assert len(separate(ternary_of(*chain)).masks) == 3
+
+
+def test_touching_galaxies_need_a_deep_saddle():
+    left, right = disc(14, 20, 6), disc(27, 20, 6)
+    ternary = ((left | right) | ((np.abs(ROWS - 20) <= 1) & (np.abs(COLUMNS - 20.5) <= 1))).astype(np.uint8)
+    noise = np.random.default_rng(2).normal(size=ternary.shape)
+    two_peaks = exponential(14, 20, 40, 1.7) + exponential(27, 20, 30, 1.7) + noise
+    one_peak = exponential(20.5, 20, 40, 4) + noise
+    assert len(separate(ternary, two_peaks).masks) == 2
+    assert len(separate(ternary, one_peak).masks) == 1
+
+
+def test_noise_peaks_do_not_split_a_flat_galaxy():
+    ternary = ternary_of(disc(22, 20, 12))
+    rng = np.random.default_rng(3)
+    counts = [len(separate(ternary, 3 + rng.normal(size=ternary.shape)).masks) for _ in range(50)]
+    assert counts == [1] * 50
+
+
+def test_speckles_of_overlap_do_not_make_a_blend():
+    ternary = ternary_of(disc(22, 20, 8))
+    ternary[20, 22:25] = 2
+    found = separate(ternary, exponential(22, 20, 30, 2.5)).masks
+    np.testing.assert_array_equal(found, [ternary > 0])
+
+
+def test_separate_components_are_separated_each_by_itself():
+    a, b, c = disc(10, 10, 5), disc(15, 10, 4), disc(38, 30, 6)
+    found = separate(ternary_of(a, b, c)).masks
+    assert len(found) == 3
+    np.testing.assert_array_equal(found[0], c)
+
+
+def test_position_in_the_cutout_does_not_matter():
+    ternary = ternary_of(disc(20, 18, 8), disc(27, 22, 6))
+    expected = separate(ternary).masks
+    padded = separate(np.pad(ternary, ((3, 5), (7, 1)))).masks
+    np.testing.assert_array_equal(padded[:, 3:-5, 7:-1], expected)
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match="2-D"):
+        separate(np.zeros((2, 3, 4), dtype=np.uint8))
+    with pytest.raises(ValueError, match="image has shape"):
+        separate(np.zeros((3, 4), dtype=np.uint8), np.zeros((4, 3)))
