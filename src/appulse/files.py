@@ -42,6 +42,10 @@ class InputError(Exception):
     """A file or value that appulse cannot use. One line: what came, what was expected, what to do."""
 
 
+class UsageError(InputError):
+    """Options that contradict each other, or what a directory already holds."""
+
+
 @dataclass(frozen=True)
 class Image:
     """One 2-D image as the program sees it.

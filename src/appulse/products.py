@@ -248,3 +248,36 @@ def _read_parquet(path):
     hidden = "__serialized_columns__"
     table.meta = {key: value for key, value in header.get("meta", {}).items() if key != hidden}
     return QTable(table)
+
+
+def write_regions(table, path):
+    """Write a catalogue as ellipses for SAOImage DS9, in image coordinates (1-based), atomically.
+
+    Parameters
+    ----------
+    table : astropy.table.QTable
+        A catalogue.
+    path : str or Path
+
+    Returns
+    -------
+    Path
+        Of the file written.
+
+    Notes
+    -----
+    An ellipse has the galaxy's area and shape; galaxies in blends are drawn in magenta.
+    """
+    lines = ["# Region file format: DS9", "image"]
+    for row in table:
+        flatness = min(max(1.0 - float(row["ellipticity"]), 0.1), 1.0)
+        major = np.sqrt(row["area"].value / (np.pi * flatness))
+        x, y = row["x_centroid"].value + 1, row["y_centroid"].value + 1
+        colour = "magenta" if row["blend_id"] else "green"
+        angle = row["orientation"].value
+        lines.append(
+            f"ellipse({x:.2f},{y:.2f},{major:.2f},{major * flatness:.2f},{angle:.1f}) "
+            f"# color={colour} text={{{row['label']}}}"
+        )
+    atomic_write(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
+    return Path(path)

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from scipy import ndimage
 
-from appulse.objects.components import EIGHT_CONNECTED
+from appulse.objects.components import label_connected
 
 # "Blended" needs this many pixels of class 2; fewer are noise on the truth's own threshold.
 MIN_OVERLAP = 4
@@ -76,8 +75,7 @@ def label_components(foreground):
     (height, width) int32 array
         1 to n in the order of their first pixels, 0 background.
     """
-    labels, _ = ndimage.label(foreground, structure=EIGHT_CONNECTED, output=np.int32)
-    return labels
+    return label_connected(np.asarray(foreground, dtype=bool))[0]
 
 
 def detection_from_ternary(ternary, *, min_area=5, min_overlap=MIN_OVERLAP):

@@ -3,14 +3,15 @@
 from appulse.objects.catalog import COLUMNS, MEASURED, CatalogColumn, Summary, build_catalog, summarise
 from appulse.objects.components import central_component, label_objects
 from appulse.objects.ensemble import Ensemble, match_masks, measure_ensemble
-from appulse.objects.flags import MEANING, ObjectFlag, PixelFlag, describe
+from appulse.objects.flags import OBJECT_MEANING, PIXEL_MEANING, ObjectFlag, PixelFlag, describe
 from appulse.objects.measurement import Measurement, light_shares, measure
 from appulse.objects.separation import Separation, nested_galaxies, separate
 
 __all__ = [
     "COLUMNS",
-    "MEANING",
     "MEASURED",
+    "OBJECT_MEANING",
+    "PIXEL_MEANING",
     "CatalogColumn",
     "Ensemble",
     "Measurement",

@@ -1,9 +1,49 @@
 """Objects: the 8-connected components of ``ternary > 0``."""
 
 import numpy as np
+from numba import njit
 from scipy import ndimage
 
-EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
+
+@njit(cache=True, nogil=True)
+def label_connected(mask, diagonals=True):
+    """Label connected pixels; an order of magnitude quicker than SciPy on the cutout of one object.
+
+    Parameters
+    ----------
+    mask : (height, width) bool array
+    diagonals : bool
+        8-connectivity if true, else 4-connectivity.
+
+    Returns
+    -------
+    labels : (height, width) int32 array
+        0 outside the mask; components count from 1 in raster order of their first pixel.
+    count : int
+    """
+    h, w = mask.shape
+    labels = np.zeros((h, w), dtype=np.int32)
+    stack = np.empty(h * w, dtype=np.int64)
+    count = 0
+    for start_row in range(h):
+        for start_column in range(w):
+            if not mask[start_row, start_column] or labels[start_row, start_column]:
+                continue
+            count += 1
+            labels[start_row, start_column] = count
+            stack[0] = start_row * w + start_column
+            waiting = 1
+            while waiting:
+                waiting -= 1
+                row, column = divmod(stack[waiting], w)
+                for i in range(max(row - 1, 0), min(row + 2, h)):
+                    for j in range(max(column - 1, 0), min(column + 2, w)):
+                        if not mask[i, j] or labels[i, j] or not (diagonals or i == row or j == column):
+                            continue
+                        labels[i, j] = count
+                        stack[waiting] = i * w + j
+                        waiting += 1
+    return labels, count
 
 
 def label_objects(ternary, min_area=1):
@@ -23,16 +63,11 @@ def label_objects(ternary, min_area=1):
     slices : list of (slice, slice)
         Bounding box of object ``i`` at ``slices[i - 1]``.
     """
-    labels, count = ndimage.label(np.asarray(ternary) > 0, structure=EIGHT_CONNECTED)
-    flat = labels.ravel()
-    area = np.bincount(flat, minlength=count + 1)
-    # SciPy's order of labels is not part of its contract, so the first pixel of each is looked up.
-    first_pixel = np.full(count + 1, flat.size)
-    np.minimum.at(first_pixel, flat, np.arange(flat.size)) if count else None
-    kept = [i for i in np.argsort(first_pixel[1:], kind="stable") + 1 if area[i] >= min_area]
-    new_label = np.zeros(count + 1, dtype=np.int32)
-    new_label[kept] = np.arange(1, len(kept) + 1)
-    labels = new_label[labels]
+    labels, count = label_connected(np.asarray(ternary) > 0)
+    kept = np.bincount(labels.ravel(), minlength=count + 1) >= min_area
+    kept[0] = False
+    if not kept[1:].all():
+        labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
     return labels, ndimage.find_objects(labels)
 
 
@@ -53,7 +88,7 @@ def central_component(ternary, y, x, reference_mask=None):
     (height, width) bool array
         Empty (all False) if the map holds no object.
     """
-    labels, count = ndimage.label(np.asarray(ternary) > 0, structure=EIGHT_CONNECTED)
+    labels, count = label_connected(np.asarray(ternary) > 0)
     if count == 0:
         return np.zeros(labels.shape, dtype=bool)
     if reference_mask is not None:

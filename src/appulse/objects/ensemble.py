@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from appulse.objects.components import EIGHT_CONNECTED
+from appulse.objects.components import label_connected
 from appulse.objects.measurement import light_shares, measure_values
 from appulse.objects.separation import separate
 
@@ -102,8 +101,8 @@ def _measure_realisation(ternary, masks, union, image):
 
 
 def _components_touching(ternary, union):
-    labels, count = ndimage.label(ternary > 0, structure=EIGHT_CONNECTED)
-    if count == 0:
+    labels, count = label_connected(ternary > 0)
+    if count <= 1:
         return ternary
     touching = np.zeros(count + 1, dtype=bool)
     touching[labels[union]] = True
@@ -133,6 +132,8 @@ def match_masks(found, reference, min_iou=MIN_IOU):
     shared = found_flat @ reference_flat.T
     total = found_flat.sum(axis=1)[:, None] + reference_flat.sum(axis=1)[None, :] - shared
     iou = shared / np.maximum(total, 1)
+    if iou.size == 1:
+        return [(0, 0)] if iou[0, 0] >= min_iou else []
     # Below the limit a pair is worth nothing, so it must not cost another pair its match.
     rows, columns = linear_sum_assignment(-np.where(iou >= min_iou, iou, 0))
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if iou[i, j] >= min_iou]

@@ -23,7 +23,7 @@ class PixelFlag(IntFlag):
     FIRST_PASS = 4
 
 
-MEANING = {
+OBJECT_MEANING = {
     ObjectFlag.BAD_PIXEL: "the galaxy or its edge contains a bad pixel",
     ObjectFlag.BORDER: "the object touches the image border",
     ObjectFlag.LARGER_THAN_STAMP: "the object is larger than a stamp",
@@ -31,6 +31,9 @@ MEANING = {
     ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
     ObjectFlag.OUTSIDE_MODEL_RANGE: "PSF, depth or density outside the range the model was trained for",
     ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",
+}
+# A dictionary of its own: members of two IntFlags with the same bit are equal keys.
+PIXEL_MEANING = {
     PixelFlag.BAD_PIXEL: "bad pixel: NaN in float maps, 0 in integer maps",
     PixelFlag.NOISE_DISAGREES: "supplied noise outside 0.8 to 1.25 times the measured scatter",
     PixelFlag.FIRST_PASS: "maps come from the first pass, not from an object's own centred stamp",
@@ -57,5 +60,5 @@ def describe(flags):
     """
     if not isinstance(flags, (ObjectFlag, PixelFlag)):
         raise TypeError(f"describe takes an ObjectFlag or a PixelFlag, not {type(flags).__name__}.")
-    kind = type(flags)
-    return [MEANING[kind(bit)] for bit in (1 << i for i in range(8)) if int(flags) & bit]
+    meanings = OBJECT_MEANING if isinstance(flags, ObjectFlag) else PIXEL_MEANING
+    return [meaning for bit, meaning in meanings.items() if bit in flags]

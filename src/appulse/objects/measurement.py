@@ -73,11 +73,11 @@ def measure(image, mask, share=None):
 def measure_values(image, mask, share=None):
     """`measure` as a (7,) float64 array in the order of `Measurement`'s fields."""
     image = np.asarray(image, dtype=np.float64)
-    mask = np.asarray(mask, dtype=bool)
+    mask = np.ascontiguousarray(mask, dtype=bool)
     if image.shape != mask.shape or image.ndim != 2:
         raise ValueError(f"image {image.shape} and mask {mask.shape} must be 2-D and of one shape.")
     light = image if share is None else image * share
-    return _measure(light, mask)
+    return _measure(np.ascontiguousarray(light), mask)
 
 
 @njit(**_COMPILE)

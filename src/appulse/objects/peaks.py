@@ -52,9 +52,10 @@ def find_peaks(image, mask):
 
     Returns
     -------
-    (n_peaks, 4) float array
-        ``y, x, height, dip`` of the smoothed image; ``dip`` is height minus saddle, and equals the height for
-        the highest peak of a connected mask.
+    (n_peaks, 5) float array
+        ``y, x, height, dip, inside`` of the smoothed image; ``dip`` is height minus saddle, and equals the
+        height for the highest peak of a connected mask. ``inside`` is 0 where a pixel outside the mask beside
+        the peak is higher, so that the peak is only the flank of something else.
     """
     h, w = image.shape
     smoothed = _smooth(image)
@@ -94,7 +95,7 @@ def find_peaks(image, mask):
     for pixel in order:
         if is_peak[pixel]:
             count += 1
-    peaks = np.empty((count, 4))
+    peaks = np.empty((count, 5))
     n = 0
     for pixel in order:
         if is_peak[pixel]:
@@ -103,5 +104,8 @@ def find_peaks(image, mask):
             peaks[n, 1] = pixel % w
             peaks[n, 2] = height
             peaks[n, 3] = height - saddle[pixel]
+            row, column = pixel // w, pixel % w
+            around = smoothed[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+            peaks[n, 4] = 1.0 if around.max() <= height else 0.0
             n += 1
     return peaks

@@ -4,6 +4,7 @@ import numpy as np
 from skimage.measure import label as skimage_label
 
 from appulse.objects import central_component, label_objects
+from appulse.objects.components import label_connected
 
 
 def test_labels_agree_with_scikit_image():
@@ -14,6 +15,14 @@ def test_labels_agree_with_scikit_image():
         np.testing.assert_array_equal(labels, skimage_label(ternary > 0, connectivity=2))
         assert labels.dtype == np.int32
         assert len(slices) == labels.max()
+
+
+def test_both_connectivities_agree_with_scikit_image():
+    mask = np.random.default_rng(6).random((50, 40)) > 0.5
+    for diagonals, connectivity in ((True, 2), (False, 1)):
+        labels, count = label_connected(mask, diagonals)
+        np.testing.assert_array_equal(labels, skimage_label(mask, connectivity=connectivity))
+        assert count == labels.max()
 
 
 def test_labels_count_in_raster_order_and_slices_hold_their_object():

@@ -87,7 +87,9 @@ def test_galaxy_that_vanishes_or_shrinks_below_the_match_is_absent(pair):
     tiny[16:19, 16:19] = 1
     ensemble = measure_ensemble(np.stack([ternary_of(pair), only_left, tiny, 0 * tiny]), reference, image)
     np.testing.assert_array_equal(ensemble.present, [[True, True, False, False], [True, False, False, False]])
-    np.testing.assert_array_equal(ensemble.blended, [[True, False, False, False], [True, False, False, False]])
+    np.testing.assert_array_equal(
+        ensemble.blended, [[True, False, False, False], [True, False, False, False]]
+    )
     assert np.isnan(ensemble.flux[~ensemble.present]).all()
     assert ensemble.area[0, 1] == only_left.sum()
     assert ensemble.overlap_area[0].tolist()[:2] == [(pair > 1).all(axis=0).sum(), 0]

@@ -27,18 +27,21 @@ def exponential(peak, scale):
 
 
 @pytest.mark.parametrize("sigma", [2.0, 4.0])
-@pytest.mark.parametrize("x, y", [(40.0, 40.0), (39.7, 40.4)])
-def test_gaussian_isophote(sigma, x, y):
+def test_gaussian_isophote(sigma):
+    # Pixels in a small circle depend on where its centre falls; averaged over that, the area is
+    # the circle's. Inside the isophote of level 1: area 2 pi sigma^2 ln(peak), flux 2 pi sigma^2 (peak - 1).
     peak = 20.0
-    image = galaxy(gaussian(peak, sigma), x, y)
-    found = measure(image, image > 1)
-    # Inside the isophote of level 1: area 2 pi sigma^2 ln(peak), flux 2 pi sigma^2 (peak - 1).
-    assert found.area == pytest.approx(2 * np.pi * sigma**2 * np.log(peak), rel=0.03)
-    assert found.flux == pytest.approx(2 * np.pi * sigma**2 * (peak - 1), rel=0.01)
-    radius = sigma * np.sqrt(-2 * np.log(1 - 0.5 * (1 - 1 / peak)))
-    assert found.half_light_radius == pytest.approx(radius, rel=0.02)
-    assert (found.x_centroid, found.y_centroid) == pytest.approx((x, y), abs=0.02)
-    assert found.ellipticity == pytest.approx(0, abs=0.03)
+    found = []
+    for x, y in np.random.default_rng(3).uniform(39.5, 40.5, size=(200, 2)):
+        image = galaxy(gaussian(peak, sigma), x, y)
+        one = measure(image, image > 1)
+        assert (one.x_centroid, one.y_centroid) == pytest.approx((x, y), abs=0.1)
+        found.append((one.area, one.flux, one.half_light_radius, one.ellipticity))
+    area, flux, radius, ellipticity = np.mean(found, axis=0)
+    assert area == pytest.approx(2 * np.pi * sigma**2 * np.log(peak), rel=0.01)
+    assert flux == pytest.approx(2 * np.pi * sigma**2 * (peak - 1), rel=0.005)
+    assert radius == pytest.approx(sigma * np.sqrt(-2 * np.log(1 - 0.5 * (1 - 1 / peak))), rel=0.02)
+    assert ellipticity == pytest.approx(0, abs=0.03)
 
 
 def test_exponential_disc_isophote():
@@ -158,8 +161,11 @@ def test_shared_light_is_that_of_the_true_galaxies(separation):
     light, masks = blend(separation)
     image = light.sum(axis=0) + np.random.default_rng(9).normal(size=light[0].shape)
     shares = light_shares(image, masks)
-    for true, mask, share in zip(light, masks, shares, strict=True):
-        assert measure(image, mask, share).flux == pytest.approx(true[mask].sum(), rel=0.08)
+    # Where a galaxy is alone in the masks it takes all light, its neighbour's faint wings included.
+    ideal = masks * light / (masks * light).sum(axis=0).clip(1e-9)
+    for mask, share, best in zip(masks, shares, ideal, strict=True):
+        assert measure(image, mask, share).flux == pytest.approx(measure(image, mask, best).flux, rel=0.04)
+        assert np.abs(share - best)[mask].mean() < 0.05
 
 
 def test_equal_galaxies_share_equally():

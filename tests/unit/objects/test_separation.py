@@ -101,6 +101,33 @@ def test_position_in_the_cutout_does_not_matter():
     np.testing.assert_array_equal(padded[:, 3:-5, 7:-1], expected)
 
 
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_large_object_is_separated_like_a_small_one(size):
+    # From 8000 pixels on, ellipses are fitted to every second, third, ... row and column.
+    rows, columns = np.mgrid[: 40 * size, : 50 * size]
+    left = np.hypot(columns - 18 * size, rows - 20 * size) <= 11 * size
+    right = np.hypot(columns - 32 * size, rows - 19 * size) <= 8 * size
+    found = separate(ternary_of(left, right)).masks
+    assert len(found) == 2
+    for mask, true in zip(found, (left, right), strict=True):
+        assert (mask & true).sum() / (mask | true).sum() > 0.97
+
+
+def test_flank_of_a_neighbour_is_not_a_galaxy():
+    # The map holds the left galaxy only; the image rises again toward the right one.
+    left = disc(16, 20, 9)
+    image = exponential(16, 20, 40, 2.4) + exponential(29, 20, 400, 3)
+    assert len(separate(left.astype(np.uint8), image).masks) == 1
+
+
+def test_an_image_of_either_byte_order_and_layout():
+    ternary = ternary_of(disc(20, 18, 8), disc(27, 22, 6))
+    image = exponential(20, 18, 30, 2.4) + exponential(27, 22, 30, 2)
+    expected = separate(ternary, image).masks
+    for variant in (image.astype(">f4"), np.asfortranarray(image)):
+        np.testing.assert_array_equal(separate(ternary, variant).masks, expected)
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match="2-D"):
         separate(np.zeros((2, 3, 4), dtype=np.uint8))

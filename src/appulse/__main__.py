@@ -1,0 +1,5 @@
+"""``python -m appulse``."""
+
+from appulse.cli import main
+
+main()

@@ -1,0 +1,94 @@
+"""``appulse compare``: the model and every installed detector on the same fields, by the same scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from astropy.table import Table
+
+from appulse.baselines.sep import tune_sep
+from appulse.evaluation.detection import Kind
+from appulse.evaluation.evaluate import refuse_seen_fields, score_fields
+from appulse.evaluation.matching import true_objects
+from appulse.evaluation.scores import ObjectCounts, count_objects
+from appulse.files import atomic_write
+from appulse.inference.background import scale_to_noise
+from appulse.network.weights import load_model
+from appulse.sky.field import field_paths, read_field
+
+
+def compare_detectors(
+    output: str | Path,
+    fields: str | Path,
+    validation: str | Path,
+    model: str | Path,
+    *,
+    trials: int = 96,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> str:
+    """Score a model beside SEP, tuned on other fields by the objective that chose the model's thresholds.
+
+    Parameters
+    ----------
+    output : str or Path
+        Directory; ``comparison.ecsv`` is written there.
+    fields : str or Path
+        Directory of test fields.
+    validation : str or Path
+        Directory of calibration fields.
+    model : str or Path
+        Bundled name or weight file.
+    trials : int
+        Parameter sets tried for SEP.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    str
+        The table, for people.
+    """
+    loaded = load_model(model)
+    tests = [read_field(path) for path in field_paths(fields)]
+    refuse_seen_fields(loaded, tests)
+    calibration = [read_field(path) for path in field_paths(validation)]
+    tuned = tune_sep(
+        [scale_to_noise(field.image).scaled for field in calibration],
+        [true_objects(field.ternary(), field.id1, field.id2) for field in calibration],
+        n_trials=trials,
+    )
+    counts = {loaded.name: score_fields(loaded, tests, progress=progress).counts, "SEP": ObjectCounts.empty()}
+    for field in tests:
+        truth = true_objects(field.ternary(), field.id1, field.id2)
+        counts["SEP"] += count_objects(truth, tuned.detect(scale_to_noise(field.image).scaled))
+    table = comparison_table(counts)
+    atomic_write(
+        Path(output) / "comparison.ecsv",
+        lambda temporary: table.write(temporary, format="ascii.ecsv", overwrite=True),
+    )
+    return "\n".join([*table.pformat(max_width=-1), f"SEP, tuned in {trials} trials: {tuned}"])
+
+
+def comparison_table(counts: dict[str, ObjectCounts]) -> Table:
+    """One row per detector: completeness and purity of each kind with their intervals.
+
+    Parameters
+    ----------
+    counts : dict of str to ObjectCounts
+        By name of the detector.
+
+    Returns
+    -------
+    astropy.table.Table
+    """
+    rows = []
+    for name, each in counts.items():
+        row: dict[str, object] = {"detector": name}
+        for kind in (Kind.ISOLATED, Kind.BLENDED):
+            for score in ("completeness", "purity"):
+                row[f"{score}_{kind.name.lower()}"] = str(getattr(each, score)(kind))
+        row["half_and_half_purity"] = str(each.half_and_half_purity())
+        row["unrecognised_blends"] = str(each.unrecognised_blend_rate())
+        rows.append(row)
+    return Table(rows)

@@ -1,0 +1,233 @@
+"""Many images in one directory: which are done, what failed, and nothing mixed up or lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appulse.files import InputError, UsageError, stem, write_json
+from appulse.network.weights import Model, load_model
+from appulse.segmentation import choose_device, choose_operating_point, segment
+
+# What a directory holds: the options, and the content of every input segmented with them.
+FINGERPRINT = "appulse.json"
+_MAP_KINDS = ("rms", "variance", "weight", "mask")
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Options of ``appulse segment`` that shape its products.
+
+    Parameters
+    ----------
+    output : Path
+        Directory for the products.
+    model : str
+        Name or file.
+    samples, seed : int
+        Realisations, and their seed.
+    method, operating_point, mode, hdu
+        As `appulse.segment` takes them.
+    background : bool
+        Whether to subtract the background.
+    device : str
+        Where the network runs.
+    keep_realisations, regions, preview : bool
+        What to write besides.
+    catalog_format : str
+        Of the catalogue.
+    """
+
+    output: Path
+    model: str = "euclid"
+    samples: int = 50
+    seed: int = 0
+    method: str = "two-step"
+    operating_point: str = "balanced"
+    mode: str = "copula"
+    hdu: str | None = None
+    background: bool = True
+    device: str = "auto"
+    keep_realisations: bool = False
+    catalog_format: str = "fits"
+    regions: bool = False
+    preview: bool = True
+
+    def fingerprint(self, model: Model) -> dict:
+        """Everything that must agree for results to stand side by side.
+
+        Parameters
+        ----------
+        model : Model
+            Loaded; its hash stands for it.
+        """
+        values = dataclasses.asdict(self)
+        del values["output"], values["device"]
+        return values | {"model": model.name, "model_sha256": model.sha256}
+
+
+def run_batch(
+    images: Sequence[Path],
+    maps: dict[str, Sequence[str] | None],
+    options: BatchOptions,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> int:
+    """Segment images one after another; a bad one does not stop the others.
+
+    Parameters
+    ----------
+    images : sequence of Path
+        FITS files.
+    maps : dict of str to sequence of str or None
+        For ``rms``, ``variance``, ``weight`` and ``mask``: one file per image, or a template with ``{stem}``.
+    options : BatchOptions
+        The rest of the command line.
+    overwrite : bool
+        Begin again in a directory of other inputs or options.
+    dry_run : bool
+        Only check and tell.
+    progress : callable, optional
+        Passed on to `appulse.segment`.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 1 where an input failed.
+
+    Raises
+    ------
+    UsageError
+        Options that contradict each other, or what the directory holds.
+    """
+    if not images:
+        raise UsageError("no image given; appulse segment IMAGE [IMAGE ...] -o DIR")
+    stems = [stem(path) for path in images]
+    if len(set(stems)) < len(stems):
+        twice = sorted({name for name in stems if stems.count(name) > 1})
+        raise UsageError(f"two images share the stem {', '.join(twice)}; their products would overwrite each other.")
+    paired = {kind: _pair(kind, maps.get(kind), stems) for kind in _MAP_KINDS}
+    if options.samples < 1:
+        raise UsageError(f"--samples is {options.samples}; at least 1 realisation is needed.")
+    try:
+        model = load_model(options.model)
+        choose_operating_point(model, options.operating_point)
+        device = choose_device(options.device)
+    except InputError as error:
+        raise UsageError(str(error)) from None
+    journal = _Journal.open(options, model, overwrite)
+    if dry_run:
+        for path, name in zip(images, stems, strict=True):
+            print(f"{path}: {'found' if path.is_file() else 'MISSING'}; would write {options.output / name}_*")
+        return 0 if all(path.is_file() for path in images) else 1
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for number, (path, name) in enumerate(zip(images, stems, strict=True)):
+        maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
+        try:
+            content = _content_hash([path, *map(Path, maps_here.values())])
+            if journal.has(name, content):
+                print(f"{path}: done before")
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("default", UserWarning)
+                result = segment(
+                    path,
+                    model=model,
+                    samples=options.samples,
+                    seed=options.seed,
+                    method=options.method,
+                    operating_point=options.operating_point,
+                    mode=options.mode,
+                    hdu=options.hdu,
+                    subtract_background=options.background,
+                    device=device,
+                    progress=progress,
+                    **maps_here,
+                )
+            result.write(
+                options.output,
+                name,
+                catalog_format=options.catalog_format,
+                keep_realisations=options.keep_realisations,
+                preview=options.preview,
+                regions=options.regions,
+            )
+            journal.add(name, content)
+            summary = result.summary()
+            print(
+                f"{path}: {summary['galaxies']} galaxies, {summary['galaxies_in_blends']} of them in "
+                f"{summary['blends']} blends"
+            )
+        except InputError as error:
+            failed += 1
+            message = str(error)
+            print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)
+    if len(images) > 1:
+        print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")
+    return 1 if failed else 0
+
+
+def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str] | None:
+    if not given:
+        return None
+    if len(given) == 1 and "{stem}" in given[0]:
+        return [given[0].replace("{stem}", name) for name in stems]
+    if len(given) != len(stems):
+        raise UsageError(f"--{kind} has {len(given)} files for {len(stems)} images; give one each, or a {{stem}} template.")
+    return list(given)
+
+
+def _content_hash(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file.")
+        with open(path, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+@dataclass
+class _Journal:
+    path: Path
+    options: dict
+    inputs: dict[str, str]
+
+    @classmethod
+    def open(cls, options: BatchOptions, model: Model, overwrite: bool) -> _Journal:
+        path = options.output / FINGERPRINT
+        wanted = options.fingerprint(model)
+        if path.exists() and not overwrite:
+            held = json.loads(path.read_text())
+            differing = sorted(key for key in wanted if held["options"].get(key) != wanted[key])
+            if differing:
+                raise UsageError(
+                    f"{options.output} holds results with other options ({', '.join(differing)}); "
+                    "choose another directory, or --overwrite."
+                )
+            return cls(path, wanted, held["inputs"])
+        return cls(path, wanted, {})
+
+    def has(self, name: str, content: str) -> bool:
+        """Whether this very input is done; another one under its name is a usage error."""
+        held = self.inputs.get(name)
+        if held is not None and held != content:
+            raise UsageError(
+                f"{self.path.parent} holds results of another file named {name}; "
+                "choose another directory, or --overwrite."
+            )
+        return held == content
+
+    def add(self, name: str, content: str) -> None:
+        self.inputs[name] = content
+        write_json(self.path, {"options": self.options, "inputs": self.inputs})

@@ -1,0 +1,413 @@
+"""The command line: verbs, their options, and how their errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from appulse import __version__
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+app = App(
+    name="appulse",
+    version=__version__,
+    help="Finds galaxies in FITS images, says which pixels two of them share, and how sure it is.",
+    help_format="plaintext",
+)
+
+Files = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())]
+
+
+@app.command
+def segment(
+    *images: Path,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    rms: Files = None,
+    variance: Files = None,
+    weight: Files = None,
+    mask: Files = None,
+    hdu: str | None = None,
+    background: bool = True,
+    model: str = "euclid",
+    samples: int = 50,
+    seed: int = 0,
+    method: Literal["two-step", "grid"] = "two-step",
+    operating_point: str = "balanced",
+    mode: Literal["copula", "latent"] = "copula",
+    keep_realisations: bool = False,
+    catalog: Literal["fits", "ecsv", "parquet"] = "fits",
+    regions: bool = False,
+    preview: bool = True,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Segment FITS images: maps of background, galaxy and overlap, and a catalogue with error bars.
+
+    For field.fits it writes field_segmentation.fits, field_catalog.fits, field_preview.png and
+    field_summary.json. The same command again goes on where it was stopped.
+
+    Parameters
+    ----------
+    images
+        FITS files (.fits, .fits.gz, .fits.fz).
+    output
+        Directory for the products.
+    rms
+        Noise maps: one file per image, in order, or a template such as {stem}_rms.fits.
+    variance
+        Variance maps, in the same way.
+    weight
+        Inverse-variance maps, in the same way; zero is bad.
+    mask
+        Masks, in the same way; non-zero is bad.
+    hdu
+        HDU of the image, by name or number; SCI[0] is plane 0 of a cube.
+    background
+        Estimate and subtract the background.
+    model
+        A bundled model, or a .safetensors file.
+    samples
+        Realisations drawn for each object.
+    seed
+        Of all randomness; the same seed gives the same result.
+    method
+        two-step draws every object in its own centred stamp; grid is one pass, and faster.
+    operating_point
+        Thresholds of the model: balanced, complete or pure.
+    mode
+        How realisations are drawn; latent is the paper's.
+    keep_realisations
+        Write every realisation into the segmentation file.
+    catalog
+        Format of the catalogue.
+    regions
+        Write ellipses for DS9 as well.
+    preview
+        Draw the picture.
+    device
+        Where the network runs.
+    overwrite
+        Begin again in a directory that holds results of other inputs or options.
+    dry_run
+        Check inputs and options, print what would be written, and stop.
+    """
+    from appulse.batch import BatchOptions, run_batch
+
+    options = BatchOptions(
+        output=output,
+        model=model,
+        samples=samples,
+        seed=seed,
+        method=method,
+        operating_point=operating_point,
+        mode=mode,
+        hdu=hdu,
+        background=background,
+        device=device,
+        keep_realisations=keep_realisations,
+        catalog_format=catalog,
+        regions=regions,
+        preview=preview,
+    )
+    maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
+    with _progress() as progress:
+        return run_batch(images, maps, options, overwrite=overwrite, dry_run=dry_run, progress=progress)
+
+
+@app.command
+def simulate(
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    survey: str = "euclid-wide",
+    size: int = 4096,
+    fields: int = 1,
+    seed: int = 0,
+    workers: int = 1,
+) -> int:
+    """Simulate fields of a survey: noisy image, noise-free layers, true class map and catalogue.
+
+    Writes field_SSSS_FF.fits (seed, number), sky.json and sky.png. Fields that are there already are kept.
+
+    Parameters
+    ----------
+    output
+        Directory for the fields.
+    survey
+        A bundled survey (appulse models lists them), or a TOML file.
+    size
+        Width and height of a field, in pixels.
+    fields
+        How many.
+    seed
+        0 to 999 to train on, 1000s to select with, 2000s to calibrate with, 9000s to test on.
+    workers
+        Processes that draw galaxies; the result does not depend on them.
+    """
+    from appulse.sky.simulate import simulate_fields
+
+    with _progress() as progress:
+        report = simulate_fields(
+            output, survey, size=size, fields=fields, seed=seed, workers=workers, progress=progress
+        )
+    print(report)
+    return 0
+
+
+@app.command
+def train(
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    fields: Path,
+    validation: Path | None = None,
+    calibration: Path | None = None,
+    preset: str = "default",
+    init: str | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+) -> int:
+    """Train a model on simulated fields; writes model.safetensors, the log and curves.png.
+
+    Parameters
+    ----------
+    output
+        Directory of the run; its name becomes the model's.
+    fields
+        Directory of simulated fields to train on.
+    validation
+        A simulated field (seeds 1000s) that is scored after every epoch.
+    calibration
+        Directory of simulated fields (seeds 2000s): thresholds, probabilities and error bars are fitted on them
+        at the end and stored in the weight file.
+    preset
+        default, paper, or a TOML file.
+    init
+        Start from this model, bundled or a file (fine-tuning).
+    resume
+        Go on from the last checkpoint.
+    devices
+        Devices per node.
+    nodes
+        Nodes.
+    """
+    from appulse.training.config import TrainingConfig
+    from appulse.training.fit import fit
+
+    path = fit(
+        output,
+        fields,
+        TrainingConfig.load(preset),
+        validation=validation,
+        init=init,
+        resume=resume,
+        devices=devices,
+        nodes=nodes,
+    )
+    if calibration is not None:
+        from appulse.evaluation.calibrate import calibrate_file
+
+        with _progress() as progress:
+            print(calibrate_file(path, calibration, progress=progress))
+    print(f"wrote {path}")
+    return 0
+
+
+@app.command
+def evaluate(
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    fields: Path,
+    model: str = "euclid",
+    method: Literal["two-step", "grid"] = "two-step",
+    samples: int = 50,
+    allow_training_seeds: bool = False,
+) -> int:
+    """Score a model on simulated fields: completeness and purity of isolated and blended objects.
+
+    Writes table1.ecsv and scores.json, with 95 % intervals, and prints the whole confusion table.
+
+    Parameters
+    ----------
+    output
+        Directory for the scores.
+    fields
+        Directory of simulated fields (seeds 9000s).
+    model
+        A bundled model, or a .safetensors file.
+    method
+        As in appulse segment.
+    samples
+        Realisations.
+    allow_training_seeds
+        Score fields that the model was trained on all the same.
+    """
+    from appulse.evaluation.evaluate import evaluate_model
+
+    with _progress() as progress:
+        report = evaluate_model(
+            output,
+            fields,
+            model,
+            method=method,
+            samples=samples,
+            allow_training_seeds=allow_training_seeds,
+            progress=progress,
+        )
+    print(report)
+    return 0
+
+
+@app.command
+def compare(
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    fields: Path,
+    validation: Path,
+    model: str = "euclid",
+    trials: int = 96,
+) -> int:
+    """Score the model and every installed detector on the same fields, side by side.
+
+    Parameters
+    ----------
+    output
+        Directory for the scores.
+    fields
+        Directory of simulated fields (seeds 9000s).
+    validation
+        Directory of simulated fields (seeds 2000s) on which the other detectors are tuned.
+    model
+        A bundled model, or a .safetensors file.
+    trials
+        Parameter sets tried for each detector.
+    """
+    from appulse.baselines.compare import compare_detectors
+
+    with _progress() as progress:
+        print(compare_detectors(output, fields, validation, model, trials=trials, progress=progress))
+    return 0
+
+
+@app.command
+def check(
+    image: Path,
+    *,
+    hdu: str | None = None,
+    model: str = "euclid",
+) -> int:
+    """Measure an image and say whether a model fits it: noise, its correlation, stellar width, density.
+
+    Parameters
+    ----------
+    image
+        FITS file.
+    hdu
+        HDU of the image.
+    model
+        A bundled model, or a .safetensors file.
+    """
+    from appulse.check import check_image
+
+    report = check_image(image, hdu=hdu, model=model)
+    print(report)
+    return 0 if report.fits else EXIT_FAILED
+
+
+@app.command
+def models(name: str | None = None) -> int:
+    """List the bundled models and surveys, or print a model's card.
+
+    Parameters
+    ----------
+    name
+        Of a model.
+    """
+    from appulse.network.weights import load_model, model_card, model_names
+    from appulse.sky.survey import Survey, survey_names
+
+    if name is not None:
+        load_model(name)
+        print(model_card(name))
+        return 0
+    print("models:")
+    for each in model_names():
+        title = model_card(each).splitlines()[0].lstrip("# ")
+        print(f"  {each:16s} {title}")
+    print("surveys:")
+    for each in survey_names():
+        print(f"  {each:16s} {Survey.load(each).description}")
+    return 0
+
+
+@app.command
+def demo(*, output: Annotated[Path, Parameter(name=("--output", "-o"))], size: int = 1024) -> int:
+    """Simulate a Euclid-like field and take the real Hubble Deep Field, segment both, and show what came out.
+
+    Parameters
+    ----------
+    output
+        Directory for everything.
+    size
+        Width of the simulated field, in pixels.
+    """
+    from appulse.demo import run_demo
+
+    with _progress() as progress:
+        print(run_demo(output, size=size, progress=progress))
+    return 0
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar per stage, on standard error; silent where that is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, int] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
+            if done >= total:
+                del tasks[stage]
+
+        yield update
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 some inputs failed, 2 usage.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        By default those of the process.
+    """
+    from appulse.files import InputError, UsageError
+
+    try:
+        status = app(arguments, exit_on_error=False, result_action="return_value")
+    except UsageError as error:
+        print(f"appulse: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except InputError as error:
+        print(f"appulse: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        print("appulse: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

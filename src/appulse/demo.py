@@ -1,0 +1,90 @@
+"""``appulse demo``: a simulated field and a real one, from nothing to pictures and catalogues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from appulse.files import atomic_write
+from appulse.network.weights import load_model
+from appulse.segmentation import segment
+from appulse.sky.field import field_name, read_field, simulate_field, write_field
+from appulse.sky.survey import Survey
+
+# A test seed: no bundled model has seen it.
+DEMO_SEED = 9999
+# Luminance of linear sRGB, Rec. 709.
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
+_SHOWN = ("label", "blend_id", "x_centroid", "y_centroid", "area", "area_std", "flux", "flux_std", "p_detect", "p_blend")
+
+
+def run_demo(
+    output: str | Path,
+    *,
+    size: int = 1024,
+    model: str | Path = "euclid",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> str:
+    """Simulate a Euclid-like field, write the Hubble Deep Field as FITS, and segment both.
+
+    Parameters
+    ----------
+    output : str or Path
+        Directory for everything.
+    size : int, pixels
+        Width of the simulated field.
+    model : str or Path
+        Bundled name or file.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    str
+        Paths of what was made, and the first rows of the catalogues.
+    """
+    output = Path(output)
+    loaded = load_model(model)
+    simulated = output / field_name(DEMO_SEED, 0)
+    if not simulated.exists():
+        write_field(simulate_field(Survey.load("euclid-wide"), size, DEMO_SEED), simulated)
+    truth = read_field(simulated)
+    hubble = output / "hubble_deep_field.fits"
+    write_hubble(hubble)
+
+    lines = []
+    for path, note in (
+        (simulated, f"simulated; {len(truth.catalog)} galaxies were drawn, many of them below the noise"),
+        (hubble, "real: luminance of scikit-image's 8-bit picture"),
+    ):
+        result = segment(path, model=loaded, progress=progress)
+        written = result.write(output, path.stem)
+        summary = result.summary()
+        lines += [
+            f"{path} ({note})",
+            f"{summary['galaxies']} galaxies, {summary['galaxies_in_blends']} of them in {summary['blends']} blends",
+            *result.catalog[list(_SHOWN)][:5].pformat(max_width=-1),
+            *(f"  {each}" for each in written),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def write_hubble(path: str | Path) -> None:
+    """Write the luminance of the Hubble Deep Field picture in scikit-image's package as FITS.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    """
+    from skimage.data import hubble_deep_field
+
+    luminance = hubble_deep_field().astype(np.float32) @ np.array(_LUMINANCE, np.float32)
+    # A picture's first row is at the top; FITS counts from the bottom.
+    hdu = fits.PrimaryHDU(np.ascontiguousarray(luminance[::-1]))
+    hdu.header["OBJECT"] = "Hubble Deep Field"
+    atomic_write(path, hdu.writeto)

@@ -1,0 +1,234 @@
+"""Calibration of a trained model on fields it has not seen: probabilities, realisations, thresholds, error bars."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import optimize, special
+
+from appulse.evaluation.matching import true_objects
+from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
+from appulse.evaluation.operating import CalibrationField, choose_operating_points
+from appulse.evaluation.pixel_scores import expected_calibration_error
+from appulse.inference.background import scale_to_noise
+from appulse.inference.realisations import Sampler
+from appulse.inference.two_step import first_pass, second_pass
+from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.network.weights import Model, load_model, save_model
+from appulse.objects.catalog import MEASURED
+from appulse.segmentation import segment
+from appulse.sky.field import Field, field_paths, read_field
+
+# Correlation lengths of the copula that are tried, pixels.
+LENGTHS = (0.7, 1.5, 2.0, 3.0, 4.0, 6.0)
+# Width of the part of each field on which they are tried: enough galaxies, and a sixth of the time.
+_LENGTH_SIDE = 1536
+_LEVEL = 0.683
+_START = OperatingPoint(0.5, 0.5)
+_SAMPLES = 50
+Progress = Callable[[str, int, int], None]
+
+
+def calibrate_file(path: str | Path, fields: str | Path, *, progress: Progress | None = None) -> str:
+    """Calibrate the model in a weight file and write it back.
+
+    Parameters
+    ----------
+    path : str or Path
+        Weight file.
+    fields : str or Path
+        Directory of calibration fields (seeds 2000s).
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    str
+        What was fitted, for people.
+    """
+    model = load_model(path)
+    calibration, report = calibrate(model, [read_field(each) for each in field_paths(fields)], progress=progress)
+    save_model(model.calibrated(calibration), path)
+    return report
+
+
+def calibrate(model: Model, fields: Sequence[Field], *, progress: Progress | None = None) -> tuple[Calibration, str]:
+    """Fit everything in `Calibration`.
+
+    In this order, each with what came before: slopes and offsets of the two logits; thresholds; correlation
+    length of the copula, for which the intervals of area need the least correction; factors on the spreads.
+
+    Parameters
+    ----------
+    model : Model
+        Trained.
+    fields : sequence of Field
+        Unseen ones, at the depth that matters most.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    calibration : Calibration
+    report : str
+        For people.
+    """
+    plain = model.calibrated(Calibration(operating_points={"balanced": _START}))
+    lines = [f"calibrated on {len(fields)} fields of {fields[0].survey.name}:"]
+    galaxy, overlap = fit_probabilities(plain, fields, progress)
+    calibration = dataclasses.replace(plain.calibration, galaxy=galaxy, overlap=overlap)
+    lines.append(f"  logit P(>=1): slope {galaxy[0]:.3f}, offset {galaxy[1]:+.3f}")
+    lines.append(f"  logit P(2|>=1): slope {overlap[0]:.3f}, offset {overlap[1]:+.3f}")
+
+    maps = [_two_step_maps(plain.calibrated(calibration), field, progress) for field in fields]
+    points = choose_operating_points(maps)
+    calibration = dataclasses.replace(calibration, operating_points=points)
+    lines += [f"  {name}: t_galaxy {p.t_galaxy}, t_overlap {p.t_overlap}" for name, p in points.items()]
+    lines += _calibration_errors(maps, fields)
+
+    length = fit_length(plain.calibrated(calibration), fields, progress)
+    calibration = dataclasses.replace(calibration, correlation_length=length)
+    lines.append(f"  correlation length {length} pixels")
+
+    table = stack([_matched(plain.calibrated(calibration), field, progress) for field in fields])
+    scales = {quantity: fit_scale(table, quantity) for quantity in MEASURED}
+    calibration = dataclasses.replace(calibration, scales=scales)
+    for quantity, scale in scales.items():
+        before = coverage_68(table, quantity)
+        lines.append(f"  {quantity}: factor {scale:.2f}; 68 % interval covered {before:.3f} without it")
+    return calibration, "\n".join(lines)
+
+
+def fit_probabilities(
+    model: Model, fields: Sequence[Field], progress: Progress | None = None
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Slope and offset of the two logits that maximise the likelihood of the truth.
+
+    Parameters
+    ----------
+    model : Model
+        With the identity as calibration.
+    fields : sequence of Field
+        Unseen ones.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    galaxy, overlap : (slope, offset)
+    """
+    scores: dict[str, list[np.ndarray]] = {"galaxy": [], "is_galaxy": [], "overlap": [], "is_overlap": []}
+    for field in fields:
+        sampler = Sampler(model, samples=8, seed=field.seed)
+        maps = first_pass(scale_to_noise(field.image).scaled, sampler, progress)
+        truth = field.ternary()
+        # The rest is background beyond doubt: it would only drown what can be learnt.
+        uncertain = (maps.p_galaxy > 1e-3) & (maps.p_galaxy < 1 - 1e-4)
+        scores["galaxy"].append(maps.p_galaxy[uncertain])
+        scores["is_galaxy"].append(truth[uncertain] >= 1)
+        inside = (truth >= 1) & (maps.p_overlap > 1e-4)
+        scores["overlap"].append(np.clip(maps.p_overlap[inside] / maps.p_galaxy[inside], 1e-6, 1 - 1e-6))
+        scores["is_overlap"].append(truth[inside] == 2)
+    pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
+    return (
+        _logistic(special.logit(pooled["galaxy"]), pooled["is_galaxy"]),
+        _logistic(special.logit(pooled["overlap"]), pooled["is_overlap"]),
+    )
+
+
+def _logistic(score: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    score = score.astype(np.float64)
+
+    def loss(parameters):
+        slope, offset = parameters
+        argument = slope * score + offset
+        residual = special.expit(argument) - truth
+        value = np.mean(np.logaddexp(0.0, argument) - truth * argument)
+        return value, np.array([np.mean(residual * score), np.mean(residual)])
+
+    fitted = optimize.minimize(loss, (1.0, 0.0), jac=True, bounds=((0.05, 20.0), (-20.0, 20.0)))
+    return float(fitted.x[0]), float(fitted.x[1])
+
+
+def _two_step_maps(model: Model, field: Field, progress: Progress | None) -> CalibrationField:
+    sampler = Sampler(model, _SAMPLES, field.seed)
+    scaled = scale_to_noise(field.image).scaled
+    maps = first_pass(scaled, sampler, progress)
+    second_pass(scaled, maps, sampler, model.calibration.operating_points["balanced"], progress)
+    return CalibrationField(maps.p_galaxy, maps.p_overlap, true_objects(field.ternary(), field.id1, field.id2))
+
+
+def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field]) -> list[str]:
+    lines = []
+    for name, attribute, level in (("P_GALAXY", "p_galaxy", 1), ("P_OVERLAP", "p_overlap", 2)):
+        probability = np.concatenate([getattr(each, attribute).ravel() for each in maps])
+        truth = np.concatenate([field.ternary().ravel() >= level for field in fields])
+        error = expected_calibration_error(probability, truth)
+        lines.append(f"  expected calibration error of {name} over uncertain pixels: {error:.4f}")
+    return lines
+
+
+def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None = None) -> float:
+    """Correlation length for which the 68 % intervals of area need the least correction.
+
+    Parameters
+    ----------
+    model : Model
+        With probabilities and thresholds calibrated.
+    fields : sequence of Field
+        Unseen ones.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    float, pixels
+        One of `LENGTHS`.
+    """
+    field = _corner(fields[0], _LENGTH_SIDE)
+    misses = {}
+    for length in LENGTHS:
+        calibration = dataclasses.replace(model.calibration, correlation_length=length)
+        table = _matched(model.calibrated(calibration), field, progress)
+        misses[length] = abs(coverage_68(table[table["alone"]], "area") - _LEVEL)
+    return min(misses, key=misses.__getitem__)
+
+
+def _corner(field: Field, side: int) -> Field:
+    window = (slice(0, side), slice(0, side))
+    layers = {name: getattr(field, name)[window] for name in ("image", "light", "first", "second", "id1", "id2")}
+    inside = (field.deeper["y"] < side) & (field.deeper["x"] < side)
+    return dataclasses.replace(field, **layers, deeper=field.deeper[inside])
+
+
+def _matched(model: Model, field: Field, progress: Progress | None):
+    result = segment(field.image, model=model, samples=_SAMPLES, seed=field.seed, progress=progress)
+    return matched_galaxies(field, result)
+
+
+def fit_scale(table, quantity: str) -> float:
+    """Factor on the spread for which 68.3 % of the truths lie in the interval.
+
+    Parameters
+    ----------
+    table : Table
+        From `matched_galaxies`, its spreads uncalibrated.
+    quantity : str
+        One of `appulse.objects.MEASURED`.
+
+    Returns
+    -------
+    float
+        Between 0.1 and 10.
+    """
+    low, high = 0.1, 10.0
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        if coverage_68(table, quantity, middle) < _LEVEL:
+            low = middle
+        else:
+            high = middle
+    return round(float(np.sqrt(low * high)), 3)

@@ -1,0 +1,110 @@
+"""Measured galaxies beside their truth: one row per matched galaxy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from astropy.table import Table, vstack
+
+from appulse.evaluation.galaxies import match_galaxies, true_galaxy_masks
+from appulse.objects.catalog import MEASURED
+from appulse.result import Result
+from appulse.sky.field import Field
+
+# Pixels: quantities of smaller true galaxies are hardly defined.
+MIN_AREA = 10
+
+
+def matched_galaxies(field: Field, result: Result) -> Table:
+    """Pair the galaxies of a result with the true ones by the IoU of their masks (0.5 and more).
+
+    Parameters
+    ----------
+    field : Field
+        The truth.
+    result : Result
+        Of the field's image as an array, so that fluxes share the field's unit.
+
+    Returns
+    -------
+    astropy.table.Table
+        ``id``, ``label``, ``magnitude``, ``blendedness``, ``alone`` (neither overlaps another galaxy), and for
+        each quantity of `appulse.objects.MEASURED` ``true_Q`` (the same estimator on the galaxy's own
+        noise-free image inside its true mask), ``Q``, ``Q_std``, ``Q_p16``, ``Q_p84``; ``flux_noise``.
+        Galaxies flagged as cut by the border are left out, as are true ones under 10 pixels.
+    """
+    ids, true_masks = true_galaxy_masks(field.ternary(), field.id1, field.id2)
+    predicted_masks = [(cutout.window, cutout.mask) for cutout in result.cutouts]
+    match = match_galaxies(true_masks, predicted_masks)
+    truth = field.catalog[ids[match.true] - 1]
+    found = result.catalog[match.predicted]
+    pixels_shared = np.array([field.second[box][mask].max() > field.sigma for box, mask in true_masks], bool)
+    table = Table()
+    table["id"], table["label"] = truth["id"], found["label"]
+    table["magnitude"], table["blendedness"] = truth["magnitude"], truth["blendedness"]
+    table["alone"] = ~pixels_shared[match.true] & (found["blend_id"] == 0)
+    for quantity in MEASURED:
+        table[f"true_{quantity}"] = truth[f"isophotal_{quantity}"]
+        for suffix in ("", "_std", "_p16", "_p84"):
+            table[quantity + suffix] = _plain(found[quantity + suffix])
+    table["flux_noise"] = _plain(found["flux_noise"])
+    border = (np.asarray(found["flags"]) & 2) > 0
+    return table[~border & (np.asarray(table["true_area"]) >= MIN_AREA)]
+
+
+def _plain(column) -> np.ndarray:
+    return np.asarray(getattr(column, "value", column), dtype=np.float64)
+
+
+def stack(tables: Sequence[Table]) -> Table:
+    """Rows of several fields.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+        From `matched_galaxies`; at least one.
+    """
+    return vstack(list(tables), metadata_conflicts="silent")
+
+
+def deviations(table: Table, quantity: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Errors of a quantity, half the width of its 68 % interval, and the pixel noise that adds to it.
+
+    Parameters
+    ----------
+    table : Table
+        From `matched_galaxies`.
+    quantity : str
+        One of `appulse.objects.MEASURED`.
+
+    Returns
+    -------
+    error, spread, noise : (n,) float64 arrays
+        Finite ones only. The error is measured from the middle of the interval; that of an orientation is
+        wrapped into [-90, 90).
+    """
+    middle = 0.5 * (table[f"{quantity}_p16"] + table[f"{quantity}_p84"])
+    error = np.asarray(table[f"true_{quantity}"] - middle, dtype=np.float64)
+    if quantity == "orientation":
+        error = (error + 90.0) % 180.0 - 90.0
+    spread = np.asarray(0.5 * (table[f"{quantity}_p84"] - table[f"{quantity}_p16"]), dtype=np.float64)
+    noise = np.asarray(table["flux_noise"]) if quantity == "flux" else np.zeros(len(table))
+    finite = np.isfinite(error) & np.isfinite(spread) & np.isfinite(noise)
+    return error[finite], spread[finite], noise[finite]
+
+
+def coverage_68(table: Table, quantity: str, scale: float = 1.0) -> float:
+    """Share of the truths inside the 68 % interval, its width multiplied by a factor.
+
+    Parameters
+    ----------
+    table : Table
+        From `matched_galaxies`.
+    quantity : str
+        One of `appulse.objects.MEASURED`.
+    scale : float
+        Factor on the spread over realisations; the pixel noise of a flux is added in quadrature.
+    """
+    error, spread, noise = deviations(table, quantity)
+    return float(np.mean(np.abs(error) <= np.hypot(scale * spread, noise))) if len(error) else float("nan")

@@ -1,0 +1,263 @@
+"""Drawing realisations of stamps, and keeping those of a whole field in a few bits per pixel."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from appulse.inference import random_sky
+from appulse.inference.kernels import latent_biases, sample_fused, sample_torch
+from appulse.inference.tiles import overlap
+from appulse.network.weights import Model
+
+# Stamps per forward pass; always this many, the last batch padded, so that no result depends on the batch.
+BATCH = 16
+
+Mode = Literal["copula", "latent"]
+
+
+@dataclass(frozen=True)
+class SampledStamp:
+    """Realisations of one stamp.
+
+    Parameters
+    ----------
+    origin : (y0, x0)
+        Of the stamp in the image; may be negative.
+    classes : (samples, size, size) uint8 array
+        Ternary maps, drawn jointly.
+    p_galaxy, p_overlap : (size, size) float32 array
+        Calibrated probabilities of class >= 1 and of class 2.
+    """
+
+    origin: tuple[int, int]
+    classes: np.ndarray
+    p_galaxy: np.ndarray
+    p_overlap: np.ndarray
+
+
+@functools.lru_cache(maxsize=2)
+def _copula_field(seed: int, samples: int, correlation_length: float) -> np.ndarray:
+    return random_sky.copula_field(seed, samples, correlation_length)
+
+
+class Sampler:
+    """Draws realisations of stamps of one image with one model.
+
+    Parameters
+    ----------
+    model : Model
+        Network and calibration.
+    samples : int
+        Realisations.
+    seed : int
+        Of the run.
+    mode : {"copula", "latent"}
+        ``latent``: the paper's, the most probable class for each draw of the latent. ``copula``: besides, a
+        smooth Gaussian field thresholds the calibrated probabilities (docs/decisions/0002).
+    device : str or torch.device
+        Where the network runs.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        samples: int = 50,
+        seed: int = 0,
+        mode: Mode = "copula",
+        device: str | torch.device = "cpu",
+    ):
+        self.model, self.samples, self.seed, self.mode = model, samples, seed, mode
+        self.device = torch.device(device)
+        self.size = model.network.config.stamp_size
+        self.network = model.for_inference.to(self.device)
+        self.thresholds = _copula_field(seed, samples, model.calibration.correlation_length)
+        self.empty = random_sky.empty_sky(seed)
+
+    def cut(self, scaled: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
+        """Cut a stamp; bad pixels and those outside the image become empty sky.
+
+        Parameters
+        ----------
+        scaled : (height, width) float32 array, units of the noise
+            NaN where bad.
+        origin : (y0, x0)
+            May be negative.
+
+        Returns
+        -------
+        (size, size) float32 array
+        """
+        stamp = random_sky.look_at(self.empty, origin, (self.size, self.size))
+        of_image, of_stamp = overlap(origin, self.size, scaled.shape)
+        inside = scaled[of_image]
+        stamp[of_stamp] = np.where(np.isfinite(inside), inside, stamp[of_stamp])
+        return stamp
+
+    def draw(self, scaled: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
+        """Draw the realisations of stamps, one after another.
+
+        Parameters
+        ----------
+        scaled : (height, width) float32 array, units of the noise
+            NaN where bad.
+        origins : sequence of (y0, x0)
+            Of the stamps.
+
+        Yields
+        ------
+        SampledStamp
+        """
+        for start in range(0, len(origins), BATCH):
+            batch = origins[start : start + BATCH]
+            stamps = np.zeros((BATCH, self.size, self.size), np.float32)
+            for slot, origin in enumerate(batch):
+                stamps[slot] = self.cut(scaled, origin)
+            yield from self._draw_batch(stamps, batch)
+
+    @torch.inference_mode()
+    def _draw_batch(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
+        joined_bchw, biases = self.encode(stamps, origins)
+        fused = self.device.type == "cpu" and len(self.network.combiner.rest) == 1
+        if not fused:
+            sampled = self._draw_torch(joined_bchw, biases, origins)
+        for slot, origin in enumerate(origins):
+            if fused:
+                classes, sums = sample_fused(
+                    joined_bchw[slot].contiguous().numpy(),
+                    np.ascontiguousarray(biases[:, slot].numpy()),
+                    self.network.combiner,
+                    self.model.calibration,
+                    self.thresholds,
+                    origin,
+                    self.mode,
+                )
+            else:
+                classes, sums = (part[:, slot] for part in sampled)
+            yield SampledStamp(origin, classes, sums[0] / self.samples, sums[1] / self.samples)
+
+    @torch.inference_mode()
+    def encode(
+        self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's share of the work: once per stamp, whatever the number of realisations.
+
+        Parameters
+        ----------
+        stamps : (BATCH, size, size) float32 array, units of the noise
+            Stamps, the last ones empty where there are fewer origins.
+        origins : sequence of (y0, x0)
+            They choose the latent draws.
+
+        Returns
+        -------
+        joined_bchw : (BATCH, width, size, size) float32 tensor
+            The combiner's first layer applied to the features.
+        biases : (samples, BATCH, width) float32 tensor
+            Its latent part.
+        """
+        stamps_bchw = torch.from_numpy(stamps)[:, None].to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=_fast_bfloat16(self.device.type)):
+            joined_bchw, prior = self.network.encode(stamps_bchw)
+        dimensions = self.network.config.latent_dimensions
+        draws = np.zeros((self.samples, len(stamps), dimensions), np.float32)
+        for slot, origin in enumerate(origins):
+            draws[:, slot] = random_sky.latent_draws(self.seed, self.samples, dimensions, origin)
+        latents = prior.at(torch.from_numpy(draws).to(self.device))
+        return joined_bchw.float(), latent_biases(self.network.combiner, latents).float()
+
+    def _draw_torch(self, joined_bchw, biases, origins):
+        shape = (self.size, self.size)
+        looked = np.zeros((self.samples, len(joined_bchw), *shape), np.float32)
+        for slot, origin in enumerate(origins):
+            looked[:, slot] = random_sky.look_at(self.thresholds, origin, shape)
+        thresholds = torch.from_numpy(looked).to(self.device)
+        combiner, calibration = self.network.combiner, self.model.calibration
+        sampled = sample_torch(joined_bchw, biases, combiner, calibration, thresholds, self.mode)
+        return [part.cpu().numpy() for part in sampled]
+
+
+@functools.cache
+def _fast_bfloat16(device_type: str) -> bool:
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # Emulated on other processors, bfloat16 is slower there than float32.
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+
+
+class Realisations:
+    """The realisations of a field, two bits each per pixel: whether the class is 1 or more, and whether it is 2.
+
+    Parameters
+    ----------
+    samples : int
+        Realisations.
+    shape : (height, width), pixels
+        Of the field.
+    """
+
+    def __init__(self, samples: int, shape: tuple[int, int]):
+        self.samples, self.shape = samples, shape
+        # Axes: class bit, byte, y, x; bit k of the bytes (most significant first) is realisation k.
+        self.planes = np.zeros((2, -(-samples // 8), *shape), np.uint8)
+
+    def put(self, window: tuple[slice, slice], classes: np.ndarray, where: np.ndarray | None = None) -> None:
+        """Store realisations of a window.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the field.
+        classes : (samples, height, width) uint8 array
+            Its realisations.
+        where : (height, width) bool array, optional
+            Pixels to store; by default all.
+        """
+        for bit in (0, 1):
+            packed = np.packbits(classes > bit, axis=0)
+            target = self.planes[bit][:, *window]
+            np.copyto(target, packed, where=True if where is None else where)
+
+    def get(self, window: tuple[slice, slice]) -> np.ndarray:
+        """Realisations of a window.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the field.
+
+        Returns
+        -------
+        (samples, height, width) uint8 array
+        """
+        galaxy, double = (
+            np.unpackbits(self.planes[bit][:, *window], axis=0, count=self.samples) for bit in (0, 1)
+        )
+        return galaxy + double
+
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
+        """The paper's maps: mean class over the realisations and its standard deviation (ddof 0).
+
+        Exact, and independent of the order of the realisations: both follow from how many have class 1 or
+        more, and how many have class 2.
+
+        Returns
+        -------
+        mean, std : (height, width) float32 array
+        """
+        one_or_more, two = (_count_bits(plane) for plane in self.planes)
+        total = one_or_more + two
+        squares = one_or_more + 3 * two
+        mean = total / self.samples
+        # (sum c^2 - (sum c)^2 / n) / n, in integers as far as they go: exactly 0 where all agree.
+        variance = (squares * self.samples - total**2) / self.samples**2
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+
+def _count_bits(plane: np.ndarray) -> np.ndarray:
+    return np.bitwise_count(plane).sum(axis=0, dtype=np.int32)

@@ -1,0 +1,105 @@
+"""Where stamps lie on an image: pure geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def grid_origins(shape: tuple[int, int], size: int) -> list[tuple[int, int]]:
+    """Origins of the fixed grid of stamps that covers an image; the last ones may reach past its far sides.
+
+    Parameters
+    ----------
+    shape : (height, width), pixels
+        Of the image.
+    size : int, pixels
+        Width of a stamp.
+
+    Returns
+    -------
+    list of (y0, x0)
+        Multiples of ``size``, in raster order.
+    """
+    height, width = shape
+    return [(y, x) for y in range(0, height, size) for x in range(0, width, size)]
+
+
+def centred_origin(box: tuple[slice, slice], size: int) -> tuple[int, int]:
+    """Origin of the stamp centred on a bounding box; it may reach past the image.
+
+    Parameters
+    ----------
+    box : (slice, slice)
+        Rows and columns of an object.
+    size : int, pixels
+        Width of the stamp.
+
+    Returns
+    -------
+    y0, x0 : int
+    """
+    rows, columns = box
+    return (rows.start + rows.stop) // 2 - size // 2, (columns.start + columns.stop) // 2 - size // 2
+
+
+def fits_stamp(box: tuple[slice, slice], size: int, margin: int) -> bool:
+    """Whether a stamp centred on a bounding box holds it with a margin on every side.
+
+    Parameters
+    ----------
+    box : (slice, slice)
+        Rows and columns of an object.
+    size, margin : int, pixels
+        Width of the stamp, and of the margin.
+    """
+    return all(side.stop - side.start <= size - 2 * margin for side in box)
+
+
+def overlap(
+    origin: tuple[int, int], size: int, shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part of a stamp that lies on an image.
+
+    Parameters
+    ----------
+    origin : (y0, x0)
+        Of the stamp; may be negative.
+    size : int, pixels
+        Width of the stamp.
+    shape : (height, width), pixels
+        Of the image.
+
+    Returns
+    -------
+    of_image, of_stamp : (slice, slice)
+        The same pixels in either.
+    """
+    of_image, of_stamp = [], []
+    for start, length in zip(origin, shape, strict=True):
+        low = min(max(start, 0), length)
+        high = max(min(start + size, length), low)
+        of_image.append(slice(low, high))
+        of_stamp.append(slice(low - start, high - start))
+    return (of_image[0], of_image[1]), (of_stamp[0], of_stamp[1])
+
+
+def wrapped(origin: tuple[int, int], shape: tuple[int, int], period: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of a window into an array that repeats over the sky.
+
+    Parameters
+    ----------
+    origin : (y0, x0)
+        Of the window; may be negative.
+    shape : (height, width), pixels
+        Of the window.
+    period : int, pixels
+        Width of the repeating array.
+
+    Returns
+    -------
+    (height, 1) and (1, width) int arrays
+        To index its last two axes with.
+    """
+    rows = (origin[0] + np.arange(shape[0])) % period
+    columns = (origin[1] + np.arange(shape[1])) % period
+    return rows[:, None], columns[None, :]

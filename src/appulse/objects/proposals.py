@@ -1,0 +1,192 @@
+"""Proposals: what the geometry of a ternary map says its galaxies might be.
+
+Every proposal is a set of ellipses (`appulse.objects.ellipses`), as rough as it likes, for
+`Problem.best` to settle.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from appulse.objects.components import label_connected
+from appulse.objects.ellipses import assign, ellipses_of, misfit, refine
+
+# Fewer class-2 pixels than this in all are speckles, not an overlap; the field's scores use the same limit.
+MIN_OVERLAP = 4
+MAX_GALAXIES = 6
+# Rounds of `refine` for every proposal, and for the `BEAM` best of them.
+ROUNDS = 12
+POLISH_ROUNDS = 60
+BEAM = 3
+# Solutions whose misfits differ by less are taken for the same one (pixels squared).
+SAME_MISFIT = 0.5
+
+
+class Problem:
+    """One object, laid out for the fits: its pixels, a padded map, and the galaxies its classes suggest."""
+
+    def __init__(self, classes, blended):
+        self.classes = classes
+        self.blended = blended
+        self.union = classes > 0
+        ys, xs = np.nonzero(self.union)
+        self.ys, self.xs = ys.astype(np.float64), xs.astype(np.float64)
+        self.flat_classes = classes[self.union] if blended else np.ones(ys.size, dtype=np.uint8)
+        # Ellipses that stick out of the box must pay for it.
+        self.padded = np.pad(classes if blended else self.union.astype(np.uint8), 3)
+        filled = np.pad(self.union, 1).astype(np.int8)
+        self.outline = np.abs(np.diff(filled, axis=0)).sum() + np.abs(np.diff(filled, axis=1)).sum()
+
+    def best(self, proposals):
+        """Settle every proposal on self-consistent ellipses: the best few, as (misfit, ellipses)."""
+        roughly = distinct([self._settle(ellipses, ROUNDS) for ellipses in proposals])
+        return distinct([self._settle(ellipses, POLISH_ROUNDS) for _, ellipses in roughly])
+
+    def _settle(self, ellipses, rounds):
+        ellipses = refine(self.ys, self.xs, self.flat_classes, ellipses, rounds)
+        shifted = ellipses.copy()
+        shifted[:, :2] += 3
+        return misfit(self.padded, shifted), ellipses
+
+    def from_members(self, members):
+        return ellipses_of(np.ascontiguousarray(members), self.ys, self.xs)
+
+    def from_points(self, points):
+        """Equal circles around the points (y, x), together as large as the object."""
+        level = np.pi * len(points) / self.ys.size
+        return np.array([(x, y, level, 0.0, level) for y, x in points])
+
+    def two_sides(self, y, x, normal_y, normal_x):
+        """Cut by the line through (y, x): each side with all class-2 pixels is one galaxy."""
+        side = (self.ys - y) * normal_y + (self.xs - x) * normal_x > 0
+        overlap = self.flat_classes == 2
+        return self.from_members(np.stack([side | overlap, ~side | overlap]))
+
+
+def distinct(solutions):
+    """The best solutions that differ, least misfit first, at most `BEAM`."""
+    solutions = sorted(solutions, key=lambda s: s[0])
+    chosen = solutions[:1]
+    for candidate in solutions[1:]:
+        if len(chosen) < BEAM and candidate[0] > chosen[-1][0] + SAME_MISFIT:
+            chosen.append(candidate)
+    return chosen
+
+
+def pairs(problem, hints):
+    """Proposals of two galaxies: cuts by a line, class-2 regions inside the whole, pieces, peaks."""
+    everything = np.ones(problem.ys.size, dtype=bool)
+    proposals = []
+    core = problem.flat_classes == 2 if problem.blended else everything
+    cy, cx = problem.ys[core].mean(), problem.xs[core].mean()
+    axis_y, axis_x = _major_axis(problem.ys[core], problem.xs[core])
+    # The lens is longest from cusp to cusp, but for a small galaxy half inside a large one it is not.
+    proposals.append(problem.two_sides(cy, cx, axis_x, -axis_y))
+    proposals.append(problem.two_sides(cy, cx, axis_y, axis_x))
+    if problem.blended:
+        chord = _cusp_chord(problem.classes)
+        if chord is not None:
+            (y1, x1), (y2, x2) = chord
+            proposals.append(problem.two_sides((y1 + y2) / 2, (x1 + x2) / 2, x2 - x1, y1 - y2))
+        for region in _regions(problem):
+            proposals.append(problem.from_members(np.stack([everything, region])))
+        proposals.append(_crossing(problem, cy, cx))
+        pieces = _pieces(problem)
+        if len(pieces) >= 2:
+            proposals.append(problem.from_members(np.stack(pieces[:2])))
+    if len(hints) >= 2:
+        proposals.append(problem.from_points(hints[:2]))
+    return proposals
+
+
+def one_more(problem, ellipses):
+    """Proposals with one more: halves of one, a region not covered, a class-2 region, a piece."""
+    members = assign(problem.ys, problem.xs, problem.flat_classes, ellipses)
+    proposals = []
+    for j, own in enumerate(members):
+        if own.sum() < 2 * MIN_OVERLAP:
+            continue
+        others = np.delete(members, j, axis=0)
+        cy, cx = problem.ys[own].mean(), problem.xs[own].mean()
+        axis_y, axis_x = _major_axis(problem.ys[own], problem.xs[own])
+        for normal_y, normal_x in ((axis_y, axis_x), (axis_x, -axis_y)):
+            side = (problem.ys - cy) * normal_y + (problem.xs - cx) * normal_x > 0
+            proposals.append(problem.from_members(np.vstack([others, [own & side, own & ~side]])))
+    for region in _uncovered(problem, ellipses):
+        proposals.append(problem.from_members(np.vstack([members, [region]])))
+    if problem.blended:
+        for region in _regions(problem):
+            proposals.append(problem.from_members(np.vstack([members, [region]])))
+        pieces = _pieces(problem)
+        if len(pieces) > len(ellipses):
+            proposals.append(problem.from_members(np.stack(pieces[: len(ellipses) + 1])))
+    return proposals
+
+
+def _major_axis(ys, xs):
+    """Unit vector (y, x) along which the pixels extend furthest."""
+    dy, dx = ys - ys.mean(), xs - xs.mean()
+    angle = 0.5 * np.arctan2(2 * (dx * dy).sum(), (dx * dx).sum() - (dy * dy).sum())
+    return np.sin(angle), np.cos(angle)
+
+
+def _cusp_chord(classes):
+    """Ends of the lens: the class-2 pixels next to the background that lie furthest apart, or None."""
+    background = np.pad(classes, 1) == 0
+    near = ndimage.binary_dilation(background, structure=np.ones((3, 3)))[1:-1, 1:-1]
+    ys, xs = np.nonzero(near & (classes == 2))
+    if ys.size < 2:
+        return None
+    axis_y, axis_x = _major_axis(ys, xs)
+    along = ys * axis_y + xs * axis_x
+    a, b = np.argmin(along), np.argmax(along)
+    return (ys[a], xs[a]), (ys[b], xs[b])
+
+
+def _regions(problem):
+    """Class-2 regions of at least `MIN_OVERLAP` pixels, largest first, as pixel masks; at most three."""
+    labels, count = label_connected(problem.classes == 2)
+    return _largest(labels[problem.union], count, 3)
+
+
+def _uncovered(problem, ellipses):
+    """Connected pixels that fewer ellipses cover than the map asks for, largest region first; at most two."""
+    covered = np.zeros(problem.ys.size, dtype=int)
+    for x, y, qxx, qxy, qyy in ellipses:
+        dy, dx = problem.ys - y, problem.xs - x
+        covered += qxx * dx * dx + 2 * qxy * dx * dy + qyy * dy * dy <= 1
+    missing = np.zeros(problem.union.shape, dtype=bool)
+    missing[problem.union] = covered < problem.flat_classes
+    labels, count = label_connected(missing, False)
+    return _largest(labels[problem.union], count, 2)
+
+
+def _pieces(problem):
+    """Class-1 pieces with the class-2 regions they touch, largest first, as (n_pixels,) masks."""
+    labels, count = label_connected(problem.classes == 1, False)
+    regions = label_connected(problem.classes == 2)[0]
+    pieces = []
+    for piece in _largest(labels[problem.union], count, MAX_GALAXIES):
+        mask = np.zeros(problem.union.shape, dtype=bool)
+        mask[problem.union] = piece
+        touched = np.unique(regions[ndimage.binary_dilation(mask)])
+        pieces.append(piece | np.isin(regions[problem.union], touched[touched > 0]))
+    return pieces
+
+
+def _largest(flat_labels, count, keep):
+    area = np.bincount(flat_labels, minlength=count + 1)[1:]
+    order = np.argsort(-area, kind="stable")[:keep]
+    return [flat_labels == i + 1 for i in order if area[i] >= MIN_OVERLAP]
+
+
+def _crossing(problem, cy, cx):
+    """Two long galaxies crossing at (cy, cx): to the furthest pixel, and the furthest off that line."""
+    dy, dx = problem.ys - cy, problem.xs - cx
+    distance = np.hypot(dy, dx)
+    furthest = np.argmax(distance)
+    angle = np.arctan2(dy, dx)
+    off_line = np.abs(np.sin(angle - angle[furthest]))
+    second = np.argmax(distance * (off_line > 0.5))
+    toward_first = np.abs(np.cos(angle - angle[furthest])) > np.abs(np.cos(angle - angle[second]))
+    overlap = problem.flat_classes == 2
+    return problem.from_members(np.stack([toward_first | overlap, ~toward_first | overlap]))

@@ -1,0 +1,248 @@
+"""What a segmentation gives back: maps, galaxies, realisations, pictures, files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable, Table
+
+from appulse import products
+from appulse.files import write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from photutils.segmentation import SegmentationImage
+
+    from appulse.inference.realisations import Realisations
+
+
+@dataclass(frozen=True)
+class GalaxyCutout:
+    """One galaxy's mask.
+
+    Parameters
+    ----------
+    window : (slice, slice)
+        Where in the image.
+    mask : (height, width) bool array
+        Pixels of the galaxy in that window; those of class 2 belong to its neighbours as well.
+    """
+
+    window: tuple[slice, slice]
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """Segmentation of one image.
+
+    Parameters
+    ----------
+    catalog : astropy.table.QTable
+        One row per galaxy; columns in `appulse.objects.COLUMNS`.
+    pairs : astropy.table.Table
+        Galaxies that share pixels: ``label_a``, ``label_b``, ``overlap_area``, ``p_blend``.
+    ternary : (height, width) uint8 array
+        Class map: 0 background, 1 one galaxy, 2 overlap.
+    mean, std : (height, width) float32 array
+        Mean class over the realisations and its standard deviation (the paper's maps).
+    p_galaxy, p_overlap : (height, width) float32 array
+        Calibrated probabilities of class >= 1 and of class 2.
+    segm, segm2 : (height, width) int32 array
+        Label of each pixel's likeliest galaxy, and of its second one; 0 none.
+    flags : (height, width) uint8 array
+        Bits of `appulse.objects.PixelFlag`.
+    image : (height, width) float32 array, units of the noise
+        Background-subtracted; NaN where bad.
+    header : astropy.io.fits.Header or None
+        Of the input.
+    provenance : dict
+        Version, model, seed and options.
+    cutouts : tuple of GalaxyCutout
+        Mask of each galaxy, in the order of the catalogue.
+    realisation_store : Realisations
+        All realisations of the field.
+    """
+
+    catalog: QTable
+    pairs: Table
+    ternary: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    p_galaxy: np.ndarray
+    p_overlap: np.ndarray
+    segm: np.ndarray
+    segm2: np.ndarray
+    flags: np.ndarray
+    image: np.ndarray
+    header: fits.Header | None
+    provenance: dict
+    cutouts: tuple[GalaxyCutout, ...]
+    realisation_store: Realisations
+
+    def mask(self, label: int) -> np.ndarray:
+        """Pixels of one galaxy, those it shares included.
+
+        Parameters
+        ----------
+        label : int
+            As in the catalogue.
+
+        Returns
+        -------
+        (height, width) bool array
+        """
+        cutout = self._cutout(label)
+        mask = np.zeros(self.ternary.shape, bool)
+        mask[cutout.window] = cutout.mask
+        return mask
+
+    def realisations(self, label: int | None = None) -> np.ndarray:
+        """Plausible ternary maps, drawn jointly.
+
+        Parameters
+        ----------
+        label : int, optional
+            Of a galaxy: only its surroundings (`window` of its cutout). By default the whole field.
+
+        Returns
+        -------
+        (samples, height, width) uint8 array
+        """
+        whole = (slice(0, self.ternary.shape[0]), slice(0, self.ternary.shape[1]))
+        return self.realisation_store.get(whole if label is None else self._cutout(label).window)
+
+    def plot(self) -> Figure:
+        """Image, mean, standard deviation and outlines, in the manner of the paper's Figures 1 and 5.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from appulse.preview import field_figure
+
+        return field_figure(self)
+
+    def show(self, label: int) -> Figure:
+        """The same for one galaxy, with a few of its realisations.
+
+        Parameters
+        ----------
+        label : int
+            As in the catalogue.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from appulse.preview import galaxy_figure
+
+        return galaxy_figure(self, label)
+
+    def to_photutils(self) -> SegmentationImage:
+        """Segmentation image for photutils; an overlap's pixel shows its likeliest owner.
+
+        Returns
+        -------
+        photutils.segmentation.SegmentationImage
+
+        Raises
+        ------
+        ValueError
+            Nothing was found: photutils has no image without labels.
+        """
+        from photutils.segmentation import SegmentationImage
+
+        return SegmentationImage(self.segm)
+
+    def write(
+        self,
+        directory: str | Path,
+        stem: str = "image",
+        *,
+        catalog_format: str = "fits",
+        keep_realisations: bool = False,
+        preview: bool = True,
+        regions: bool = False,
+    ) -> list[Path]:
+        """Write the products of one image.
+
+        Parameters
+        ----------
+        directory : str or Path
+            Made where missing.
+        stem : str
+            What their names begin with.
+        catalog_format : {"fits", "ecsv", "parquet"}
+            Of the catalogue.
+        keep_realisations : bool
+            Whether the segmentation file holds every realisation.
+        preview, regions : bool
+            Whether to draw the picture, and to write ellipses for DS9.
+
+        Returns
+        -------
+        list of Path
+            What was written; the summary, last, says that all is there.
+        """
+        directory = Path(directory)
+        segmentation = directory / f"{stem}_segmentation.fits"
+        products.write_segmentation(
+            segmentation,
+            ternary=self.ternary,
+            mean=self.mean,
+            std=self.std,
+            p_galaxy=self.p_galaxy,
+            p_overlap=self.p_overlap,
+            segm=self.segm,
+            segm2=self.segm2,
+            flags=self.flags,
+            pairs=self.pairs,
+            header=self.header,
+            provenance=self.provenance,
+            realisations=self.realisations() if keep_realisations else None,
+        )
+        written = [segmentation]
+        written.append(products.write_catalog(self.catalog, directory / f"{stem}_catalog", catalog_format))
+        if regions:
+            written.append(products.write_regions(self.catalog, directory / f"{stem}_regions.reg"))
+        if preview:
+            from appulse.preview import save_figure
+
+            written.append(save_figure(self.plot(), directory / f"{stem}_preview.png"))
+        summary = directory / f"{stem}_summary.json"
+        write_json(summary, self.summary())
+        return [*written, summary]
+
+    def summary(self) -> dict:
+        """The result in a few numbers, with what produced it.
+
+        Returns
+        -------
+        dict
+            Plain values.
+        """
+        good = ~np.isnan(self.p_galaxy)
+        shares = [float(np.mean(self.ternary[good] == c)) for c in (0, 1, 2)]
+        blends = self.catalog["blend_id"]
+        return {
+            **self.provenance,
+            "height": self.ternary.shape[0],
+            "width": self.ternary.shape[1],
+            "galaxies": len(self.catalog),
+            "galaxies_in_blends": int(np.count_nonzero(blends)),
+            "blends": len(np.unique(blends[blends > 0])),
+            "share_background": round(shares[0], 6),
+            "share_galaxy": round(shares[1], 6),
+            "share_overlap": round(shares[2], 6),
+            "bad_pixels": int(np.count_nonzero(~good)),
+        }
+
+    def _cutout(self, label: int) -> GalaxyCutout:
+        if not 1 <= label <= len(self.cutouts):
+            raise ValueError(f"label {label}: the catalogue has labels 1 to {len(self.cutouts)}.")
+        return self.cutouts[label - 1]
