@@ -113,7 +113,9 @@ def run_batch(
     stems = [stem(path) for path in images]
     if len(set(stems)) < len(stems):
         twice = sorted({name for name in stems if stems.count(name) > 1})
-        raise UsageError(f"two images share the stem {', '.join(twice)}; their products would overwrite each other.")
+        raise UsageError(
+            f"two images share the stem {', '.join(twice)}; their products would overwrite each other."
+        )
     paired = {kind: _pair(kind, maps.get(kind), stems) for kind in _MAP_KINDS}
     if options.samples < 1:
         raise UsageError(f"--samples is {options.samples}; at least 1 realisation is needed.")
@@ -126,7 +128,9 @@ def run_batch(
     journal = _Journal.open(options, model, overwrite)
     if dry_run:
         for path, name in zip(images, stems, strict=True):
-            print(f"{path}: {'found' if path.is_file() else 'MISSING'}; would write {options.output / name}_*")
+            print(
+                f"{path}: {'found' if path.is_file() else 'MISSING'}; would write {options.output / name}_*"
+            )
         return 0 if all(path.is_file() for path in images) else 1
 
     options.output.mkdir(parents=True, exist_ok=True)
@@ -183,7 +187,9 @@ def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str]
     if len(given) == 1 and "{stem}" in given[0]:
         return [given[0].replace("{stem}", name) for name in stems]
     if len(given) != len(stems):
-        raise UsageError(f"--{kind} has {len(given)} files for {len(stems)} images; give one each, or a {{stem}} template.")
+        raise UsageError(
+            f"--{kind} has {len(given)} files for {len(stems)} images; give one each, or a {{stem}} template."
+        )
     return list(given)
 
 

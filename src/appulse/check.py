@@ -1,4 +1,4 @@
-"""``appulse check``: will a model work on this image?"""
+"""``appulse check``: whether a model will work on an image."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Check:
         found = []
         if abs(self.correlation) > LARGEST_CORRELATION:
             found.append(
-                f"neighbouring pixels correlate by {self.correlation:.2f} (drizzled or resampled?); the model was "
-                "trained on independent noise, so expect false small objects and too small error bars"
+                f"neighbours correlate by {self.correlation:.2f} (drizzled or resampled?); the model "
+                "was trained on independent noise, so expect false small objects and too small error bars"
             )
         if self.coverage > LARGEST_COVERAGE:
             found.append(f"{100 * self.coverage:.0f} % of the pixels hold sources; give the noise with --rms")
@@ -88,7 +88,9 @@ class Check:
         return "\n".join(lines)
 
 
-def check_image(path: str | Path, *, hdu: str | int | None = None, model: str | Path | Model = "euclid") -> Check:
+def check_image(
+    path: str | Path, *, hdu: str | int | None = None, model: str | Path | Model = "euclid"
+) -> Check:
     """Measure an image.
 
     Parameters

@@ -184,8 +184,8 @@ def train(
     validation
         A simulated field (seeds 1000s) that is scored after every epoch.
     calibration
-        Directory of simulated fields (seeds 2000s): thresholds, probabilities and error bars are fitted on them
-        at the end and stored in the weight file.
+        Directory of simulated fields (seeds 2000s): thresholds, probabilities and error bars are fitted on
+        them at the end and stored in the weight file.
     preset
         default, paper, or a TOML file.
     init

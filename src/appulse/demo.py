@@ -18,7 +18,18 @@ from appulse.sky.survey import Survey
 DEMO_SEED = 9999
 # Luminance of linear sRGB, Rec. 709.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
-_SHOWN = ("label", "blend_id", "x_centroid", "y_centroid", "area", "area_std", "flux", "flux_std", "p_detect", "p_blend")
+_SHOWN = (
+    "label",
+    "blend_id",
+    "x_centroid",
+    "y_centroid",
+    "area",
+    "area_std",
+    "flux",
+    "flux_std",
+    "p_detect",
+    "p_blend",
+)
 
 
 def run_demo(
@@ -65,7 +76,8 @@ def run_demo(
         summary = result.summary()
         lines += [
             f"{path} ({note})",
-            f"{summary['galaxies']} galaxies, {summary['galaxies_in_blends']} of them in {summary['blends']} blends",
+            f"{summary['galaxies']} galaxies, "
+            f"{summary['galaxies_in_blends']} of them in {summary['blends']} blends",
             *result.catalog[list(_SHOWN)][:5].pformat(max_width=-1),
             *(f"  {each}" for each in written),
             "",

@@ -14,7 +14,7 @@ from appulse.files import atomic_write
 if TYPE_CHECKING:
     from appulse.result import Result
 
-# Galaxies lying over each other in an outline picture are told apart by colour (Okabe-Ito, colour-blind safe).
+# Overlapping galaxies are told apart by colour (Okabe and Ito's palette, safe for the colour-blind).
 OUTLINE_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
 # Larger fields are shown by their best-populated part, so that a galaxy stays a few pixels wide.
 LARGEST_PREVIEW = 640
@@ -49,7 +49,9 @@ def field_figure(result: Result) -> Figure:
     _draw_outlines(axes[0, 0], result, window)
     n_galaxies, n_blended = len(result.catalog), int(np.count_nonzero(result.catalog["blend_id"]))
     axes[0, 0].set_title(f"image, {n_galaxies} galaxies, {n_blended} of them overlapping")
-    mean = axes[0, 1].imshow(result.mean[window], vmin=0, vmax=2, cmap="inferno", extent=extent, origin="lower")
+    mean = axes[0, 1].imshow(
+        result.mean[window], vmin=0, vmax=2, cmap="inferno", extent=extent, origin="lower"
+    )
     axes[0, 1].set_title(f"mean of {result.provenance['samples']} realisations")
     std = axes[1, 0].imshow(result.std[window], vmin=0, vmax=1, cmap="viridis", extent=extent, origin="lower")
     axes[1, 0].set_title("standard deviation of the realisations")

@@ -14,8 +14,8 @@ import appulse
 from appulse.files import Image, InputError, pixel_scale, read_image, read_map
 from appulse.inference.background import NoiseScaled, scale_to_noise
 from appulse.inference.realisations import Mode, Sampler
-from appulse.inference.two_step import MARGIN, FieldMaps, first_pass, second_pass
 from appulse.inference.tiles import fits_stamp
+from appulse.inference.two_step import MARGIN, FieldMaps, first_pass, second_pass
 from appulse.network.calibration import Calibration, OperatingPoint
 from appulse.network.weights import Model, load_model
 from appulse.objects.catalog import MEASURED, build_catalog, summarise
@@ -54,7 +54,7 @@ def segment(
     device: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Result:
-    """Segment an image into background, galaxies and overlaps, with the uncertainty of every pixel and galaxy.
+    """Segment an image: background, galaxies, overlaps, and the uncertainty of every pixel and galaxy.
 
     Parameters
     ----------
@@ -146,7 +146,9 @@ def choose_operating_point(model: Model, name: str) -> OperatingPoint:
     """
     points = model.calibration.operating_points
     if name not in points:
-        raise InputError(f"model {model.name!r} has no operating point {name!r}; it has: {', '.join(points)}.")
+        raise InputError(
+            f"model {model.name!r} has no operating point {name!r}; it has: {', '.join(points)}."
+        )
     return points[name]
 
 
@@ -309,8 +311,8 @@ def _catalogue_row(
     rows, columns = np.nonzero(mask)
     top, left = (side.start for side in crop.window)
     weight = share[mask]
-    # Fluxes leave the units of the noise. Where the noise varies inside a galaxy the realisations follow by the
-    # ratio of its flux in either unit.
+    # Fluxes leave the units of the noise. Where the noise varies inside a galaxy, its realisations follow by
+    # the ratio of its flux in either unit.
     flux = float(np.sum(crop.image[mask] * crop.sigma[mask] * weight))
     to_image_units = flux / measured.flux if measured.flux else float(crop.sigma[mask].mean())
     row = {

@@ -1,6 +1,6 @@
 """Training stamps cut from simulated fields: noise-free layers in, noisy image and ternary truth out.
 
-A stamp depends on (seed, batch number) alone, so a run that was killed continues with the stamps it would have seen.
+A batch depends on seed and number alone, so a run that was killed goes on with the stamps it would have seen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from appulse.files import InputError
 from appulse.sky.field import field_paths, read_field
 from appulse.sky.truth import ternary_map
 
-# Layers are kept as float16 in units of the field's noise; its largest value is far above any galaxy's centre.
+# Layers are kept as float16 in units of the field's noise; this is just under its largest value.
 _LARGEST = 6.0e4
 
 
@@ -34,7 +34,7 @@ class StampConfig:
     depth_range : (float, float) or None, mag / arcsec^2
         Shallowest and deepest noise; None keeps each field's own.
     depth_power : float
-        The depth falls below the deepest by ``range * u**depth_power``, u uniform: above 1 favours deep stamps.
+        Depth is ``deepest - range * u**depth_power`` with u uniform: above 1, deep stamps are more frequent.
     flips : bool
         Random flips and quarter turns (the paper uses no augmentation).
     background_scatter : float, units of the noise
@@ -84,7 +84,9 @@ class FieldLayers:
     """
 
     def __init__(self, light: np.ndarray, first: np.ndarray, second: np.ndarray, noise: float):
-        self.layers = np.stack([np.minimum(layer, _LARGEST).astype(np.float16) for layer in (light, first, second)])
+        self.layers = np.stack(
+            [np.minimum(layer, _LARGEST).astype(np.float16) for layer in (light, first, second)]
+        )
         self.noise = noise
         self.overlaps = np.argwhere(second > 1.0).astype(np.int32)
 
@@ -133,8 +135,9 @@ class StampSource:
                 raise InputError(f"a field of {field.shape} pixels is smaller than a stamp of {config.size}.")
             if config.depth_range and config.depth_range[1] > field.noise + 1e-9:
                 raise InputError(
-                    f"stamps of {config.depth_range[1]} mag/arcsec^2 asked from a field rendered for {field.noise}; "
-                    "fainter outskirts are missing there. Simulate a deeper survey or lower depth_range."
+                    f"stamps of {config.depth_range[1]} mag/arcsec^2 asked from a field rendered for "
+                    f"{field.noise}; fainter outskirts are missing there. "
+                    "Simulate a deeper survey or lower depth_range."
                 )
         self.fields, self.config, self.seed = list(fields), config, seed
 

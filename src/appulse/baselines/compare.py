@@ -8,14 +8,13 @@ from pathlib import Path
 from astropy.table import Table
 
 from appulse.baselines.sep import tune_sep
-from appulse.evaluation.detection import Kind
 from appulse.evaluation.evaluate import refuse_seen_fields, score_fields
-from appulse.evaluation.matching import true_objects
 from appulse.evaluation.scores import ObjectCounts, count_objects
 from appulse.files import atomic_write
 from appulse.inference.background import scale_to_noise
 from appulse.network.weights import load_model
 from appulse.sky.field import field_paths, read_field
+from appulse.sky.true_objects import Kind, true_objects
 
 
 def compare_detectors(

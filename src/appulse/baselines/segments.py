@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from appulse.evaluation.detection import MIN_OVERLAP, Detection, label_components
+from appulse.evaluation.detection import Detection
+from appulse.sky.true_objects import MIN_OVERLAP, label_components
 
 
 def detection_from_segments(segments, *, min_border=MIN_OVERLAP):

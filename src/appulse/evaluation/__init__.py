@@ -1,25 +1,11 @@
 """Matching of predictions with the truth, and the scores that follow. Strict definitions first."""
 
-from appulse.evaluation.detection import (
-    MIN_OVERLAP,
-    Detection,
-    Kind,
-    detection_from_ternary,
-    label_components,
-    object_kinds,
-)
+from appulse.evaluation.detection import Detection, detection_from_ternary
 from appulse.evaluation.energy import energy_score
-from appulse.evaluation.galaxies import GalaxyMatch, match_centroids, match_galaxies, true_galaxy_masks
+from appulse.evaluation.galaxies import GalaxyMatch, match_centroids, match_galaxies
 from appulse.evaluation.intervals import Interval, bootstrap, wilson
 from appulse.evaluation.lenient import LenientBlends, lenient_blends
-from appulse.evaluation.matching import (
-    MIN_TRUE_AREA,
-    ObjectMatch,
-    TrueObjects,
-    excluded_predictions,
-    match_objects,
-    true_objects,
-)
+from appulse.evaluation.matching import ObjectMatch, excluded_predictions, match_objects
 from appulse.evaluation.operating import (
     CalibrationField,
     balanced_score,
@@ -38,6 +24,16 @@ from appulse.evaluation.pixel_scores import (
     reliability,
 )
 from appulse.evaluation.scores import ObjectCounts, count_objects, format_table, table1, tally
+from appulse.sky.true_objects import (
+    MIN_OVERLAP,
+    MIN_TRUE_AREA,
+    Kind,
+    TrueObjects,
+    label_components,
+    object_kinds,
+    true_galaxy_masks,
+    true_objects,
+)
 
 __all__ = [
     "MIN_OVERLAP",

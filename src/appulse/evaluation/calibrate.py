@@ -1,4 +1,4 @@
-"""Calibration of a trained model on fields it has not seen: probabilities, realisations, thresholds, error bars."""
+"""Calibration of a model on fields it has not seen: probabilities, thresholds, realisations, error bars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize, special
 
-from appulse.evaluation.matching import true_objects
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
@@ -21,6 +20,7 @@ from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
 from appulse.sky.field import Field, field_paths, read_field
+from appulse.sky.true_objects import true_objects
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (0.7, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -50,12 +50,16 @@ def calibrate_file(path: str | Path, fields: str | Path, *, progress: Progress |
         What was fitted, for people.
     """
     model = load_model(path)
-    calibration, report = calibrate(model, [read_field(each) for each in field_paths(fields)], progress=progress)
+    calibration, report = calibrate(
+        model, [read_field(each) for each in field_paths(fields)], progress=progress
+    )
     save_model(model.calibrated(calibration), path)
     return report
 
 
-def calibrate(model: Model, fields: Sequence[Field], *, progress: Progress | None = None) -> tuple[Calibration, str]:
+def calibrate(
+    model: Model, fields: Sequence[Field], *, progress: Progress | None = None
+) -> tuple[Calibration, str]:
     """Fit everything in `Calibration`.
 
     In this order, each with what came before: slopes and offsets of the two logits; thresholds; correlation
@@ -158,7 +162,9 @@ def _two_step_maps(model: Model, field: Field, progress: Progress | None) -> Cal
     scaled = scale_to_noise(field.image).scaled
     maps = first_pass(scaled, sampler, progress)
     second_pass(scaled, maps, sampler, model.calibration.operating_points["balanced"], progress)
-    return CalibrationField(maps.p_galaxy, maps.p_overlap, true_objects(field.ternary(), field.id1, field.id2))
+    return CalibrationField(
+        maps.p_galaxy, maps.p_overlap, true_objects(field.ternary(), field.id1, field.id2)
+    )
 
 
 def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field]) -> list[str]:
@@ -199,7 +205,9 @@ def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None 
 
 def _corner(field: Field, side: int) -> Field:
     window = (slice(0, side), slice(0, side))
-    layers = {name: getattr(field, name)[window] for name in ("image", "light", "first", "second", "id1", "id2")}
+    layers = {
+        name: getattr(field, name)[window] for name in ("image", "light", "first", "second", "id1", "id2")
+    }
     inside = (field.deeper["y"] < side) & (field.deeper["x"] < side)
     return dataclasses.replace(field, **layers, deeper=field.deeper[inside])
 

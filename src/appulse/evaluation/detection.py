@@ -1,23 +1,10 @@
 """What a detector claims: objects, how many galaxies each holds, and whether they overlap."""
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
-from appulse.objects.components import label_connected
-
-# "Blended" needs this many pixels of class 2; fewer are noise on the truth's own threshold.
-MIN_OVERLAP = 4
-
-
-class Kind(IntEnum):
-    """What an object is, or is claimed to be. The values index :attr:`ObjectCounts.table`."""
-
-    NONE = 0  #: no object: the background, a missed object (as a prediction), a false one (as a truth)
-    ISOLATED = 1  #: one galaxy
-    TOUCHING = 2  #: several galaxies that share fewer than ``MIN_OVERLAP`` pixels
-    BLENDED = 3  #: several galaxies that share at least ``MIN_OVERLAP`` pixels
+from appulse.sky.true_objects import MIN_OVERLAP, Kind, label_components, object_kinds
 
 
 @dataclass(frozen=True)
@@ -44,38 +31,6 @@ class Detection:
         kinds = object_kinds(self.n_galaxies, self.blended)
         kinds[0] = Kind.NONE
         return kinds
-
-
-def object_kinds(n_galaxies, blended):
-    """Classify objects by their number of galaxies and whether these overlap.
-
-    Parameters
-    ----------
-    n_galaxies : (n,) int array
-    blended : (n,) bool array
-
-    Returns
-    -------
-    (n,) int8 array
-        Of :class:`Kind`, never ``NONE``.
-    """
-    several = np.where(n_galaxies > 1, Kind.TOUCHING, Kind.ISOLATED)
-    return np.where(blended, Kind.BLENDED, several).astype(np.int8)
-
-
-def label_components(foreground):
-    """Label the 8-connected components of a mask.
-
-    Parameters
-    ----------
-    foreground : (height, width) bool array
-
-    Returns
-    -------
-    (height, width) int32 array
-        1 to n in the order of their first pixels, 0 background.
-    """
-    return label_connected(np.asarray(foreground, dtype=bool))[0]
 
 
 def detection_from_ternary(ternary, *, min_area=5, min_overlap=MIN_OVERLAP):

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from appulse.evaluation.detection import Kind, detection_from_ternary
+from appulse.evaluation.detection import detection_from_ternary
 from appulse.evaluation.intervals import Interval, wilson
-from appulse.evaluation.matching import true_objects
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.pixel_scores import brier_score, expected_calibration_error, rank_correlation
 from appulse.evaluation.scores import ObjectCounts, count_objects, format_table, table1
@@ -23,6 +22,7 @@ from appulse.objects.catalog import MEASURED
 from appulse.objects.components import label_objects
 from appulse.segmentation import choose_operating_point, segment
 from appulse.sky.field import Field, field_paths, read_field
+from appulse.sky.true_objects import Kind, true_objects
 
 Progress = Callable[[str, int, int], None]
 # Width of the field of pure noise, pixels, and its seed.
@@ -162,8 +162,8 @@ def refuse_seen_fields(model: Model, fields: Sequence[Field]) -> None:
     shared = sorted({field.seed for field in fields} & seen)
     if shared:
         raise UsageError(
-            f"model {model.name!r} was trained on seed {', '.join(map(str, shared))}: its scores there would be "
-            "too good. Use test seeds (9000s), or --allow-training-seeds."
+            f"model {model.name!r} was trained on seed {', '.join(map(str, shared))}: its scores there would "
+            "be too good. Use test seeds (9000s), or --allow-training-seeds."
         )
 
 

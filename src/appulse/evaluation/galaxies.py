@@ -23,55 +23,6 @@ class GalaxyMatch:
     score: np.ndarray
 
 
-def galaxy_pixels(ternary, id1, id2):
-    """List every pixel of every true galaxy.
-
-    Parameters
-    ----------
-    ternary, id1, id2 : (height, width) integer arrays
-        As for :func:`appulse.evaluation.true_objects`.
-
-    Returns
-    -------
-    pixels, galaxies : (n,) int arrays
-        Flat index of the pixel, and id of the galaxy. A pixel of class 2 appears twice.
-    """
-    first = np.flatnonzero(ternary >= 1)
-    second = np.flatnonzero(ternary == 2)
-    pixels = np.concatenate([first, second])
-    galaxies = np.concatenate([id1.ravel()[first], id2.ravel()[second]]).astype(np.int64)
-    return pixels[galaxies > 0], galaxies[galaxies > 0]
-
-
-def true_galaxy_masks(ternary, id1, id2):
-    """Masks of the true galaxies, exact where at most two overlap.
-
-    Parameters
-    ----------
-    ternary, id1, id2 : (height, width) integer arrays
-        As for :func:`appulse.evaluation.true_objects`.
-
-    Returns
-    -------
-    ids : (n,) int array
-        Galaxies with at least one pixel, ascending.
-    masks : list of (slices, mask)
-        Bounding box (a pair of slices: y, x) and the boolean mask within it.
-    """
-    ternary, id1, id2 = np.asarray(ternary), np.asarray(id1), np.asarray(id2)
-    pixels, galaxies = galaxy_pixels(ternary, id1, id2)
-    order = np.argsort(galaxies, kind="stable")
-    ids, starts = np.unique(galaxies[order], return_index=True)
-    masks = []
-    for pixels_of_one in np.split(pixels[order], starts[1:]) if len(ids) else []:
-        y, x = np.unravel_index(pixels_of_one, ternary.shape)
-        box = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
-        mask = np.zeros((box[0].stop - box[0].start, box[1].stop - box[1].start), dtype=bool)
-        mask[y - box[0].start, x - box[1].start] = True
-        masks.append((box, mask))
-    return ids, masks
-
-
 def match_galaxies(true_masks, predicted_masks, iou_min=0.5):
     """Match galaxies, whose masks may overlap, one to one by the IoU of their masks.
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from appulse.evaluation.detection import Kind
 from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, wilson
 from appulse.evaluation.matching import excluded_predictions, match_objects
+from appulse.sky.true_objects import Kind
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,10 @@
-"""True objects, and which predicted object belongs to which of them."""
+"""Which predicted object belongs to which true one."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from appulse.evaluation.detection import MIN_OVERLAP, Kind, label_components, object_kinds
-from appulse.evaluation.galaxies import galaxy_pixels
-
-# Smaller true objects are ignored: neither missed nor, if matched, false.
-MIN_TRUE_AREA = 10
-
-
-@dataclass(frozen=True)
-class TrueObjects:
-    """The objects of one true ternary map. Per-object arrays have n + 1 entries; 0 is the background.
-
-    Parameters
-    ----------
-    labels : (height, width) int32 array
-        8-connected components of ``ternary > 0``.
-    kind : (n + 1,) int8 array
-        :class:`Kind` of each object.
-    area : (n + 1,) int array, pixels
-    n_galaxies : (n + 1,) int array
-    ignored : (n + 1,) bool array
-        Under ``MIN_TRUE_AREA`` pixels, or cut by the image border.
-    """
-
-    labels: np.ndarray
-    kind: np.ndarray
-    area: np.ndarray
-    n_galaxies: np.ndarray
-    ignored: np.ndarray
+from appulse.sky.true_objects import touches_border
 
 
 @dataclass(frozen=True)
@@ -57,71 +30,6 @@ class ObjectMatch:
     iou: np.ndarray
     overlaps: np.ndarray
     predicted_area: np.ndarray
-
-
-def true_objects(ternary, id1, id2):
-    """Find the true objects, and what each of them is.
-
-    A galaxy belongs to an object if it is the brightest (``id1``) in one of its pixels, or the second
-    brightest (``id2``) in one of its pixels of class 2.
-
-    Parameters
-    ----------
-    ternary : (height, width) integer array
-        True class map: 0 background, 1 one galaxy, 2 overlap.
-    id1, id2 : (height, width) integer arrays
-        Galaxies with the brightest and second-brightest surface brightness in each pixel; 0 none.
-
-    Returns
-    -------
-    TrueObjects
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    ternary, id1, id2 = np.asarray(ternary), np.asarray(id1), np.asarray(id2)
-    if not ternary.shape == id1.shape == id2.shape:
-        raise ValueError(
-            f"true_objects: ternary {ternary.shape}, id1 {id1.shape}, id2 {id2.shape}; expected equal shapes."
-        )
-    labels = label_components(ternary > 0)
-    area = np.bincount(labels.ravel())
-    area[0] = 0
-    n_overlap = np.bincount(labels[ternary == 2], minlength=len(area))
-    n_galaxies = _count_galaxies(ternary, id1, id2, labels, len(area))
-    kind = object_kinds(n_galaxies, n_overlap >= MIN_OVERLAP)
-    kind[0] = Kind.NONE
-    ignored = (area < MIN_TRUE_AREA) | touches_border(labels, len(area))
-    ignored[0] = False
-    return TrueObjects(labels, kind, area, n_galaxies, ignored)
-
-
-def _count_galaxies(ternary, id1, id2, labels, n_labels):
-    pixels, galaxies = galaxy_pixels(ternary, id1, id2)
-    pairs = np.unique(np.column_stack([labels.ravel()[pixels], galaxies]), axis=0)
-    return np.bincount(pairs[:, 0], minlength=n_labels)
-
-
-def touches_border(labels, n_labels):
-    """Which labels have a pixel in the outermost row or column.
-
-    Parameters
-    ----------
-    labels : (height, width) int array
-    n_labels : int
-        Length of the answer: the highest label plus 1.
-
-    Returns
-    -------
-    (n_labels,) bool array
-    """
-    touching = np.zeros(n_labels, dtype=bool)
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        touching[edge] = True
-    touching[0] = False
-    return touching
 
 
 def match_objects(true_labels, predicted_labels, iou_min=0.5):

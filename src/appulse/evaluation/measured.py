@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from astropy.table import Table, vstack
 
-from appulse.evaluation.galaxies import match_galaxies, true_galaxy_masks
+from appulse.evaluation.galaxies import match_galaxies
 from appulse.objects.catalog import MEASURED
 from appulse.result import Result
 from appulse.sky.field import Field
+from appulse.sky.true_objects import true_galaxy_masks
 
 # Pixels: quantities of smaller true galaxies are hardly defined.
 MIN_AREA = 10
@@ -29,8 +30,8 @@ def matched_galaxies(field: Field, result: Result) -> Table:
     Returns
     -------
     astropy.table.Table
-        ``id``, ``label``, ``magnitude``, ``blendedness``, ``alone`` (neither overlaps another galaxy), and for
-        each quantity of `appulse.objects.MEASURED` ``true_Q`` (the same estimator on the galaxy's own
+        ``id``, ``label``, ``magnitude``, ``blendedness``, ``alone`` (neither overlaps another galaxy), and
+        for each quantity of `appulse.objects.MEASURED` ``true_Q`` (the same estimator on the galaxy's own
         noise-free image inside its true mask), ``Q``, ``Q_std``, ``Q_p16``, ``Q_p84``; ``flux_noise``.
         Galaxies flagged as cut by the border are left out, as are true ones under 10 pixels.
     """

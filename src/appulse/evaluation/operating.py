@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appulse.evaluation.detection import MIN_OVERLAP, Kind, label_components
-from appulse.evaluation.matching import TrueObjects, excluded_predictions, match_objects
+from appulse.evaluation.matching import excluded_predictions, match_objects
 from appulse.evaluation.scores import ObjectCounts, tally
 from appulse.network.calibration import OperatingPoint
+from appulse.sky.true_objects import MIN_OVERLAP, Kind, TrueObjects, label_components
 
 # 8 x 12 = 96 trials; other detectors are tuned with as many.
 T_GALAXY = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

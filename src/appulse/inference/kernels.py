@@ -1,8 +1,8 @@
 """Realisations of one stamp from its encoded features: a fused CPU kernel and its plain torch twin.
 
-Both compute, per pixel and realisation, the combiner's remaining layers and then the class. The kernel keeps a
-row of features in cache and streams the realisations over it, so fifty realisations cost little more than the
-network and memory does not grow with them. It serves combiners of one hidden layer; the twin serves any.
+Both compute, per pixel and realisation, the combiner's remaining layers and then the class. The kernel
+keeps a row of features in cache and streams the realisations over it, so fifty of them cost little more than
+the network and memory does not grow with them. It serves combiners of one hidden layer; the twin serves any.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def _fast_bfloat16(device_type: str) -> bool:
 
 
 class Realisations:
-    """The realisations of a field, two bits each per pixel: whether the class is 1 or more, and whether it is 2.
+    """The realisations of a field, two bits each per pixel: class 1 or more, and class 2.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The two passes over a field (paper, appendix B): detect on the grid, then give every object its own stamp."""
+"""The two passes over a field (paper, appendix B): detect on the grid, then one stamp per object."""
 
 from __future__ import annotations
 
@@ -131,9 +131,7 @@ def second_pass(
     """
     labels, boxes = label_objects(maps.ternary(point), point.min_area)
     numbered = [
-        (label, box)
-        for label, box in enumerate(boxes, start=1)
-        if fits_stamp(box, sampler.size, MARGIN)
+        (label, box) for label, box in enumerate(boxes, start=1) if fits_stamp(box, sampler.size, MARGIN)
     ]
     origins = [centred_origin(box, sampler.size) for _, box in numbered]
     nearest = np.full(scaled.shape, np.inf, np.float32)

@@ -31,7 +31,7 @@ class NetworkConfig:
         Hidden 1x1 layers between U-Net and logits, and their filters. With none, the latent is only a
         constant per class.
     input_scaling : {"noise", "maximum"}
-        ``arcsinh(image / sigma) / input_divisor``, or arcsinh divided by the stamp's maximum (paper, section 3).
+        ``arcsinh(image / sigma) / input_divisor``, or arcsinh over the stamp's maximum (paper, section 3).
     input_divisor : float
         Used by ``input_scaling="noise"``.
     stamp_size : int, pixels
@@ -61,12 +61,16 @@ class NetworkConfig:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, allowed))}.")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, allowed))}."
+                )
         for name in ("convolutions_per_level", "latent_dimensions", "combiner_filters"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if levels < 2 or min(self.filters) < 1:
-            raise ValueError(f"filters is {self.filters}; a network needs two levels or more, each with filters.")
+            raise ValueError(
+                f"filters is {self.filters}; a network needs two levels or more, each with filters."
+            )
         if self.combiner_layers < 0:
             raise ValueError(f"combiner_layers is {self.combiner_layers}; it must not be negative.")
         if self.stamp_size % 2**self.encoder_poolings or self.stamp_size % 2 ** (levels - 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +33,7 @@ class Combiner(nn.Module):
         widths = [*n_hidden, N_CLASSES]
         self.of_features = nn.Conv2d(config.filters[0], widths[0], 1)
         self.of_latent = nn.Linear(config.latent_dimensions, widths[0], bias=False)
-        self.rest = nn.ModuleList(
-            nn.Conv2d(n_in, n_out, 1) for n_in, n_out in zip(widths, widths[1:], strict=False)
-        )
+        self.rest = nn.ModuleList(nn.Conv2d(n_in, n_out, 1) for n_in, n_out in itertools.pairwise(widths))
 
     def forward(self, joined_bchw: torch.Tensor, latent_bias: torch.Tensor) -> torch.Tensor:
         """Logits of one realisation per stamp.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,7 +31,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList()
         for n_in, n_out in zip((1, *filters), filters, strict=False):
             self.down.append(ConvBlock(n_in, n_out, config))
-        for n_skip, n_deep in reversed(list(zip(filters, filters[1:], strict=False))):
+        for n_skip, n_deep in reversed(list(itertools.pairwise(filters))):
             self.up.append(ConvBlock(n_skip + n_deep, n_skip, config))
 
     def forward(self, stamps_bchw: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Weight files: one ``.safetensors`` with everything a trained model needs in its header. Nothing is unpickled."""
+"""Weight files: one ``.safetensors`` with all that a model needs in its header; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 
 import safetensors.torch
-import torch
 
 from appulse.files import InputError, atomic_write
 from appulse.network.calibration import Calibration
@@ -92,8 +91,11 @@ def save_model(model: Model, path: str | Path) -> Path:
 
 def model_names() -> list[str]:
     """Names of the bundled models, sorted."""
-    return sorted(entry.name.removesuffix(".safetensors") for entry in _BUNDLED.iterdir()
-                  if entry.name.endswith(".safetensors"))
+    return sorted(
+        entry.name.removesuffix(".safetensors")
+        for entry in _BUNDLED.iterdir()
+        if entry.name.endswith(".safetensors")
+    )
 
 
 def model_card(name: str) -> str:
@@ -148,7 +150,9 @@ def _parse(content: bytes, source: str) -> Model:
     except (ValueError, KeyError, safetensors.SafetensorError) as error:
         raise InputError(f"{source}: not a weight file, or damaged ({error}).") from None
     if metadata.get("format") != _FORMAT:
-        raise InputError(f"{source}: weight format {metadata.get('format')!r}; this appulse reads {_FORMAT!r}.")
+        raise InputError(
+            f"{source}: weight format {metadata.get('format')!r}; this appulse reads {_FORMAT!r}."
+        )
     network = ProbabilisticUNet(NetworkConfig(**json.loads(metadata["network"])))
     try:
         network.load_state_dict(tensors)

@@ -6,11 +6,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from appulse.objects.components import label_connected
+from appulse.objects.following import MIN_IOU, follow
 from appulse.objects.measurement import light_shares, measure_values
-from appulse.objects.separation import separate
-
-# A realisation's galaxy is the reference galaxy only if their masks overlap this much (DESIGN.md).
-MIN_IOU = 0.3
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Ensemble:
 
 
 def measure_ensemble(realisations, reference, image):
-    """Separate every realisation, match its galaxies to the reference one to one, and measure them.
+    """Follow the reference galaxies into every realisation, match them one to one, and measure them.
 
     Parameters
     ----------
@@ -77,7 +74,7 @@ def measure_ensemble(realisations, reference, image):
     for sample, ternary in enumerate(realisations):
         key = ternary.tobytes()
         if key not in measured:
-            measured[key] = _measure_realisation(ternary, masks, union, image)
+            measured[key] = _measure_realisation(ternary, reference, union, image)
         for j, numbers in measured[key].items():
             values[:, j, sample] = numbers
             present[j, sample] = True
@@ -85,10 +82,10 @@ def measure_ensemble(realisations, reference, image):
     return Ensemble(*values, present, blended)
 
 
-def _measure_realisation(ternary, masks, union, image):
+def _measure_realisation(ternary, reference, union, image):
     """Numbers of each reference galaxy found, in the order of `Ensemble`'s arrays."""
-    found = separate(_components_touching(ternary, union), image).masks
-    pairs = match_masks(found, masks)
+    found = follow(_components_touching(ternary, union), reference, image)
+    pairs = match_masks(found, reference.masks)
     if not pairs:
         return {}
     covered = found.sum(axis=0) if len(found) > 1 else None

@@ -48,6 +48,7 @@ class Problem:
         return misfit(self.padded, shifted), ellipses
 
     def from_members(self, members):
+        """From the second moments of each galaxy's pixels."""
         return ellipses_of(np.ascontiguousarray(members), self.ys, self.xs)
 
     def from_points(self, points):

@@ -338,7 +338,9 @@ def read_field(path: str | Path) -> Field:
     try:
         with fits.open(path) as hdus:
             header = hdus[0].header
-            layers = {a: hdus[name].data.astype(hdus[name].data.dtype.newbyteorder("=")) for a, name, _ in LAYERS}
+            layers = {
+                a: hdus[name].data.astype(hdus[name].data.dtype.newbyteorder("=")) for a, name, _ in LAYERS
+            }
             deeper, catalog = Table.read(hdus["DEEPER"]), Table.read(hdus["CATALOG"])
             survey = _survey_from(header)
             seed, index = header["SEED"], header["INDEX"]
@@ -381,5 +383,7 @@ def field_paths(directory: str | Path) -> list[Path]:
     """
     paths = sorted(Path(directory).glob("field_[0-9]*_[0-9]*.fits"))
     if not paths:
-        raise InputError(f"{directory}: no simulated fields (field_SSSS_FF.fits); make some with appulse simulate.")
+        raise InputError(
+            f"{directory}: no simulated fields (field_SSSS_FF.fits); make some with appulse simulate."
+        )
     return paths

@@ -83,7 +83,7 @@ class Population:
         return self.magnitude_faint + np.log10(share) / self.count_slope
 
     def _draw_sizes(self, magnitude, rng):
-        # p(r) ~ r exp(-(r/a)^(4/3)), so (r/a)^(4/3) follows a Gamma(3/2) law; its median gives a = r_d / 1.134
-        # (REFERENCE: the printed 0.833 of Miller et al. contradicts r_d being the median).
+        # p(r) ~ r exp(-(r/a)^(4/3)): (r/a)^(4/3) follows a Gamma(3/2) law, whose median puts that of r at r_d
+        # for a = r_d / 1.134 (the 0.833 that Miller et al. print contradicts r_d being the median).
         scale_length = np.exp(-1.145 - 0.269 * (magnitude - 23.0))
         return self.size_factor * scale_length / 1.134 * rng.gamma(1.5, size=len(magnitude)) ** 0.75

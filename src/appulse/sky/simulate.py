@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from appulse.files import UsageError, atomic_write, write_json
-from appulse.objects.components import label_objects
 from appulse.sky.field import Field, field_name, read_field, simulate_field, write_field
 from appulse.sky.survey import Survey
+from appulse.sky.true_objects import Kind, true_objects
 
 # Class shares that the paper gives for its fields (section 3): background, isolated, overlap; per cent.
 PAPER_SHARES = ("96", "3", "<1")
-# Objects are counted as blends from this many overlap pixels on, as in the scores.
-_MIN_OVERLAP = 4
 _STAMP = 128
 
 
@@ -30,8 +28,7 @@ class SkyReport:
     survey : str
         Name.
     fields, galaxies, objects, isolated, touching, blended : int
-        Numbers. Objects are the 8-connected components of the true class map; a blended one has at least 4
-        pixels of class 2, a touching one several galaxies and fewer.
+        Numbers. Objects are those of `true_objects`, small ones and those cut by the border included.
     pixels : tuple of int
         Of class 0, 1 and 2.
     stamps, empty_stamps : int
@@ -59,11 +56,11 @@ class SkyReport:
             At its own depth, threshold one sigma.
         """
         ternary = field.ternary()
-        labels, boxes = label_objects(ternary)
-        n_overlap = np.bincount(labels[ternary == 2], minlength=len(boxes) + 1)[1:]
-        owners = [np.unique(field.id1[box][labels[box] == i]).size for i, box in enumerate(boxes, start=1)]
-        blended = n_overlap >= _MIN_OVERLAP
-        several = (np.array(owners, dtype=int) > 1) | (n_overlap > 0)
+        objects = true_objects(ternary, field.id1, field.id2)
+        isolated, touching, blended = (
+            int(np.count_nonzero(objects.kind == kind))
+            for kind in (Kind.ISOLATED, Kind.TOUCHING, Kind.BLENDED)
+        )
         rows, columns = (side // _STAMP for side in ternary.shape)
         stamps = ternary[: rows * _STAMP, : columns * _STAMP].reshape(rows, _STAMP, columns, _STAMP)
         lit = stamps.any(axis=(1, 3))
@@ -71,10 +68,10 @@ class SkyReport:
             survey=field.survey.name,
             fields=1,
             galaxies=len(field.catalog),
-            objects=len(boxes),
-            isolated=int(np.count_nonzero(~several)),
-            touching=int(np.count_nonzero(several & ~blended)),
-            blended=int(np.count_nonzero(blended)),
+            objects=isolated + touching + blended,
+            isolated=isolated,
+            touching=touching,
+            blended=blended,
             pixels=tuple(int(np.count_nonzero(ternary == c)) for c in (0, 1, 2)),
             stamps=lit.size,
             empty_stamps=int(np.count_nonzero(~lit)),
@@ -97,7 +94,9 @@ class SkyReport:
     def __str__(self) -> str:
         total = max(sum(self.pixels), 1)
         lines = [f"{self.fields} fields of {self.survey}: {self.galaxies} galaxies"]
-        for name, count, paper in zip(("background", "galaxy", "overlap"), self.pixels, PAPER_SHARES, strict=True):
+        for name, count, paper in zip(
+            ("background", "galaxy", "overlap"), self.pixels, PAPER_SHARES, strict=True
+        ):
             lines.append(f"  {name:10s} {100 * count / total:8.3f} % of the pixels   (paper: {paper} %)")
         share = 100 * self.blended / max(self.objects, 1)
         lines.append(
@@ -165,7 +164,9 @@ def simulate_fields(
         if index == 0:
             draw_sky(field, output / "sky.png")
     report = SkyReport.total(reports)
-    write_json(output / "sky.json", vars(report) | {"seed": seed, "size": size, "survey_digest": survey.digest()})
+    write_json(
+        output / "sky.json", vars(report) | {"seed": seed, "size": size, "survey_digest": survey.digest()}
+    )
     return report
 
 
@@ -192,7 +193,9 @@ def draw_sky(field: Field, path: str | Path) -> None:
     figure = Figure(figsize=(11, 10), layout="constrained")
     (image, classes), (counts, sizes) = figure.subplots(2, 2)
     stretched = np.arcsinh(field.image[:side, :side] / field.sigma)
-    image.imshow(stretched, vmin=-1.5, vmax=max(np.percentile(stretched, 99.7), 3), cmap="gray", origin="lower")
+    image.imshow(
+        stretched, vmin=-1.5, vmax=max(np.percentile(stretched, 99.7), 3), cmap="gray", origin="lower"
+    )
     image.set_title(f"{field.survey.name}: image, arcsinh of noise units")
     classes.imshow(field.ternary()[:side, :side], vmin=0, vmax=2, cmap="inferno", origin="lower")
     classes.set_title("true class map: background, galaxy, overlap")

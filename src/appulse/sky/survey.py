@@ -207,7 +207,9 @@ def _check_numbers(values: dict, ranges: dict, source: str, prefix: str) -> None
         low, high = ranges[key]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low <= value <= high:
-            raise InputError(f"{source}: {prefix}{key} is {value!r}; it must be a number from {low} to {high}.")
+            raise InputError(
+                f"{source}: {prefix}{key} is {value!r}; it must be a number from {low} to {high}."
+            )
 
 
 def _noise(values: dict, pixel_scale: float, source: str) -> float:

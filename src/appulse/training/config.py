@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appulse.files import InputError
@@ -44,8 +44,8 @@ class TrainingConfig:
         Of weights and stamps.
     """
 
-    network: NetworkConfig = NetworkConfig()
-    stamps: StampConfig = StampConfig(depth_range=(24.6, 27.2))
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    stamps: StampConfig = field(default_factory=lambda: StampConfig(depth_range=(24.6, 27.2)))
     epochs: int = 10
     stamps_per_epoch: int = 16_000
     batch_size: int = 32
@@ -99,7 +99,8 @@ class TrainingConfig:
         path = Path(name_or_path)
         if path.suffix != ".toml" or not path.is_file():
             raise InputError(
-                f"unknown training preset {str(name_or_path)!r}; known: {', '.join(PRESETS)}, or a .toml file."
+                f"unknown training preset {str(name_or_path)!r}; known: {', '.join(PRESETS)}, "
+                "or a .toml file."
             )
         try:
             content = tomllib.loads(path.read_text())

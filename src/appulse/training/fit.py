@@ -120,7 +120,10 @@ def fit(
     callbacks: list[L.Callback] = [
         # The rolling file survives a kill between epochs.
         ModelCheckpoint(
-            output, "last", train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES), enable_version_counter=False
+            output,
+            "last",
+            train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES),
+            enable_version_counter=False,
         ),
         ProgressCallback(config),
     ]

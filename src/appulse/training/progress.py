@@ -39,7 +39,12 @@ class ProgressCallback(L.Callback):
         """Set up the bar."""
         self._since = (time.monotonic(), int(module.batches_drawn))
         if self.console.is_terminal:
-            columns = ("{task.description}", BarColumn(), "{task.completed}/{task.total}", TimeRemainingColumn())
+            columns = (
+                "{task.description}",
+                BarColumn(),
+                "{task.completed}/{task.total}",
+                TimeRemainingColumn(),
+            )
             self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
             self._task = self._progress.add_task(
                 "training", total=self.config.total_steps, completed=int(module.batches_drawn), note=""

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from appulse.evaluation.detection import Kind, detection_from_ternary
-from appulse.evaluation.matching import TrueObjects, true_objects
+from appulse.evaluation.detection import detection_from_ternary
 from appulse.evaluation.scores import count_objects
 from appulse.network.config import N_CLASSES
 from appulse.network.gaussian import kl_divergence
 from appulse.network.punet import ProbabilisticUNet
 from appulse.sky.field import Field, read_field
+from appulse.sky.true_objects import Kind, TrueObjects, true_objects
 from appulse.stamps import FieldLayers, StampConfig, grid_stamps
 
 # A latent dimension that carries less than this, in nats, is counted as empty.
@@ -59,12 +59,16 @@ class ValidationStamps:
             Gives size and threshold.
         """
         scale = np.float32(1.0 / field.sigma)
-        layers = FieldLayers(field.light * scale, field.first * scale, field.second * scale, field.survey.noise)
+        layers = FieldLayers(
+            field.light * scale, field.first * scale, field.second * scale, field.survey.noise
+        )
         batch = grid_stamps(layers, config, seed=field.seed)
         rows = layers.shape[0] // config.size
         mosaic = _mosaic(batch.ternary, rows)
         window = tuple(slice(0, side) for side in mosaic.shape)
-        return cls(batch.images, batch.ternary, rows, true_objects(mosaic, field.id1[window], field.id2[window]))
+        return cls(
+            batch.images, batch.ternary, rows, true_objects(mosaic, field.id1[window], field.id2[window])
+        )
 
     @classmethod
     def read(cls, path: str | Path, config: StampConfig) -> ValidationStamps:

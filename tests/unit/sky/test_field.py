@@ -1,0 +1,248 @@
+"""Simulated fields: the same bytes again, and truth against galaxies drawn one by one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from appulse.files import InputError
+from appulse.sky import Survey, field_paths, read_field, simulate_field, write_field
+from appulse.sky.field import LAYERS
+from appulse.sky.population import Population
+from appulse.sky.rendering import Renderer
+from appulse.sky.truth import clip_to
+
+# Crowded enough that some pixels hold three galaxies, and rectangular so that y and x cannot change places.
+CROWDED = dataclasses.replace(
+    Survey.load("paper"),
+    name="crowded",
+    population=Population(density=700.0, magnitude_bright=20.0, size_factor=2.5),
+)
+SHAPE = (130, 150)
+ARRAYS = [name for name, _, _ in LAYERS]
+
+
+@pytest.fixture(scope="module")
+def field():
+    return simulate_field(CROWDED, SHAPE, seed=7, index=2)
+
+
+@pytest.fixture(scope="module")
+def alone(field):
+    """Each galaxy of the catalogue drawn again, alone on the field."""
+    renderer = Renderer(field.survey)
+    images = {}
+    for row in field.catalog:
+        stamp = renderer.draw(row)
+        window, image = clip_to(stamp, SHAPE)
+        whole = np.zeros(SHAPE, np.float32)
+        whole[window] = image
+        inside = stamp.y0 >= 0 and stamp.x0 >= 0
+        inside &= all(p + n <= s for p, n, s in zip((stamp.y0, stamp.x0), stamp.image.shape, SHAPE, strict=True))
+        images[int(row["id"])] = (whole, inside)
+    return images
+
+
+def same(a, b):
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), strict=True)
+    for name in ("catalog", "deeper"):
+        ours, theirs = getattr(a, name), getattr(b, name)
+        assert ours.colnames == theirs.colnames and len(ours) == len(theirs)
+        for column in ours.colnames:
+            np.testing.assert_array_equal(np.asarray(ours[column]), np.asarray(theirs[column]))
+
+
+def test_layers_have_the_promised_types(field):
+    for name in ARRAYS:
+        array = getattr(field, name)
+        assert array.shape == SHAPE
+        assert array.dtype == (np.int32 if name.startswith("id") else np.float32)
+    assert field.catalog["id"].tolist() == list(range(1, len(field.catalog) + 1))
+    assert len(field.deeper) > 0  # or the tests of third galaxies below prove nothing
+
+
+def test_workers_do_not_change_a_byte(field):
+    same(field, simulate_field(CROWDED, SHAPE, seed=7, index=2, workers=2))
+
+
+def test_seed_index_and_size_give_other_skies(field):
+    survey = dataclasses.replace(CROWDED, population=Population(density=40.0))
+    small = simulate_field(survey, 64, seed=1)
+    for other in (simulate_field(survey, 64, 1, index=1), simulate_field(survey, 64, 2)):
+        assert not np.array_equal(small.light, other.light)
+        noise = [(f.image - f.light).ravel() for f in (small, other)]
+        assert abs(np.corrcoef(noise)[0, 1]) < 0.07
+    # A smaller size is never a crop of a larger field.
+    larger = simulate_field(survey, 96, 1)
+    assert not np.array_equal(larger.image[:64, :64], small.image)
+    assert not np.array_equal(larger.id1[:64, :64] > 0, small.id1 > 0)
+
+
+def test_noise_is_the_surveys(field):
+    noise = (field.image - field.light) / field.sigma
+    n = noise.size
+    assert noise.std() == pytest.approx(1, abs=4 / np.sqrt(2 * n))
+    assert noise.mean() == pytest.approx(0, abs=4 / np.sqrt(n))
+    assert abs(np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]) < 4 / np.sqrt(n)
+
+
+def test_layers_are_the_galaxies_drawn_one_by_one(field, alone):
+    stack = np.stack([image for image, _ in alone.values()])
+    ranked = -np.sort(-stack, axis=0)
+    np.testing.assert_array_equal(field.first, ranked[0])
+    np.testing.assert_array_equal(field.second, ranked[1])
+    np.testing.assert_allclose(field.light, stack.sum(axis=0), rtol=1e-5)
+    for threshold in (1.0, 3.0):
+        count = np.minimum((stack > np.float32(threshold * field.sigma)).sum(axis=0), 2)
+        np.testing.assert_array_equal(field.ternary(threshold), count)
+    assert (count == 2).any()
+
+
+def test_galaxy_masks_include_third_galaxies(field, alone):
+    third = 0
+    for threshold in (1.0, 2.5):
+        for identity, (image, _) in alone.items():
+            mask = image > np.float32(threshold * field.sigma)
+            np.testing.assert_array_equal(field.galaxy_mask(identity, threshold), mask)
+            third += np.count_nonzero(mask & (field.id1 != identity) & (field.id2 != identity))
+    assert third > 0
+
+
+def test_isophotal_catalogue(field, alone):
+    compared = 0
+    for row in field.catalog:
+        image, inside = alone[int(row["id"])]
+        if not inside:
+            continue
+        mask = image > np.float32(field.sigma)
+        assert row["isophotal_area"] == np.count_nonzero(field.galaxy_mask(row["id"])) == mask.sum()
+        assert row["isophotal_flux"] == pytest.approx(image[mask].sum(), rel=1e-4)
+        compared += mask.any()
+    assert compared > 20
+
+
+def test_blendedness_of_the_catalogue(field, alone):
+    for row in field.catalog:
+        image = alone[int(row["id"])][0].astype(float)
+        expected = 1 - (image**2).sum() / (image * field.light).sum()
+        assert row["blendedness"] == pytest.approx(expected, abs=1e-5)
+    assert field.catalog["blendedness"].max() > 0.3
+
+
+def test_catalogue_is_consistent(field):
+    catalog = field.catalog
+    flux = 10 ** (-0.4 * (catalog["magnitude"] - field.survey.zero_point))
+    np.testing.assert_allclose(catalog["flux"], flux)
+    # Flux inside the isophote is part of the total.
+    assert np.all(catalog["isophotal_flux"] <= 1.001 * catalog["flux"])
+    # The brightest galaxy of the field is where the catalogue says it is.
+    inside = (catalog["x"] > 5) & (catalog["x"] < SHAPE[1] - 6) & (catalog["y"] > 5) & (catalog["y"] < SHAPE[0] - 6)
+    best = catalog[inside][np.argmax(catalog["flux"][inside])]
+    assert field.id1[round(best["y"]), round(best["x"])] == best["id"]
+
+
+def test_galaxies_are_cut_by_every_border(field):
+    for edge in (field.id1[0], field.id1[-1], field.id1[:, 0], field.id1[:, -1]):
+        assert edge.any()
+
+
+def test_round_trip_is_exact(field, tmp_path):
+    write_field(field, tmp_path / "field.fits")
+    back = read_field(tmp_path / "field.fits")
+    same(field, back)
+    assert (back.seed, back.index) == (7, 2)
+    assert dataclasses.replace(back.survey, description=field.survey.description) == field.survey
+    assert back.survey.digest() == field.survey.digest()
+    assert back.sigma == field.sigma
+    np.testing.assert_array_equal(back.ternary(), field.ternary())
+    crowded = field.deeper["id"][0]
+    np.testing.assert_array_equal(back.galaxy_mask(crowded), field.galaxy_mask(crowded))
+    for name in ARRAYS:
+        assert getattr(back, name).dtype.isnative
+
+
+def test_any_fits_reader_opens_it(field, tmp_path):
+    path = tmp_path / "field.fits"
+    write_field(field, path)
+    with fits.open(path) as hdus:
+        names = [hdu.name for hdu in hdus]
+        for name in ("IMAGE", "FIRST", "SECOND", "ID1", "ID2", "TERNARY", "CATALOG"):
+            assert name in names
+        np.testing.assert_array_equal(hdus["IMAGE"].data, field.image)
+        np.testing.assert_array_equal(hdus["TERNARY"].data, field.ternary())
+        np.testing.assert_array_equal(hdus["ID2"].data, field.id2)
+        assert hdus["TERNARY"].data.dtype == np.uint8
+        assert hdus[0].header["NOISE"] == pytest.approx(field.sigma)
+        assert hdus["IMAGE"].header["NOISE"] == pytest.approx(field.sigma)
+        assert hdus["IMAGE"].header["BUNIT"] == "uJy"
+        wcs = WCS(hdus["IMAGE"].header)
+    hdus_scale = np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600
+    assert hdus_scale == pytest.approx(0.1)
+    catalog = Table.read(path, hdu="CATALOG")
+    assert len(catalog) == len(field.catalog) and str(catalog["half_light_radius"].unit) == "arcsec"
+    assert not list(tmp_path.glob(".*"))  # no temporary file left
+
+
+def test_empty_sky(tmp_path):
+    survey = dataclasses.replace(CROWDED, population=Population(density=0.0))
+    empty = simulate_field(survey, 40, seed=3)
+    assert not empty.light.any() and not empty.ternary().any() and len(empty.catalog) == 0
+    assert "isophotal_area" in empty.catalog.colnames
+    write_field(empty, tmp_path / "field.fits")
+    same(empty, read_field(tmp_path / "field.fits"))
+
+
+@pytest.mark.filterwarnings("ignore:.*FITS standard", "ignore:The unit .* could not be saved")
+@pytest.mark.parametrize("unit", ["uJy", "ADU", "electron / s", "DN", "my own unit", "µJy"])
+def test_any_unit_survives_the_file(unit, tmp_path):
+    survey = dataclasses.replace(CROWDED, unit=unit, population=Population(density=20.0))
+    write_field(simulate_field(survey, 32, seed=3), tmp_path / "field.fits")
+    assert read_field(tmp_path / "field.fits").survey.unit == unit
+
+
+def test_survey_of_a_point_source_depth_survives_the_header(tmp_path):
+    # A depth with all its digits, as [noise] magnitude, snr, aperture gives one.
+    survey = dataclasses.replace(CROWDED, noise=24.648736210376543, population=Population(density=17.0 / 3.0))
+    write_field(simulate_field(survey, 32, seed=3), tmp_path / "field.fits")
+    assert read_field(tmp_path / "field.fits").survey.digest() == survey.digest()
+
+
+def test_progress_counts_every_galaxy():
+    calls = []
+    survey = dataclasses.replace(CROWDED, population=Population(density=20.0))
+    simulate_field(survey, 32, seed=3, progress=lambda done, total: calls.append((done, total)))
+    total = calls[0][1]
+    assert calls == [(n + 1, total) for n in range(total)]
+
+
+def test_not_a_field(tmp_path):
+    text = tmp_path / "text.fits"
+    text.write_text("not FITS at all")
+    image = tmp_path / "image.fits"
+    fits.writeto(image, np.zeros((4, 4), np.float32))
+    for path in (text, image, tmp_path / "missing.fits"):
+        with pytest.raises(InputError, match=path.name):
+            read_field(path)
+
+
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+def test_truncated_field(field, tmp_path):
+    path = tmp_path / "field.fits"
+    write_field(field, path)
+    content = path.read_bytes()
+    for share in (0.2, 0.9):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(InputError, match=r"field\.fits"):
+            read_field(path)
+
+
+def test_field_paths(tmp_path):
+    with pytest.raises(InputError, match="no simulated fields"):
+        field_paths(tmp_path)
+    for name in ("field_0003_01.fits", "field_0003_00.fits", "field_other.fits", "sky.json"):
+        (tmp_path / name).touch()
+    assert [path.name for path in field_paths(tmp_path)] == ["field_0003_00.fits", "field_0003_01.fits"]
