@@ -189,7 +189,9 @@ def test_blank_rectangle_is_empty_sky_with_noise():
         assert stamp.sum() == rows.sum() * columns.sum()
         for lit in (rows, columns):
             assert np.count_nonzero(np.diff(np.pad(lit.astype(int), 1)) == 1) <= 1
-    border = blank[:, 0].any(axis=1) | blank[:, -1].any(axis=1) | blank[:, :, 0].any(1) | blank[:, :, -1].any(1)
+    border = (
+        blank[:, 0].any(axis=1) | blank[:, -1].any(axis=1) | blank[:, :, 0].any(1) | blank[:, :, -1].any(1)
+    )
     assert 0.4 < border.mean() < 0.9
     assert not StampSource([layers], plain(blank_share=0.0)).batch(0, 50).ternary.min() == 0
 

@@ -13,7 +13,7 @@ SAMPLES, SIZE = 8, 32
 
 def random_model(combiner_layers=1, calibration=None, combiner_filters=8):
     """A random network, its last layer scaled so that all classes occur and realisations differ."""
-    torch.manual_seed(2)
+    torch.manual_seed({1: 3, 2: 2}[combiner_layers])  # seeds with which all three classes occur
     config = NetworkConfig(
         filters=(4, 8, 8),
         stamp_size=SIZE,
@@ -85,36 +85,29 @@ def test_cutting_leaves_the_image_and_the_sky_alone(model, scaled):
 # ------------------------------------------------------------------------------------------- the sampler
 
 
+@pytest.mark.parametrize("mode", ["copula", "latent"])
 @pytest.mark.parametrize("layers", [1, 2], ids=["kernel", "twin"])
-def test_realisations_are_those_of_the_networks_own_logits(scaled, layers):
+def test_realisations_are_those_of_the_networks_own_logits(scaled, layers, mode):
     """Naive: the network as trained (not folded), one realisation after another, softmax, thresholds."""
     model = random_model(layers)
     origin = (16, 48)
-    (stamp,) = drawn(model, scaled, [origin], seed=2)
+    (stamp,) = drawn(model, scaled, [origin], seed=2, mode=mode)
     assert stamp.origin == origin and all(0.02 < np.mean(stamp.classes == c) < 0.98 for c in (0, 1, 2))
 
     pixels = torch.from_numpy(Sampler(model, SAMPLES, seed=2).cut(scaled, origin))[None, None]
     draws = latent_draws(2, SAMPLES, 10, origin)
-    uniform = special.expit(look_at(copula_field(2, SAMPLES, 3.0), origin, (SIZE, SIZE)))
     with torch.inference_mode():
         joined, prior = model.network.encode(pixels)
         logits = [model.network.realise(joined, prior.at(torch.from_numpy(draw)[None]))[0] for draw in draws]
     softmax = torch.softmax(torch.stack(logits), dim=1).numpy()
     p_galaxy, p_overlap = softmax[:, 1] + softmax[:, 2], softmax[:, 2]
-    classes = (uniform < p_galaxy) + 1 * (uniform < p_overlap)
+    uniform = special.expit(look_at(copula_field(2, SAMPLES, 3.0), origin, (SIZE, SIZE)))
+    smooth = (uniform < p_galaxy) + 1 * (uniform < p_overlap)
+    classes = softmax.argmax(axis=1) if mode == "latent" else smooth
     # The network may run in bfloat16, which keeps three digits.
     assert np.mean(stamp.classes == classes) > 0.97
     assert np.abs(stamp.p_galaxy - p_galaxy.mean(axis=0)).mean() < 0.01
     assert np.abs(stamp.p_overlap - p_overlap.mean(axis=0)).mean() < 0.01
-
-
-def test_latent_mode_takes_the_most_probable_class(model, scaled):
-    (stamp,) = drawn(model, scaled, [(0, 0)], mode="latent")
-    (smooth,) = drawn(model, scaled, [(0, 0)], mode="copula")
-    np.testing.assert_allclose(stamp.p_galaxy, smooth.p_galaxy, atol=1e-3)
-    sure = stamp.p_galaxy < 0.3
-    assert sure.any() and (stamp.classes[:, sure].mean(axis=0) < 0.7).all()
-    assert stamp.classes.std(axis=0).mean() < smooth.classes.std(axis=0).mean()
 
 
 def test_frequencies_of_realisations_are_the_probabilities(model):

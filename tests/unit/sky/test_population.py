@@ -23,9 +23,7 @@ def miller_median(magnitude):
 
 def test_number_is_poisson_of_the_density():
     population = Population(density=20.0)
-    numbers = [
-        len(population.draw(2.0, rng)["magnitude"]) for rng in np.random.default_rng(0).spawn(400)
-    ]
+    numbers = [len(population.draw(2.0, rng)["magnitude"]) for rng in np.random.default_rng(0).spawn(400)]
     assert np.mean(numbers) == pytest.approx(40.0, abs=4 * np.sqrt(40.0 / 400))
     assert np.var(numbers) == pytest.approx(40.0, rel=0.3)
 

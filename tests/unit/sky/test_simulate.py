@@ -100,7 +100,10 @@ def test_report_of_a_hand_made_field():
     first[170:180, 10:20], id1[170:180, 10:20] = 5, 4  # touching: 3 pixels shared
     second[170, 10:13], id2[170, 10:13] = 2, 5
 
-    first[200:205, 10:15], id1[200:205, 10:15] = 5, 6  # touching at a corner: one 8-connected object, no overlap
+    first[200:205, 10:15], id1[200:205, 10:15] = (
+        5,
+        6,
+    )  # touching at a corner: one 8-connected object, no overlap
     first[205:210, 15:20], id1[205:210, 15:20] = 5, 7
     second[200:205, 10:15], id2[200:205, 10:15] = 0.5, 1  # below the threshold: no galaxy counted
 

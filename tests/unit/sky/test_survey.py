@@ -52,7 +52,8 @@ def test_noise_of_the_requirement():
 
 
 @pytest.mark.parametrize(
-    ("magnitude", "snr", "aperture", "scale"), [(24.5, 10, 1.3, 0.1), (26.0, 5, 2.0, 0.2), (20.0, 3, 0.5, 0.05)]
+    ("magnitude", "snr", "aperture", "scale"),
+    [(24.5, 10, 1.3, 0.1), (26.0, 5, 2.0, 0.2), (20.0, 3, 0.5, 0.05)],
 )
 def test_noise_round_trip(load, magnitude, snr, aperture, scale):
     survey = load(
@@ -171,7 +172,9 @@ def test_digest_is_of_the_physics():
     for name in Population.__dataclass_fields__:
         value = getattr(survey.population, name)
         others.append(
-            dataclasses.replace(survey, population=dataclasses.replace(survey.population, **{name: value * 1.01}))
+            dataclasses.replace(
+                survey, population=dataclasses.replace(survey.population, **{name: value * 1.01})
+            )
         )
     digests = {survey.digest(), *(other.digest() for other in others)}
     assert len(digests) == len(others) + 1
@@ -179,6 +182,8 @@ def test_digest_is_of_the_physics():
 
 def test_equal_surveys_have_equal_digests(load):
     # 1 and 1.0 are one number in a TOML file written by hand.
-    whole = load(GOOD.replace("density = 30.0", "density = 30").replace("zero_point = 30.0", "zero_point = 30"))
+    whole = load(
+        GOOD.replace("density = 30.0", "density = 30").replace("zero_point = 30.0", "zero_point = 30")
+    )
     assert whole == load(GOOD)
     assert whole.digest() == load(GOOD).digest()

@@ -135,4 +135,6 @@ def test_blendedness_of_a_galaxy_lost_under_another():
 
 
 def test_blendedness_off_the_field_is_zero():
-    assert blendedness([Stamp(-50, 0, np.ones((2, 2), np.float32))], np.ones(SHAPE, np.float32)).tolist() == [0]
+    assert blendedness([Stamp(-50, 0, np.ones((2, 2), np.float32))], np.ones(SHAPE, np.float32)).tolist() == [
+        0
+    ]

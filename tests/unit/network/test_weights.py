@@ -1,0 +1,221 @@
+"""Weight files: bit for bit there and back, and nothing in them is ever run."""
+
+import hashlib
+import json
+import pickle
+import struct
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from appulse.files import InputError
+from appulse.network import weights
+from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.network.config import NetworkConfig
+from appulse.network.punet import ProbabilisticUNet
+from appulse.network.weights import Model, load_model, model_names, save_model
+
+TINY = NetworkConfig(filters=(4, 8, 8), encoder_poolings=2, combiner_filters=8, stamp_size=32)
+CALIBRATION = Calibration(
+    (0.8, 0.1), (1.2, -0.3), 2.5, {"area": 1.1, "flux": 0.1 + 0.2}, {"pure": OperatingPoint(0.6, 1 / 3, 7, 5)}
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(1)
+    network = ProbabilisticUNet(TINY).train()
+    network.encode(torch.randn(4, 1, 32, 32))  # running statistics of their own
+    return Model("tiny", network, CALIBRATION, {"seeds": [0, 1], "steps": 12, "surveys": {"paper": "ab"}})
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    return save_model(model, tmp_path / "tiny.safetensors")
+
+
+def rewrite(path, change):
+    """The same file with ``change`` made to its tensors and metadata."""
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = dict(file.metadata())
+    tensors = safetensors.torch.load_file(path)
+    change(tensors, metadata)
+    safetensors.torch.save_file(tensors, path, metadata)
+
+
+def test_round_trip_is_bit_exact(model, path):
+    back = load_model(path)
+    ours, theirs = model.network.state_dict(), back.network.state_dict()
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        assert value.dtype == theirs[name].dtype and torch.equal(value, theirs[name])
+    assert back.network.config == TINY and not back.network.training
+    assert (back.name, back.calibration, back.training) == ("tiny", CALIBRATION, model.training)
+    images, latents = torch.randn(2, 1, 32, 32), torch.randn(2, 10)
+    with torch.no_grad():
+        maps = [
+            network.realise(network.encode(images)[0], latents)
+            for network in (model.network.eval(), back.network)
+        ]
+    assert torch.equal(*maps)
+
+
+def test_channels_last_weights_are_saved_too(model, path, tmp_path):
+    model.network.to(memory_format=torch.channels_last)
+    again = save_model(model, tmp_path / "again.safetensors")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_header_holds_everything(path):
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["name"] == "tiny"
+    assert NetworkConfig(**json.loads(metadata["network"])) == TINY
+    assert Calibration.from_dict(json.loads(metadata["calibration"])) == CALIBRATION
+    assert json.loads(metadata["training"])["seeds"] == [0, 1]
+
+
+def test_sha256_is_the_files(model, path, tmp_path):
+    back = load_model(path)
+    assert back.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert model.sha256 == ""
+    with torch.no_grad():
+        model.network.combiner.of_features.bias += 1e-6
+    other = load_model(save_model(model, tmp_path / "other.safetensors"))
+    recalibrated = load_model(
+        save_model(back.calibrated(Calibration(correlation_length=2.0)), tmp_path / "calibrated.safetensors")
+    )
+    assert len({back.sha256, other.sha256, recalibrated.sha256}) == 3
+
+
+def test_calibrated_keeps_the_network(path):
+    back = load_model(path)
+    assert back.for_inference is back.for_inference
+    new = back.calibrated(Calibration())
+    assert new.network is back.network and new.calibration == Calibration()
+    assert new.sha256 == "" and new.name == back.name and new.training == back.training
+
+
+def test_saving_the_same_model_twice_gives_the_same_bytes(model, path, tmp_path):
+    assert save_model(model, tmp_path / "twice.safetensors").read_bytes() == path.read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_unknown_name_lists_the_known():
+    with pytest.raises(InputError, match="'euclidd'") as caught:
+        load_model("euclidd")
+    assert ", ".join(model_names()) in str(caught.value)
+    assert ".safetensors" in str(caught.value)
+
+
+def test_bundled_file_that_is_not_the_released_one(path, monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "_BUNDLED", tmp_path)
+    assert model_names() == ["tiny"]
+    with pytest.raises(InputError, match="bundled model 'tiny'"):
+        load_model("tiny")
+    monkeypatch.setitem(weights.BUNDLED_SHA256, "tiny", hashlib.sha256(path.read_bytes()).hexdigest())
+    assert load_model("tiny").name == "tiny"
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.ckpt", "weights"])
+def test_wrong_suffix(path, name):
+    other = path.with_name(name)
+    path.rename(other)
+    with pytest.raises(InputError, match=r"\.safetensors"):
+        load_model(other)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"none\.safetensors: no such"):
+        load_model(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 0.5, 0.999])
+def test_truncated_file(path, keep):
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
+    with pytest.raises(InputError, match=r"tiny\.safetensors.*damaged"):
+        load_model(path)
+
+
+def test_files_of_others(path):
+    header = json.dumps([1, 2]).encode()
+    bad = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    for content in (
+        b"\x89PNG not weights at all",
+        bytes(range(256)) * 10,
+        struct.pack("<Q", len(header)) + header,
+        struct.pack("<Q", len(bad)) + bad + bytes(4),  # sound, but without appulse's header
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"tiny\.safetensors"):
+            load_model(path)
+
+
+def test_unknown_format(path):
+    rewrite(path, lambda _, metadata: metadata.update(format="appulse-99"))
+    with pytest.raises(InputError, match="appulse-99"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, _: tensors.pop("combiner.of_features.weight"),
+        lambda tensors, _: tensors.update(extra=torch.zeros(2)),
+        lambda tensors, _: tensors.update({"combiner.of_features.bias": torch.zeros(9)}),
+        lambda _, metadata: metadata.update(network=json.dumps(TINY.to_dict() | {"filters": [4, 8, 16]})),
+    ],
+)
+def test_weights_that_do_not_fit_the_header(path, change):
+    rewrite(path, change)
+    with pytest.raises(InputError, match=r"tiny\.safetensors.*do not fit"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda metadata: metadata.pop("network"),
+        lambda metadata: metadata.pop("calibration"),
+        lambda metadata: metadata.update(network="{"),
+        lambda metadata: metadata.update(network=json.dumps(TINY.to_dict() | {"stamp_size": 31})),
+        lambda metadata: metadata.update(network=json.dumps(TINY.to_dict() | {"attention": True})),
+        lambda metadata: metadata.update(calibration="{}"),
+    ],
+)
+def test_damaged_header(path, change):
+    rewrite(path, lambda _, metadata: change(metadata))
+    with pytest.raises(InputError, match=r"tiny\.safetensors"):
+        load_model(path)
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (exec, ("import pathlib, os; pathlib.Path(os.environ['APPULSE_BOMB']).touch()",))
+
+
+def test_a_pickle_is_not_executed(path, tmp_path, monkeypatch):
+    fired = tmp_path / "fired"
+    monkeypatch.setenv("APPULSE_BOMB", str(fired))
+    pickle.loads(pickle.dumps(_Bomb()))
+    assert fired.exists()  # the bomb works
+    fired.unlink()
+    torch.save(_Bomb(), tmp_path / "zip.safetensors")
+    (tmp_path / "raw.safetensors").write_bytes(pickle.dumps(_Bomb()))
+    for name in ("zip", "raw"):
+        with pytest.raises(InputError):
+            load_model(tmp_path / f"{name}.safetensors")
+    assert not fired.exists()
+
+
+def test_loading_needs_no_unpickler(path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    assert load_model(path).name == "tiny"

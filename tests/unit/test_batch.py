@@ -1,0 +1,312 @@
+"""Many images in one directory, with a network that has learnt nothing and finds nothing."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+
+from appulse.batch import FINGERPRINT, BatchOptions, run_batch
+from appulse.files import UsageError
+from appulse.network import NetworkConfig, ProbabilisticUNet
+from appulse.network.weights import Model, save_model
+
+PRODUCTS = ("catalog.fits", "segmentation.fits", "summary.json")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    config = NetworkConfig(filters=(4, 4), stamp_size=32, encoder_poolings=1, combiner_filters=4)
+    network = ProbabilisticUNet(config)
+    with torch.no_grad():
+        network.combiner.rest[-1].weight.zero_()
+        network.combiner.rest[-1].bias.copy_(torch.tensor([9.0, 0.0, 0.0]))
+    return save_model(Model("blind", network), tmp_path_factory.mktemp("models") / "blind.safetensors")
+
+
+def image(path, seed=0, scale=1.0):
+    fits.writeto(path, (scale * np.random.default_rng(seed).standard_normal((40, 50))).astype(np.float32))
+    return path
+
+
+@pytest.fixture
+def images(tmp_path):
+    return [image(tmp_path / f"{name}.fits", seed) for seed, name in enumerate("abc")]
+
+
+@pytest.fixture
+def options(tmp_path, weights):
+    def choose(**changes):
+        values = {"output": tmp_path / "out", "model": str(weights), "samples": 2, "preview": False}
+        return BatchOptions(**values | changes)
+
+    return choose
+
+
+def products(directory):
+    return sorted(path.name for path in directory.iterdir() if path.name != FINGERPRINT)
+
+
+def state(directory):
+    """Content and time of every file: tells whether anything was written again."""
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in directory.iterdir()}
+
+
+def test_every_image_gets_its_products(images, options):
+    assert run_batch(images, {}, options()) == 0
+    assert products(options().output) == [f"{name}_{each}" for name in "abc" for each in PRODUCTS]
+
+
+def test_the_same_again_does_nothing(images, options, capsys):
+    run_batch(images, {}, options())
+    before = state(options().output)
+    capsys.readouterr()
+    assert run_batch(images, {}, options()) == 0
+    assert state(options().output) == before
+    assert capsys.readouterr().out.count("done before") == 3
+
+
+def test_a_killed_run_goes_on_where_it_stopped_and_ends_with_the_same_bytes(images, options, tmp_path, capsys):
+    whole = options(output=tmp_path / "whole")
+    run_batch(images, {}, whole)
+    run_batch(images[:1], {}, options())
+    first = state(options().output)
+    capsys.readouterr()
+    assert run_batch(images, {}, options()) == 0
+    assert capsys.readouterr().out.count("done before") == 1
+    after = state(options().output)
+    assert all(after[name] == content for name, content in first.items() if name != FINGERPRINT)
+    assert {n: c for n, (c, _) in after.items()} == {n: c for n, (c, _) in state(whole.output).items()}
+
+
+def test_products_without_their_mark_are_made_again(images, options):
+    """Killed between writing and marking: the next run cannot know, and writes the same bytes once more."""
+    run_batch(images[:1], {}, options())
+    before = state(options().output)
+    (options().output / FINGERPRINT).unlink()
+    (options().output / "a_catalog.fits").write_bytes(b"half a file")
+    assert run_batch(images[:1], {}, options()) == 0
+    assert {n: c for n, (c, _) in state(options().output).items()} == {n: c for n, (c, _) in before.items()}
+
+
+def test_a_bad_image_fails_and_the_others_go_on(images, options, tmp_path, capsys):
+    images[1].write_text("no FITS file")
+    fits.writeto(tmp_path / "flat.fits", np.zeros((40, 50)))
+    paths = [tmp_path / "missing.fits", images[0], images[1], tmp_path / "flat.fits", images[2]]
+    assert run_batch(paths, {}, options()) == 1
+    assert products(options().output) == [f"{name}_{each}" for name in "ac" for each in PRODUCTS]
+    captured = capsys.readouterr()
+    errors = captured.err.strip().splitlines()
+    assert len(errors) == 3
+    for line, name in zip(errors, ("missing", "b", "flat"), strict=True):
+        assert f"{name}.fits" in line
+    assert "2 of 5 images done" in captured.out
+
+
+def test_a_failed_image_is_tried_again(images, options, tmp_path):
+    late = tmp_path / "late.fits"
+    assert run_batch([*images, late], {}, options()) == 1
+    image(late, 9)
+    assert run_batch([*images, late], {}, options()) == 0
+    assert "late_catalog.fits" in products(options().output)
+
+
+def test_two_images_of_one_name_are_a_mistake_before_anything_is_read(tmp_path, options):
+    (tmp_path / "night2").mkdir()
+    with pytest.raises(UsageError, match="share the stem a"):
+        run_batch([tmp_path / "a.fits", tmp_path / "night2" / "a.fits.gz"], {}, options())
+    assert not options().output.exists()
+
+
+def test_no_image_is_a_mistake(options):
+    with pytest.raises(UsageError, match="no image"):
+        run_batch([], {}, options())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"samples": 3},
+        {"seed": 1},
+        {"method": "grid"},
+        {"mode": "latent"},
+        {"background": False},
+        {"catalog_format": "ecsv"},
+        {"keep_realisations": True},
+        {"regions": True},
+        {"preview": True},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_other_options_are_refused_unless_told_to_overwrite(images, options, changes):
+    run_batch(images[:1], {}, options())
+    before = state(options().output)
+    with pytest.raises(UsageError, match=f"{next(iter(changes))}.*--overwrite"):
+        run_batch(images[:1], {}, options(**changes))
+    assert state(options().output) == before
+    if "preview" not in changes:
+        assert run_batch(images[:1], {}, options(**changes), overwrite=True) == 0
+        held = json.loads((options().output / FINGERPRINT).read_text())["options"]
+        assert held[next(iter(changes))] == next(iter(changes.values()))
+
+
+def test_another_model_is_refused_even_under_the_same_name(images, options, tmp_path):
+    run_batch(images[:1], {}, options())
+    torch.manual_seed(1)
+    config = NetworkConfig(filters=(4, 4), stamp_size=32, encoder_poolings=1, combiner_filters=4)
+    other = save_model(Model("blind", ProbabilisticUNet(config)), tmp_path / "other.safetensors")
+    with pytest.raises(UsageError, match="model_sha256"):
+        run_batch(images[:1], {}, options(model=str(other)))
+
+
+def test_the_device_and_the_place_of_the_weights_do_not_count_as_options(images, options, weights, tmp_path, capsys):
+    run_batch(images[:1], {}, options())
+    copied = tmp_path / "copied.safetensors"
+    copied.write_bytes(weights.read_bytes())
+    capsys.readouterr()
+    assert run_batch(images[:1], {}, options(model=str(copied), device="cpu")) == 0
+    assert "done before" in capsys.readouterr().out
+
+
+def test_an_image_that_changed_under_its_name_is_refused_unless_told_to_overwrite(images, options):
+    run_batch(images[:1], {}, options())
+    images[0].unlink()
+    image(images[0], 77)
+    with pytest.raises(UsageError, match="another file named a"):
+        run_batch(images[:1], {}, options())
+    assert run_batch(images[:1], {}, options(), overwrite=True) == 0
+
+
+def test_a_noise_map_that_changed_counts_as_a_change(images, options, tmp_path):
+    rms = tmp_path / "rms.fits"
+    fits.writeto(rms, np.ones((40, 50), np.float32))
+    run_batch(images[:1], {"rms": [str(rms)]}, options())
+    fits.writeto(rms, np.full((40, 50), 1.1, np.float32), overwrite=True)
+    with pytest.raises(UsageError, match="another file named a"):
+        run_batch(images[:1], {"rms": [str(rms)]}, options())
+
+
+def test_another_kind_of_map_counts_as_a_change(images, options, tmp_path):
+    """The same file once as noise and once as its inverse square: two different results."""
+    noise = tmp_path / "noise.fits"
+    fits.writeto(noise, np.full((40, 50), 1.1, np.float32))
+    run_batch(images[:1], {"rms": [str(noise)]}, options())
+    with pytest.raises(UsageError, match="overwrite"):
+        run_batch(images[:1], {"weight": [str(noise)]}, options())
+
+
+def test_after_overwriting_the_directory_forgets_its_earlier_inputs(images, options):
+    run_batch(images, {}, options())
+    run_batch(images[:1], {}, options(seed=1), overwrite=True)
+    held = json.loads((options().output / FINGERPRINT).read_text())
+    assert list(held["inputs"]) == ["a"] and held["options"]["seed"] == 1
+
+
+def test_the_fingerprint_names_no_path_and_is_the_same_everywhere(images, options, tmp_path):
+    run_batch(images, {}, options())
+    run_batch(images, {}, options(output=tmp_path / "elsewhere"))
+    one, two = ((tmp_path / name / FINGERPRINT).read_text() for name in ("out", "elsewhere"))
+    assert one == two and str(tmp_path) not in one
+
+
+@pytest.mark.parametrize("kind", ["rms", "variance", "weight", "mask"])
+def test_maps_come_in_order_or_by_template(images, options, tmp_path, kind):
+    """Scale 2 for the second image's noise: its summary tells which map it was given."""
+    for name, value in zip("abc", (1.0, 2.0, 1.0), strict=True):
+        values = {"rms": value, "variance": value**2, "weight": value**-2, "mask": value > 1}[kind]
+        array = np.full((40, 50), float(values))
+        array[5:] = 0 if kind == "mask" else array[5:]
+        fits.writeto(tmp_path / f"{name}_map.fits", array)
+    listed = [str(tmp_path / f"{name}_map.fits") for name in "abc"]
+    run_batch(images, {kind: listed}, options())
+    run_batch(images, {kind: [str(tmp_path / "{stem}_map.fits")]}, options(output=tmp_path / "template"))
+    for name in "abc":
+        one, two = (
+            (tmp_path / directory / f"{name}_summary.json").read_text() for directory in ("out", "template")
+        )
+        assert one == two
+        summary = json.loads(one)
+        if kind == "mask":
+            assert summary["bad_pixels"] == (250 if name == "b" else 0)
+        else:
+            assert summary["noise_ratio"] == pytest.approx(0.5 if name == "b" else 1.0, rel=0.1)
+
+
+def test_a_missing_map_fails_its_image_only(images, options, tmp_path, capsys):
+    for name in "ac":
+        fits.writeto(tmp_path / f"{name}_rms.fits", np.ones((40, 50)))
+    assert run_batch(images, {"rms": [str(tmp_path / "{stem}_rms.fits")]}, options()) == 1
+    assert products(options().output) == [f"{name}_{each}" for name in "ac" for each in PRODUCTS]
+    assert "b_rms.fits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["one.fits", "two.fits"], ["one.fits"]])
+def test_a_wrong_number_of_maps_is_a_mistake(images, options, given):
+    with pytest.raises(UsageError, match=rf"--rms has {len(given)} files for 3 images"):
+        run_batch(images, {"rms": given}, options())
+
+
+def test_an_empty_list_of_maps_is_none(images, options):
+    assert run_batch(images[:1], {"rms": None, "mask": ()}, options()) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samples": 0}, "samples is 0"),
+        ({"seed": -1}, "seed"),
+        ({"model": "andromeda"}, "unknown model 'andromeda'; bundled models"),
+        ({"operating_point": "perfect"}, "it has: balanced"),
+    ],
+)
+def test_options_that_cannot_be_used_are_mistakes(images, options, changes, message):
+    with pytest.raises(UsageError, match=message):
+        run_batch(images, {}, options(**changes))
+    assert not options().output.exists()
+
+
+def test_a_dry_run_tells_and_writes_nothing(images, options, tmp_path, capsys):
+    assert run_batch(images, {}, options(), dry_run=True) == 0
+    assert capsys.readouterr().out.count("found") == 3
+    assert run_batch([*images, tmp_path / "missing.fits"], {}, options(), dry_run=True) == 1
+    assert "MISSING" in capsys.readouterr().out
+    assert not options().output.exists()
+    run_batch(images[:1], {}, options())
+    before = state(options().output)
+    with pytest.raises(UsageError, match="overwrite"):
+        run_batch(images, {}, options(seed=1), dry_run=True)
+    run_batch(images, {}, options(), dry_run=True)
+    assert state(options().output) == before
+
+
+def test_progress_is_passed_on(images, options):
+    calls = []
+    run_batch(images[:1], {}, options(), progress=lambda *call: calls.append(call))
+    assert ("first pass", 4, 4) in calls
+
+
+def test_an_unforeseen_failure_of_one_image_does_not_stop_the_others(images, options, monkeypatch, capsys):
+    """Nothing aborts a field, let alone a batch: a defect of ours costs one image."""
+    import appulse.batch
+
+    segment = appulse.batch.segment
+
+    def fragile(path, **keywords):
+        if path == images[0]:
+            raise ZeroDivisionError("a defect")
+        return segment(path, **keywords)
+
+    monkeypatch.setattr(appulse.batch, "segment", fragile)
+    assert run_batch(images, {}, options()) == 1
+    assert products(options().output) == [f"{name}_{each}" for name in "bc" for each in PRODUCTS]
+    assert "a.fits" in capsys.readouterr().err
+
+
+def test_a_damaged_fingerprint_is_explained(images, options):
+    run_batch(images[:1], {}, options())
+    (options().output / FINGERPRINT).write_text("{")
+    with pytest.raises(UsageError, match=FINGERPRINT):
+        run_batch(images[:1], {}, options())
+    assert run_batch(images[:1], {}, options(), overwrite=True) == 0

@@ -1,0 +1,613 @@
+"""The main job with a network whose weights are set by hand, so that what it must find is known exactly.
+
+It smooths arcsinh(image) by a 3x3 box and thresholds: one galaxy above `GALAXY`, two above `OVERLAP`. The
+"galaxies" are discs of brightness 4, so that two of them overlap where the image reaches 8.
+"""
+
+import functools
+
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from appulse.files import InputError
+from appulse.inference.realisations import Realisations
+from appulse.network import Calibration, NetworkConfig, OperatingPoint, ProbabilisticUNet
+from appulse.network.weights import Model
+from appulse.objects import COLUMNS, ObjectFlag, PixelFlag
+from appulse.segmentation import segment
+
+SAMPLES, SIZE = 8, 64
+BRIGHTNESS = 4.0
+GALAXY, OVERLAP = 1.2, 2.45  # thresholds on the smoothed arcsinh: brightness 1.5 and 5.7
+MAPS = ("ternary", "mean", "std", "p_galaxy", "p_overlap", "segm", "segm2", "flags")
+
+
+def thresholding_model(**calibration):
+    config = NetworkConfig(
+        filters=(4, 4, 4),
+        normalisation="none",
+        encoder_poolings=2,
+        combiner_filters=16,
+        latent_dimensions=2,
+        stamp_size=SIZE,
+        input_divisor=4.0,
+    )
+    torch.manual_seed(0)
+    network = ProbabilisticUNet(config).eval()
+    combiner, steepness = network.combiner, torch.tensor([0.0, 10.0, 22.0])
+    with torch.no_grad():
+        for part in (network.unet, combiner):
+            for parameter in part.parameters():
+                parameter.zero_()
+        network.unet.down[0][0].weight[0, 0] = 1 / 9
+        network.unet.up[-1][0].weight[0, 0, 1, 1] = 1
+        combiner.of_features.weight[0, 0] = config.input_divisor
+        combiner.of_latent.weight[0, 0] = 0.08
+        combiner.rest[0].weight[:, 0, 0, 0] = steepness
+        combiner.rest[0].bias.copy_(-torch.tensor([0.0, 10 * GALAXY, 10 * GALAXY + 12 * OVERLAP]))
+    return Model("by hand", network, Calibration(**calibration))
+
+
+@functools.cache
+def by_hand():
+    return thresholding_model()
+
+
+def discs(shape, *circles, noise=1.0, seed=0):
+    """Discs (x, y, radius) of brightness `BRIGHTNESS`, added up, and Gaussian noise."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    image = noise * np.random.default_rng(seed).standard_normal(shape)
+    for x0, y0, radius in circles:
+        image[np.hypot(x - x0, y - y0) <= radius] += BRIGHTNESS
+    return image.astype(np.float32)
+
+
+def lens_area(radius_a, radius_b, distance):
+    """Area that two circles share."""
+    cosines = [
+        (distance**2 + one**2 - other**2) / (2 * distance * one)
+        for one, other in ((radius_a, radius_b), (radius_b, radius_a))
+    ]
+    height = radius_a * np.sqrt(1 - cosines[0] ** 2)
+    sectors = radius_a**2 * np.arccos(cosines[0]) + radius_b**2 * np.arccos(cosines[1])
+    return sectors - distance * height
+
+
+ALONE, PAIR, BORDER = (40, 50, 7), ((120, 60, 9), (131, 66, 8)), (197, 120, 6)
+SCENE = (ALONE, *PAIR, BORDER)
+SHAPE = (150, 200)
+
+
+def run(image, **options):
+    options = {"model": by_hand(), "samples": SAMPLES, "rms": 1.0, "subtract_background": False} | options
+    return segment(image, **options)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return run(discs(SHAPE, *SCENE))
+
+
+def row_at(result, x, y):
+    """The catalogue's row nearest to a position, which must be within 2 pixels."""
+    distance = np.hypot(result.catalog["x_centroid"].value - x, result.catalog["y_centroid"].value - y)
+    assert distance.min() < 2
+    return result.catalog[int(np.argmin(distance))]
+
+
+def assert_same_maps(one, other, skip=()):
+    for name in MAPS:
+        if name not in skip:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    np.testing.assert_array_equal(one.realisations(), other.realisations())
+
+
+def assert_same_catalogue(one, other, rtol=0.0):
+    assert one.catalog.colnames == other.catalog.colnames
+    for name in one.catalog.colnames:
+        values = [np.asarray(result.catalog[name]) for result in (one, other)]
+        np.testing.assert_allclose(*values, rtol=rtol, err_msg=name)
+
+
+# ---------------------------------------------------------------------------------- what is in the scene
+
+
+def test_every_galaxy_is_found_once_where_it_is(scene):
+    assert len(scene.catalog) == 4
+    rows = [row_at(scene, x, y) for x, y, _ in (ALONE, *PAIR)]
+    assert len({row["label"] for row in rows}) == 3
+    for row, (_, _, radius) in zip(rows, (ALONE, *PAIR), strict=True):
+        area = np.pi * radius**2
+        assert row["area"].value == pytest.approx(area, rel=0.25)  # the 3x3 box adds half a pixel all around
+        assert row["flux"].value == pytest.approx(BRIGHTNESS * area, rel=0.15)
+        assert row["half_light_radius"].value == pytest.approx(radius / np.sqrt(2), rel=0.15)
+        assert row["ellipticity"] < 0.2 and row["p_detect"] == 1 and row["n_realisations"] > SAMPLES // 2
+
+
+def test_a_pair_shares_the_pixels_of_its_lens(scene):
+    a, b = (row_at(scene, x, y) for x, y, _ in PAIR)
+    assert a["blend_id"] == b["blend_id"] > 0
+    assert row_at(scene, *ALONE[:2])["blend_id"] == 0
+    (pair,) = scene.pairs
+    assert {pair["label_a"], pair["label_b"]} == {a["label"], b["label"]} and pair["p_blend"] > 0.5
+    lens = lens_area(PAIR[0][2], PAIR[1][2], np.hypot(11, 6))
+    shared = scene.mask(a["label"]) & scene.mask(b["label"])
+    assert pair["overlap_area"] == shared.sum() == a["overlap_area"].value == b["overlap_area"].value
+    assert shared.sum() == pytest.approx(lens, rel=0.35)
+    np.testing.assert_array_equal(shared, scene.ternary == 2)
+    assert set(scene.segm[shared]) | set(scene.segm2[shared]) == {a["label"], b["label"]}
+
+
+def test_only_what_touches_the_border_is_flagged_so(scene):
+    flags = np.array(scene.catalog["flags"])
+    border = np.array(scene.catalog["bbox_xmax"]) == SHAPE[1] - 1
+    np.testing.assert_array_equal((flags & ObjectFlag.BORDER) > 0, border)
+    assert border.sum() == 1 and not (flags & ~ObjectFlag.BORDER).any()
+
+
+def test_a_galaxy_larger_than_a_stamp_keeps_the_first_pass_and_says_so():
+    result = run(discs((128, 128), (40, 60, 26), (105, 60, 6)))
+    large, small = row_at(result, 40, 60), row_at(result, 105, 60)
+    assert large["flags"] & ObjectFlag.LARGER_THAN_STAMP and not small["flags"]
+    assert (result.flags[result.mask(large["label"])] == PixelFlag.FIRST_PASS).all()
+    assert not result.flags[result.mask(small["label"])].any()
+    grid = run(discs((128, 128), (40, 60, 26), (105, 60, 6)), method="grid")
+    inside = result.mask(large["label"])
+    np.testing.assert_array_equal(result.p_galaxy[inside], grid.p_galaxy[inside])
+
+
+def test_three_galaxies_in_one_object_are_flagged():
+    result = run(discs((100, 100), (35, 50, 8), (48, 50, 8), (61, 50, 8)))
+    assert len(result.catalog) == 3
+    assert all(row["flags"] & ObjectFlag.THREE_OR_MORE for row in result.catalog)
+    assert {(pair["label_a"], pair["label_b"]) for pair in result.pairs} <= {(1, 2), (1, 3), (2, 3)}
+    assert len(result.pairs) >= 2
+
+
+# ------------------------------------------------------------------------------------- maps and catalogue
+
+
+def test_the_catalogue_has_every_column_and_labels_are_the_segmentation_images(scene):
+    assert scene.catalog.colnames == [column.name for column in COLUMNS]
+    for column in COLUMNS:
+        assert scene.catalog[column.name].dtype == np.dtype(column.dtype)
+    labels = np.array(scene.catalog["label"])
+    np.testing.assert_array_equal(labels, np.arange(1, len(labels) + 1))
+    np.testing.assert_array_equal(np.unique(scene.segm), np.arange(len(labels) + 1))
+
+
+def test_masks_make_up_the_class_map(scene):
+    masks = np.stack([scene.mask(label) for label in scene.catalog["label"]])
+    np.testing.assert_array_equal(masks.any(axis=0), scene.ternary > 0)
+    np.testing.assert_array_equal(masks.any(axis=0), scene.segm > 0)
+    assert (scene.ternary == 2).any() and (masks.sum(axis=0)[scene.ternary == 2] >= 2).all()
+    assert (masks.sum(axis=0)[scene.ternary == 1] == 1).all()
+    np.testing.assert_array_equal(scene.segm2 > 0, masks.sum(axis=0) > 1)
+    for label, mask in enumerate(masks, start=1):
+        assert mask[(scene.segm == label) | (scene.segm2 == label)].all()
+    assert (scene.segm != scene.segm2)[scene.segm2 > 0].all()
+
+
+def test_boxes_areas_and_fluxes_follow_from_the_masks(scene):
+    for row in scene.catalog:
+        mask = scene.mask(row["label"])
+        y, x = np.nonzero(mask)
+        assert (row["bbox_xmin"], row["bbox_xmax"]) == (x.min(), x.max())
+        assert (row["bbox_ymin"], row["bbox_ymax"]) == (y.min(), y.max())
+        assert row["area"].value == mask.sum()
+        light = scene.image[mask].astype(float)
+        if row["blend_id"] == 0:
+            assert row["flux"].value == pytest.approx(light.sum(), rel=1e-5)
+            assert row["flux_noise"].value == pytest.approx(np.sqrt(mask.sum()), rel=1e-5)
+            assert row["x_centroid"].value == pytest.approx(np.average(x, weights=light), abs=0.3)
+        else:
+            alone = scene.image[mask & (scene.ternary == 1)].astype(float)
+            assert alone.sum() < row["flux"].value < light.sum()
+            assert row["flux_noise"].value < np.sqrt(mask.sum())
+    blended = np.array(scene.catalog["blend_id"]) > 0
+    together = np.any([scene.mask(label) for label in scene.catalog["label"][blended]], axis=0)
+    assert scene.catalog["flux"].value[blended].sum() == pytest.approx(scene.image[together].sum(), rel=1e-5)
+
+
+def test_spreads_are_ordered_and_probabilities_are_shares(scene):
+    for name in ("area", "flux", "half_light_radius", "ellipticity", "orientation"):
+        low, high = (np.asarray(scene.catalog[f"{name}_p{q}"]) for q in (16, 84))
+        assert (low <= high).all() and (np.asarray(scene.catalog[f"{name}_std"]) >= 0).all()
+    assert (scene.catalog["area_std"].value > 0).all()
+    for name in ("p_detect", "p_blend"):
+        eighths = np.asarray(scene.catalog[name])
+        assert ((0 <= eighths) & (eighths <= 1)).all()
+    orientation = scene.catalog["orientation"].value
+    assert ((0 <= orientation) & (orientation < 180)).all()
+
+
+def test_scales_of_the_calibration_widen_the_spreads(scene):
+    wide = run(discs(SHAPE, *SCENE), model=thresholding_model(scales={"flux": 3.0}))
+    for name, factor in (("flux_std", 3.0), ("area_std", 1.0)):
+        np.testing.assert_allclose(wide.catalog[name].value, factor * scene.catalog[name].value, rtol=1e-6)
+    np.testing.assert_array_equal(wide.catalog["flux"], scene.catalog["flux"])
+
+
+@pytest.mark.parametrize("point", ["balanced", "pure"])
+def test_class_map_is_the_formula_on_the_probabilities(point):
+    points = {"balanced": OperatingPoint(0.5, 0.5), "pure": OperatingPoint(0.8, 0.3, min_area=60)}
+    # The second disc has 37 pixels: under `pure` in the class map, but not among the objects.
+    image = discs((96, 96), (50, 40, 9), (20, 20, 3))
+    result = run(image, model=thresholding_model(operating_points=points), operating_point=point)
+    thresholds = points[point]
+    galaxy = result.p_galaxy > thresholds.t_galaxy
+    expected = galaxy.astype(int) + (galaxy & (result.p_overlap > thresholds.t_overlap))
+    np.testing.assert_array_equal(result.ternary, expected)
+    assert len(result.catalog) == (2 if point == "balanced" else 1)
+    assert (result.provenance["t_galaxy"], result.provenance["t_overlap"]) == (
+        thresholds.t_galaxy,
+        thresholds.t_overlap,
+    )
+    assert result.ternary[20, 20] == 1 and (result.segm[20, 20] > 0) == (point == "balanced")
+
+
+def test_mean_and_std_are_those_of_the_realisations(scene):
+    stack = scene.realisations()
+    assert stack.shape == (SAMPLES, *SHAPE) and stack.dtype == np.uint8
+    np.testing.assert_array_equal(scene.mean, stack.mean(axis=0).astype(np.float32))
+    np.testing.assert_array_max_ulp(scene.std, stack.std(axis=0).astype(np.float32), 1)
+    assert scene.std.max() > 0
+    label = row_at(scene, *ALONE[:2])["label"]
+    window = scene.cutouts[label - 1].window
+    np.testing.assert_array_equal(scene.realisations(label), stack[:, *window])
+    assert isinstance(scene.realisation_store, Realisations)
+
+
+def test_probabilities_are_ordered(scene):
+    assert ((0 <= scene.p_overlap) & (scene.p_overlap <= scene.p_galaxy) & (scene.p_galaxy <= 1)).all()
+
+
+# ----------------------------------------------------------------------------------------- reproducible
+
+
+@pytest.mark.parametrize("method", ["two-step", "grid"])
+@pytest.mark.parametrize("mode", ["copula", "latent"])
+def test_the_same_call_gives_the_same_result(method, mode):
+    image = discs((70, 100), (30, 30, 7), (70, 40, 8), (80, 46, 7))
+    one, two = (run(image, method=method, mode=mode) for _ in range(2))
+    assert_same_maps(one, two)
+    assert_same_catalogue(one, two)
+    assert len(one.catalog) == 3
+
+
+def test_another_seed_gives_other_realisations_and_the_same_galaxies(scene):
+    other = run(discs(SHAPE, *SCENE), seed=1)
+    assert (other.realisations() != scene.realisations()).any()
+    assert len(other.catalog) == len(scene.catalog)
+
+
+def test_the_image_is_left_as_it_was():
+    image = discs((64, 64), (30, 30, 7))
+    before = image.copy()
+    run(image)
+    np.testing.assert_array_equal(image, before)
+
+
+# ----------------------------------------------------------------------------------------------- units
+
+
+@pytest.mark.parametrize("factor", [2.0**-40, 2.0**30])
+def test_units_do_not_matter(scene, factor):
+    """A power of two changes no digit, so neither may the maps."""
+    result = run((discs(SHAPE, *SCENE).astype(float) * factor).astype(np.float32), rms=factor)
+    assert_same_maps(result, scene)
+    for name in result.catalog.colnames:
+        scale = factor if name.startswith("flux") else 1.0
+        values = np.asarray(result.catalog[name]) / scale
+        np.testing.assert_allclose(values, np.asarray(scene.catalog[name]), rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e9])
+def test_units_that_round_change_no_galaxy(scene, factor):
+    result = run((discs(SHAPE, *SCENE).astype(float) * factor).astype(np.float32), rms=factor)
+    assert np.mean(result.ternary != scene.ternary) < 1e-3
+    assert len(result.catalog) == len(scene.catalog)
+    np.testing.assert_allclose(result.catalog["flux"].value, scene.catalog["flux"].value * factor, rtol=0.02)
+
+
+def test_noise_may_be_given_in_three_ways_and_as_map_or_number():
+    image = discs((80, 90), (40, 40, 8)) * 2
+    expected = run(image, rms=2.0)
+    for given in (
+        {"rms": np.full((80, 90), 2.0)},
+        {"rms": None, "variance": 4.0},
+        {"rms": None, "variance": np.full((80, 90), 4.0, np.float32)},
+        {"rms": None, "weight": 0.25},
+        {"rms": None, "weight": np.full((80, 90), 0.25)},
+    ):
+        result = run(image, **given)
+        assert_same_maps(result, expected)
+        assert_same_catalogue(result, expected)
+
+
+def test_noise_that_contradicts_the_image_is_flagged_everywhere(scene):
+    result = run(2 * discs(SHAPE, *SCENE), rms=1.0)
+    assert (result.flags & PixelFlag.NOISE_DISAGREES).all()
+    assert result.provenance["noise_ratio"] == pytest.approx(2, rel=0.05)
+    assert not (scene.flags & PixelFlag.NOISE_DISAGREES).any()
+    assert scene.provenance["noise_ratio"] == pytest.approx(1, rel=0.05)
+
+
+def test_drizzled_noise_puts_every_galaxy_outside_the_models_range():
+    noise = discs((120, 120))
+    drizzled = (noise + np.roll(noise, 1, axis=0) + np.roll(noise, 1, axis=1)) / np.sqrt(3)
+    result = run(drizzled + discs((120, 120), (60, 60, 8), noise=0))
+    assert result.provenance["noise_correlation"] > 0.25 and len(result.catalog) > 0
+    assert all(row["flags"] & ObjectFlag.OUTSIDE_MODEL_RANGE for row in result.catalog)
+
+
+def test_without_noise_map_the_noise_is_measured(scene):
+    result = run(3 * discs(SHAPE, *SCENE) + 100, rms=None, subtract_background=True)
+    assert len(result.catalog) == len(scene.catalog)
+    flux = row_at(result, *ALONE[:2])["flux"].value
+    assert flux == pytest.approx(3 * row_at(scene, *ALONE[:2])["flux"].value, rel=0.1)
+
+
+# ------------------------------------------------------------------------------------------- bad pixels
+
+
+def test_bad_pixels_are_nan_or_zero_or_flagged():
+    image = discs((96, 96), (40, 40, 8), (75, 75, 7))
+    image[38:44, 44:60] = np.nan
+    bad = np.isnan(image)
+    result = run(image)
+    for name in ("mean", "std", "p_galaxy", "p_overlap"):
+        np.testing.assert_array_equal(np.isnan(getattr(result, name)), bad, err_msg=name)
+    for name in ("ternary", "segm", "segm2"):
+        assert not getattr(result, name)[bad].any()
+    np.testing.assert_array_equal((result.flags & PixelFlag.BAD_PIXEL) > 0, bad)
+    np.testing.assert_array_equal(np.isnan(result.image), bad)
+    touched, clean = row_at(result, 39, 40), row_at(result, 75, 75)
+    assert touched["flags"] & ObjectFlag.BAD_PIXEL and not clean["flags"] & ObjectFlag.BAD_PIXEL
+    assert all(np.isfinite(np.asarray(touched[name])) for name in ("flux", "flux_noise", "area", "x_centroid"))
+
+
+def test_a_pixel_may_be_bad_in_many_ways():
+    image = discs((96, 96), (40, 40, 8), (75, 75, 7))
+    bad = np.zeros(image.shape, bool)
+    bad[38:44, 44:60] = True
+    expected = run(np.where(bad, np.nan, image))
+    ways = (
+        run(np.where(bad, np.inf, image)),
+        run(np.where(bad, 1e20, image), mask=bad),
+        run(image, mask=3 * bad.astype(np.int16)),
+        run(image, rms=None, weight=np.where(bad, 0.0, 1.0)),
+        run(image, rms=np.where(bad, np.nan, 1.0)),
+    )
+    for result in ways:
+        assert_same_maps(result, expected)
+        assert_same_catalogue(result, expected)
+
+
+def test_bad_pixels_change_nothing_beyond_a_stamp():
+    circles = ((30, 30, 7), (150, 40, 8), (160, 46, 7))
+    image = discs((70, 200), *circles)
+    expected = run(image)
+    image[20:34, 10:34] = np.nan
+    result = run(image)
+    assert (result.ternary != expected.ternary).any()
+    far = np.s_[:, 34 + SIZE :]
+    for name in ("ternary", "mean", "std", "p_galaxy", "p_overlap", "flags"):
+        np.testing.assert_array_equal(getattr(result, name)[far], getattr(expected, name)[far], err_msg=name)
+
+
+# ------------------------------------------------------------------------------------- nothing, or little
+
+
+@pytest.mark.parametrize("method", ["two-step", "grid"])
+def test_no_galaxy_no_row_but_every_column(method, tmp_path):
+    result = run(discs((70, 80)), method=method)
+    assert len(result.catalog) == len(result.pairs) == 0 and result.cutouts == ()
+    assert result.catalog.colnames == [column.name for column in COLUMNS]
+    assert set(result.pairs.colnames) == {"label_a", "label_b", "overlap_area", "p_blend"}
+    assert not result.segm.any() and not result.ternary.any()
+    assert len(result.write(tmp_path, "empty", regions=True)) == 5
+
+
+@pytest.mark.parametrize("shape", [(30, 45), (64, 20), (12, 12), (65, 65)])
+def test_images_smaller_than_a_stamp_or_just_larger(shape):
+    result = run(discs(shape, (6, 6, 4)))
+    assert all(getattr(result, name).shape == shape for name in MAPS)
+    row = row_at(result, 6, 6)
+    assert len(result.catalog) == 1 and row["area"].value == pytest.approx(49, rel=0.4)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.5, np.nan])
+def test_an_image_without_contrast_is_refused(value):
+    with pytest.raises(InputError, match="nothing to segment"):
+        run(np.full((64, 64), value, np.float32))
+
+
+def test_one_realisation_is_enough():
+    result = run(discs((64, 64), (30, 30, 7)), samples=1)
+    assert len(result.catalog) == 1 and not result.std.any()
+    assert result.realisations().shape == (1, 64, 64)
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "magic"}, "unknown method 'magic'"),
+        ({"operating_point": "perfect"}, "no operating point 'perfect'; it has: balanced"),
+        ({"samples": 0}, "samples is 0"),
+        ({"model": "andromeda"}, "unknown model 'andromeda'"),
+        ({"model": "missing.safetensors"}, "no such weight file"),
+        ({"rms": 1.0, "weight": 1.0}, "both rms and weight"),
+        ({"rms": np.ones((5, 5))}, r"shape \(5, 5\)"),
+        ({"mask": np.ones((5, 5))}, r"shape \(5, 5\)"),
+        ({"mode": "magic"}, "magic"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_in_one_line(options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        run(discs((64, 64), (30, 30, 7)), **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(64,), (2, 64, 64)])
+def test_arrays_that_are_no_image_are_refused(shape):
+    with pytest.raises(InputError, match="2-D image"):
+        run(np.ones(shape))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="no CUDA device"):
+        run(discs((64, 64)), device="cuda")
+
+
+def test_progress_is_reported_stage_by_stage():
+    calls = []
+    run(discs((70, 70), (20, 20, 6), (50, 50, 6)), progress=lambda *call: calls.append(call))
+    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == ["first pass", "second pass", "galaxies"]
+    for stage, total in (("first pass", 4), ("second pass", 2), ("galaxies", 2)):
+        assert [call[1:] for call in calls if call[0] == stage] == [(n, total) for n in range(1, total + 1)]
+
+
+# ------------------------------------------------------------------------------------------------- files
+
+
+SIP = {
+    "CTYPE1": "RA---TAN-SIP",
+    "CTYPE2": "DEC--TAN-SIP",
+    "CRVAL1": 150.1,
+    "CRVAL2": 2.2,
+    "CRPIX1": 80.5,
+    "CRPIX2": 60.5,
+    "CD1_1": -2.7e-5,
+    "CD1_2": 1.1e-6,
+    "CD2_1": 9.0e-7,
+    "CD2_2": 2.8e-5,
+    "A_ORDER": 2,
+    "A_2_0": 3e-5,
+    "A_1_1": -2e-5,
+    "B_ORDER": 2,
+    "B_0_2": 4e-5,
+    "B_1_1": 1e-5,
+}
+
+
+def write_fits(path, image, **cards):
+    header = fits.Header()
+    for key, value in cards.items():
+        header[key] = value
+    fits.writeto(path, image, header)
+    return path
+
+
+def test_sky_positions_are_those_of_the_images_own_wcs_distortions_included(tmp_path):
+    path = write_fits(tmp_path / "sip.fits", discs((120, 160), (40, 50, 7), (110, 80, 8)), BUNIT="nJy", **SIP)
+    result = run(path)
+    with fits.open(path) as hdus:
+        wcs = WCS(hdus[0].header)
+    x, y = (result.catalog[f"{axis}_centroid"].value for axis in "xy")
+    expected = wcs.pixel_to_world(x, y)
+    found = SkyCoord(result.catalog["ra"], result.catalog["dec"])
+    assert len(found) == 2 and found.separation(expected).max() < 1e-7 * u.arcsec
+    without = SkyCoord(*wcs.wcs_pix2world(x, y, 0), unit="deg")
+    assert found.separation(without).max() > 1e-3 * u.arcsec  # the distortion is no dead letter
+
+    result.write(tmp_path / "out", "sip", preview=False)
+    corners = [[0, 0], [159, 0], [0, 119], [159, 119], [33.3, 71.7]]
+    with fits.open(tmp_path / "out" / "sip_segmentation.fits") as hdus:
+        for hdu in hdus[1:-1]:
+            written = WCS(hdu.header)
+            assert written.sip is not None
+            np.testing.assert_array_equal(written.all_pix2world(corners, 0), wcs.all_pix2world(corners, 0))
+
+
+def test_sizes_are_in_arcsec_with_a_wcs_and_in_pixels_without(tmp_path):
+    image = discs((96, 96), (40, 50, 7))
+    simple = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -0.2 / 3600, "CDELT2": 0.2 / 3600}
+    with_wcs, without = run(write_fits(tmp_path / "a.fits", image, **simple)), run(image)
+    assert with_wcs.catalog["half_light_radius"].unit == u.arcsec
+    assert without.catalog["half_light_radius"].unit == u.pix
+    for name in ("half_light_radius", "half_light_radius_std", "half_light_radius_p84"):
+        np.testing.assert_allclose(with_wcs.catalog[name].value, 0.2 * without.catalog[name].value)
+    assert np.isnan(without.catalog["ra"]).all() and np.isnan(without.catalog["dec"]).all()
+
+
+@pytest.mark.parametrize(("text", "unit"), [("nJy", u.nJy), ("electron/s", u.electron / u.s), ("adu", u.adu)])
+def test_fluxes_carry_the_images_unit(tmp_path, text, unit):
+    result = run(write_fits(tmp_path / "a.fits", 8 * discs((96, 96), (40, 50, 7)), BUNIT=text), rms=8.0)
+    for name in ("flux", "flux_std", "flux_p16", "flux_p84", "flux_noise"):
+        assert result.catalog[name].unit == unit
+    assert result.catalog["flux"][0].value == pytest.approx(8 * BRIGHTNESS * np.pi * 49, rel=0.15)
+
+
+def test_every_way_of_storing_the_same_pixels_gives_the_same_result(tmp_path):
+    counts = np.round(50 * discs((96, 110), (40, 50, 7), (80, 60, 8))).astype(np.int16)
+    expected = run(counts.astype(np.float32), rms=50.0)
+    assert len(expected.catalog) == 2
+    big = tmp_path / "big.fits"  # FITS integers are big-endian
+    fits.writeto(big, counts)
+    fits.writeto(tmp_path / "double.fits", counts.astype(np.float64))
+    fits.writeto(tmp_path / "zipped.fits.gz", counts)
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(counts)]).writeto(tmp_path / "rice.fits.fz")
+    scaled = fits.PrimaryHDU((counts.astype(np.float64)))
+    scaled.scale("int16", bscale=0.5, bzero=100)
+    scaled.writeto(tmp_path / "scaled.fits")
+    several = [fits.PrimaryHDU(), fits.ImageHDU(counts[::-1].copy(), name="OTHER"), fits.ImageHDU(counts, name="SCI")]
+    fits.HDUList(several).writeto(tmp_path / "several.fits")
+    fits.writeto(tmp_path / "cube.fits", np.stack([counts[::-1], counts]))
+    for name, hdu in (
+        ("big.fits", None),
+        ("double.fits", None),
+        ("zipped.fits.gz", None),
+        ("rice.fits.fz", None),
+        ("scaled.fits", None),
+        ("several.fits", None),
+        ("several.fits", "SCI"),
+        ("several.fits", 2),
+        ("cube.fits", "0[1]"),
+    ):
+        result = run(tmp_path / name, hdu=hdu, rms=50.0)
+        assert_same_maps(result, expected)
+        assert_same_catalogue(result, expected)
+    other = run(tmp_path / "several.fits", hdu="OTHER", rms=50.0)
+    assert other.ternary[95 - 50, 40] == 1
+    # Native arrays of any type and byte order pass as well.
+    for array in (counts.astype(">i2"), counts.astype(">f8"), counts.astype("<f4")):
+        assert_same_maps(run(array, rms=50.0), expected)
+
+
+def test_files_that_hold_no_single_image_are_refused_by_name(tmp_path):
+    fits.writeto(tmp_path / "cube.fits", np.ones((3, 50, 50), np.float32))
+    with pytest.raises(InputError, match=r"cube\.fits: .*3 axes.*--hdu"):
+        run(tmp_path / "cube.fits")
+    fits.writeto(tmp_path / "flat.fits", discs((50, 50)))
+    with pytest.raises(InputError, match=r"flat\.fits: there is no HDU 'SCI'"):
+        run(tmp_path / "flat.fits", hdu="SCI")
+    with pytest.raises(InputError, match=r"absent\.fits: no such file"):
+        run(tmp_path / "absent.fits")
+
+
+def test_maps_may_be_files(tmp_path):
+    image = discs((80, 90), (40, 40, 8)) * 2
+    bad = np.zeros((80, 90), np.uint8)
+    bad[36:40, 46:60] = 1
+    expected = run(image, rms=2.0, mask=bad)
+    path = write_fits(tmp_path / "image.fits", image)
+    mask = write_fits(tmp_path / "mask.fits", bad)
+    for kind, value in (("rms", 2.0), ("variance", 4.0), ("weight", 0.25)):
+        noise = write_fits(tmp_path / f"{kind}.fits", np.full((80, 90), value))
+        result = run(path, **({"rms": None, "mask": mask} | {kind: noise}))
+        assert_same_maps(result, expected)
+        assert_same_catalogue(result, expected)
+    small = write_fits(tmp_path / "small.fits", np.ones((79, 90)))
+    with pytest.raises(InputError, match=r"small\.fits: its shape \(79, 90\)"):
+        run(path, rms=small)

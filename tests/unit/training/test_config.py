@@ -1,0 +1,123 @@
+"""Recipes: the presets, and TOML files right and wrong."""
+
+import json
+
+import pytest
+
+from appulse.files import InputError
+from appulse.network.config import NetworkConfig
+from appulse.stamps import StampConfig
+from appulse.training.config import PRESETS, TrainingConfig
+from appulse.training.fit import _config_from
+
+
+@pytest.fixture
+def load(tmp_path):
+    def of(text):
+        path = tmp_path / "recipe.toml"
+        path.write_text(text)
+        return TrainingConfig.load(path)
+
+    return of
+
+
+def test_paper_preset():
+    paper = TrainingConfig.load("paper")
+    # Appendix A: five epochs of 150,000 stamps in batches of 32, 1e-3 to 3e-4, weights 0.9, 0.5, 0.4; no augmentation.
+    assert (paper.epochs, paper.stamps_per_epoch, paper.batch_size) == (5, 150_000, 32)
+    assert (paper.learning_rate, paper.final_learning_rate) == (1e-3, 3e-4)
+    assert paper.class_weights == (0.4, 0.5, 0.9)
+    assert paper.cross_entropy_weight == 0 and not paper.dice_squared
+    assert paper.network == NetworkConfig.preset("paper")
+    assert paper.stamps.size == 128 and paper.stamps.threshold == 1 and paper.stamps.depth_range is None
+    assert not paper.stamps.flips
+    assert paper.stamps.background_scatter == paper.stamps.noise_scatter == paper.stamps.blank_share == 0
+    assert paper.total_steps == 5 * 4687
+
+
+def test_default_preset():
+    assert TrainingConfig.load("default") == TrainingConfig() == PRESETS["default"]
+    assert TrainingConfig().stamps.depth_range == (24.6, 27.2)
+
+
+def test_toml(load):
+    config = load(
+        """
+        epochs = 3
+        learning_rate = 5e-4
+        class_weights = [0.1, 0.2, 0.7]
+        [network]
+        filters = [8, 16, 16]
+        encoder_poolings = 2
+        [stamps]
+        overlap_share = 0.25
+        depth_range = [25.0, 26.0]
+        """
+    )
+    assert (config.epochs, config.learning_rate, config.class_weights) == (3, 5e-4, (0.1, 0.2, 0.7))
+    assert config.network == NetworkConfig(filters=(8, 16, 16), encoder_poolings=2)
+    assert config.stamps == StampConfig(overlap_share=0.25, depth_range=(25.0, 26.0))
+    assert config.batch_size == TrainingConfig().batch_size
+
+
+def test_empty_toml_is_the_default_recipe(load):
+    config = load("")
+    assert (
+        config.network == TrainingConfig().network and config.learning_rate == TrainingConfig().learning_rate
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 3", "epoch"),
+        ("epochs = ", "recipe"),
+        ("[network]\nfilter = [3]", "filter"),
+        ("[network]\nnormalisation = 'layer'", "normalisation"),
+        ("[network]\nstamp_size = 100", "stamp_size"),
+        ("[stamps]\nflip = true", "flip"),
+        ("network = 3", "recipe"),
+        ("stamps = 3", "recipe"),
+    ],
+)
+def test_a_mistake_is_named(load, text, words):
+    with pytest.raises(InputError, match=rf"recipe\.toml.*{words}|{words}.*"):
+        load(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epochs = 'five'",
+        "epochs = 0",
+        "batch_size = 0",
+        "stamps_per_epoch = -1",
+        "learning_rate = -1e-3",
+        "class_weights = [0.5, 0.5]",
+        "[stamps]\ndepth_range = [26.0]",
+        "[stamps]\ndepth_range = [27.0, 25.0]",
+        "[stamps]\nsize = '128'",
+        "[stamps]\nsize = 64",  # the network's stamps have 128 pixels
+    ],
+)
+def test_values_that_do_not_fit(load, text):
+    with pytest.raises(InputError, match=r"recipe\.toml"):
+        load(text)
+
+
+def test_unknown_preset_lists_the_known(tmp_path):
+    with pytest.raises(InputError, match=r"'papers'.*default.*paper"):
+        TrainingConfig.load("papers")
+    with pytest.raises(InputError, match=r"none\.toml"):
+        TrainingConfig.load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_recipe_survives_the_weight_header(name):
+    assert _config_from(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
+
+
+def test_steps():
+    config = TrainingConfig(epochs=3, stamps_per_epoch=100, batch_size=32)
+    assert (config.steps_per_epoch, config.total_steps) == (3, 9)
+    assert TrainingConfig(stamps_per_epoch=1).steps_per_epoch == 1

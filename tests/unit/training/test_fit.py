@@ -1,0 +1,240 @@
+"""Whole runs of a tiny network: files, learning, resuming after a kill, refusals."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from appulse.files import InputError
+from appulse.network.config import NetworkConfig
+from appulse.network.weights import load_model
+from appulse.sky import Population, Survey, simulate_field, write_field
+from appulse.stamps import StampConfig, StampSource
+from appulse.training import fit as fit_module
+from appulse.training.config import TrainingConfig
+from appulse.training.fit import export_checkpoint, fit
+
+# Eight batches in two epochs.
+TINY = TrainingConfig(
+    network=NetworkConfig(filters=(4, 8, 8), encoder_poolings=2, combiner_filters=8, stamp_size=32),
+    stamps=StampConfig(size=32),
+    epochs=2,
+    stamps_per_epoch=16,
+    batch_size=4,
+    warmup_steps=3,
+    average_decay=0.9,
+    seed=3,
+)
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Experiment logs directory", "ignore:.training_step. returned .None."
+)
+
+
+class Killed(Exception):
+    """Stands for the end of the job's time."""
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("fields")
+    survey = dataclasses.replace(
+        Survey.load("paper"),
+        population=Population(density=200.0, magnitude_bright=21.0, magnitude_faint=24.5),
+    )
+    write_field(simulate_field(survey, 96, seed=12), directory / "field_0012_00.fits")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def validation(tmp_path_factory):
+    path = tmp_path_factory.mktemp("validation") / "field_1000_00.fits"
+    survey = dataclasses.replace(Survey.load("paper"), population=Population(density=400.0))
+    write_field(simulate_field(survey, 64, seed=1000), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(fields, validation, tmp_path_factory):
+    """A run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("run") / "whole"
+    fit(output, fields, TINY, validation=validation, threads=1)
+    return output
+
+
+def rows(output):
+    with open(output / "log" / "metrics.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def weights_of(output):
+    return safetensors.torch.load_file(output / "model.safetensors")
+
+
+def killed_and_resumed(output, fields, config, at, monkeypatch, **options):
+    """Stop a run where it asks for batch ``at``, with a checkpoint after every step, and go on."""
+    draw = StampSource.batch
+
+    def until(self, number, size):
+        if number == at:
+            raise Killed
+        return draw(self, number, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "CHECKPOINT_MINUTES", 0)
+        patch.setattr(StampSource, "batch", until)
+        with pytest.raises(Killed):
+            fit(output, fields, config, threads=1, **options)
+    assert (output / "last.ckpt").exists() and not (output / "model.safetensors").exists()
+    drawn = []
+
+    def recorded(self, number, size):
+        drawn.append(number)
+        return draw(self, number, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StampSource, "batch", recorded)
+        fit(output, fields, config, resume=True, threads=1, **options)
+    return drawn
+
+
+def test_files_of_a_run(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert {"model.safetensors", "last.ckpt", "training.json", "curves.png", "log"} <= names
+    assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not [name for name in names if name.startswith(".")]
+
+
+def test_weight_file_of_a_run(whole):
+    model = load_model(whole / "model.safetensors")
+    assert model.name == "whole" and model.network.config == TINY.network
+    training = model.training
+    assert training["seeds"] == [12]
+    assert list(training["surveys"]) == ["paper"] and len(training["surveys"]["paper"]) == 64
+    assert training["recipe"] == json.loads(json.dumps(TINY.to_dict()))
+    assert (training["steps"], training["stamps"], training["steps_skipped"]) == (8, 32, 0)
+    assert all(torch.isfinite(value).all() for value in model.network.state_dict().values())
+
+
+def test_validation_is_logged(whole):
+    found = [row for row in rows(whole) if row.get("val_kl")]
+    assert len(found) == 2  # once an epoch
+    assert {"val_dice_overlap", "val_completeness_isolated", "val_kl_0", "val_diversity"} <= set(found[0])
+
+
+def test_a_run_is_reproducible(whole, fields, validation, tmp_path):
+    fit(tmp_path / "again", fields, TINY, validation=validation, threads=1)
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(tmp_path / "again")[name]), name
+
+
+def test_validation_does_not_change_the_training(whole, fields, tmp_path):
+    fit(tmp_path / "blind", fields, TINY, threads=1)
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(tmp_path / "blind")[name]), name
+
+
+@pytest.mark.parametrize("at", [2, 4, 6], ids=["first epoch", "between epochs", "second epoch"])
+def test_killed_and_resumed_equals_undisturbed(whole, fields, validation, tmp_path, monkeypatch, at):
+    output = tmp_path / "killed"
+    drawn = killed_and_resumed(output, fields, TINY, at, monkeypatch, validation=validation)
+    # A checkpoint may be a step behind the kill, never more; no batch is left out or seen twice.
+    assert drawn == list(range(drawn[0], 8)) and at - 2 <= drawn[0] <= at
+    model = load_model(output / "model.safetensors")
+    assert model.training["steps"] == 8
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(output)[name]), name
+
+
+def test_log_of_a_killed_run_is_kept(fields, tmp_path, monkeypatch):
+    # Logged every ten steps, so before and after the kill.
+    config = dataclasses.replace(TINY, epochs=1, stamps_per_epoch=4 * 60)
+    killed_and_resumed(tmp_path / "run", fields, config, 42, monkeypatch)
+    steps = [int(row["step"]) for row in rows(tmp_path / "run") if row.get("train_loss")]
+    assert steps == sorted(set(steps))
+    assert steps[0] < 15, "what was logged before the kill is gone"
+
+
+def test_export_of_a_checkpoint_equals_the_run(whole, tmp_path):
+    path = export_checkpoint(whole / "last.ckpt", tmp_path / "exported.safetensors")
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, safetensors.torch.load_file(path)[name])
+    assert load_model(path).training["steps"] == 8
+
+
+def test_existing_run_is_refused(whole, fields):
+    before = (whole / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="already holds a run.*--resume"):
+        fit(whole, fields, TINY)
+    assert (whole / "model.safetensors").read_bytes() == before
+
+
+def test_resume_without_a_run(fields, tmp_path):
+    with pytest.raises(InputError, match=r"last\.ckpt"):
+        fit(tmp_path / "none", fields, TINY, resume=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(whole, fields, validation, tmp_path):
+    before = weights_of(whole)
+    fit(whole, fields, TINY, validation=validation, resume=True, threads=1)
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_unfit_fields(fields, tmp_path):
+    with pytest.raises(InputError, match="no simulated fields"):
+        fit(tmp_path / "run", tmp_path, TINY)
+    deep = dataclasses.replace(TINY, stamps=StampConfig(size=32, depth_range=(25.0, 28.0)))
+    with pytest.raises(InputError, match="28"):
+        fit(tmp_path / "run", fields, deep)
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+def test_init_takes_weights_and_architecture(whole, fields, tmp_path):
+    other = dataclasses.replace(
+        TINY,
+        network=dataclasses.replace(TINY.network, filters=(4, 4, 4)),
+        epochs=1,
+        stamps_per_epoch=4,
+        learning_rate=1e-12,
+        final_learning_rate=1e-12,
+    )
+    fit(tmp_path / "tuned", fields, other, init=whole / "model.safetensors", threads=1)
+    model = load_model(tmp_path / "tuned" / "model.safetensors")
+    assert model.network.config == TINY.network
+    assert model.training["init"].endswith("model.safetensors")
+    start = load_model(whole / "model.safetensors").network
+    for (name, value), ours in zip(model.network.named_parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(value, ours, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_learns_bright_galaxies(fields, tmp_path):
+    config = dataclasses.replace(
+        TINY, epochs=1, stamps_per_epoch=8 * 80, batch_size=8, learning_rate=1e-2, final_learning_rate=5e-3
+    )
+    fit(tmp_path / "run", fields, config, threads=1)
+    found = [row for row in rows(tmp_path / "run") if row.get("train_loss")]
+    loss, dice = (np.array([float(row[name]) for row in found]) for name in ("train_loss", "train_dice"))
+    assert np.isfinite(loss).all() and len(loss) >= 8
+    assert loss[-2:].mean() < 0.7 * loss[:2].mean()
+    assert dice[-2:].mean() < 0.9 * dice[:2].mean()
+
+
+def test_a_bad_batch_does_not_spoil_the_run(fields, validation, tmp_path, monkeypatch):
+    draw = StampSource.batch
+
+    def spoilt(self, number, size):
+        batch = draw(self, number, size)
+        if number == 3:
+            batch.images[0, 4, 4] = np.inf
+        return batch
+
+    monkeypatch.setattr(StampSource, "batch", spoilt)
+    fit(tmp_path / "run", fields, TINY, validation=validation, threads=1)
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.training["steps_skipped"] == 1 and model.training["steps"] == 8
+    for name, value in model.network.state_dict().items():
+        assert torch.isfinite(value).all(), name
