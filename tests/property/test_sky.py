@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.special import gammaincinv
 
 from appulse.sky import PSF, Population, Survey
 from appulse.sky.field import Field, _header, _survey_from
@@ -86,9 +87,7 @@ def test_point_source_depth_round_trip(magnitude, snr, aperture, scale, zero_poi
 @few
 @given(st.floats(0.5, 6), st.floats(0.1, 10), st.floats(0, 0.9), st.floats(1e-3, 1e3))
 def test_isophotal_radius_is_where_a_sersic_profile_crosses(index, half_light, ellipticity, flux):
-    """The profile from its definition: half the light within the half-light radius, by quadrature in t = r^(1/n)."""
-    from scipy.special import gammaincinv
-
+    """The profile by its definition, its flux by quadrature in t = r^(1/n)."""
     b = gammaincinv(2 * index, 0.5)
     # 2 pi q integral of r exp(-b ((r/R)^(1/n) - 1)) dr over a major-axis radius R = half / sqrt(q).
     q = 1 - ellipticity

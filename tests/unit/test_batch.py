@@ -68,7 +68,7 @@ def test_the_same_again_does_nothing(images, options, capsys):
     assert capsys.readouterr().out.count("done before") == 3
 
 
-def test_a_killed_run_goes_on_where_it_stopped_and_ends_with_the_same_bytes(images, options, tmp_path, capsys):
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(images, options, tmp_path, capsys):
     whole = options(output=tmp_path / "whole")
     run_batch(images, {}, whole)
     run_batch(images[:1], {}, options())
@@ -161,7 +161,7 @@ def test_another_model_is_refused_even_under_the_same_name(images, options, tmp_
         run_batch(images[:1], {}, options(model=str(other)))
 
 
-def test_the_device_and_the_place_of_the_weights_do_not_count_as_options(images, options, weights, tmp_path, capsys):
+def test_device_and_place_of_the_weights_are_no_options(images, options, weights, tmp_path, capsys):
     run_batch(images[:1], {}, options())
     copied = tmp_path / "copied.safetensors"
     copied.write_bytes(weights.read_bytes())

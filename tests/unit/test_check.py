@@ -69,7 +69,8 @@ def test_correlated_noise_is_warned_of(tmp_path, model):
     smooth = ndimage.gaussian_filter(noise((200, 200)), 1.0)
     report = check_image(written(tmp_path / "a.fits", smooth), model=model)
     # White noise smoothed by a Gaussian of standard deviation 1 correlates by exp(-1/4) between neighbours.
-    assert report.correlation == pytest.approx(np.exp(-0.25), abs=0.08) and report.correlation > LARGEST_CORRELATION
+    assert report.correlation == pytest.approx(np.exp(-0.25), abs=0.08)
+    assert report.correlation > LARGEST_CORRELATION
     assert any("correlate" in warning for warning in report.warnings)
     assert "WARNING" in str(report) and "use with care" in str(report)
 

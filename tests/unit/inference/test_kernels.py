@@ -80,7 +80,8 @@ class Stamp:
         logits = torch.stack(logits).double().numpy()
         softmax = special.softmax(logits, axis=1)
         slope, offset = self.calibration.galaxy
-        p_galaxy = special.expit(slope * (np.log(softmax[:, 1] + softmax[:, 2]) - np.log(softmax[:, 0])) + offset)
+        score = np.log(softmax[:, 1] + softmax[:, 2]) - np.log(softmax[:, 0])
+        p_galaxy = special.expit(slope * score + offset)
         slope, offset = self.calibration.overlap
         p_overlap = p_galaxy * special.expit(slope * (logits[:, 2] - logits[:, 1]) + offset)
         if self.mode == "latent":

@@ -1,4 +1,4 @@
-"""The two passes with a stand-in for the sampler: all that they know of it is `size`, `samples` and `draw`."""
+"""The two passes with a stand-in for the sampler; they know its `size`, `samples` and `draw` only."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ POINT = OperatingPoint(0.5, 0.5, min_area=4)
 
 
 class PixelwiseSampler:
-    """Thresholds pixels, and draws from a generator keyed by the stamp's content: no position, no neighbours."""
+    """Thresholds pixels, and draws from a generator keyed by the stamp's content, not by its position."""
 
     size, samples = SIZE, SAMPLES
 
@@ -166,9 +166,8 @@ def test_neighbours_keep_their_own_detected_pixels():
     maps, _ = both_passes(image)
     for box in (np.s_[20:28, 12:20], np.s_[21:30, 22:31]):
         (stamp,) = PixelwiseSampler().draw(image, [centred_origin(box, SIZE)])
-        here = tuple(
-            slice(side.start - start, side.stop - start) for side, start in zip(box, stamp.origin, strict=True)
-        )
+        (y, x), (rows, columns) = stamp.origin, box
+        here = np.s_[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
         np.testing.assert_array_equal(maps.p_galaxy[box], stamp.p_galaxy[here])
         np.testing.assert_array_equal(maps.realisations.get(box), stamp.classes[:, *here])
 
@@ -192,7 +191,8 @@ def test_a_pixel_claimed_twice_goes_to_the_object_whose_centre_is_nearer():
     sampler = GenerousSampler()
     maps = first_pass(image, PixelwiseSampler())
     second_pass(image, maps, sampler, POINT)
-    left, right = (next(sampler.draw(image, [centred_origin(np.s_[30:35, x : x + 5], SIZE)])) for x in (26, 38))
+    origins = [centred_origin(np.s_[30:35, x : x + 5], SIZE) for x in (26, 38)]
+    left, right = sampler.draw(image, origins)
     level_left, level_right = left.p_galaxy[SIZE // 2, SIZE // 2], right.p_galaxy[SIZE // 2, SIZE // 2]
     assert level_left != level_right
     # Between the objects, which end at columns 30 and 38, the halos overlap; their centres are at 28 and 40.

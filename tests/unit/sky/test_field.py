@@ -172,6 +172,15 @@ def test_round_trip_is_exact(field, tmp_path):
         assert getattr(back, name).dtype.isnative
 
 
+def test_tables_come_back_in_native_byte_order(field, tmp_path):
+    # FITS is big-endian, which torch and compiled code refuse (DESIGN: convert once).
+    write_field(field, tmp_path / "field.fits")
+    back = read_field(tmp_path / "field.fits")
+    for table in (back.catalog, back.deeper):
+        for name in table.colnames:
+            assert table[name].dtype.isnative, name
+
+
 def test_any_fits_reader_opens_it(field, tmp_path):
     path = tmp_path / "field.fits"
     write_field(field, path)

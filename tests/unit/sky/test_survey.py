@@ -110,7 +110,7 @@ def test_one_mistake_one_clear_line(load, old, new, words):
     ],
 )
 def test_a_value_where_a_table_belongs(load, old, new):
-    with pytest.raises(InputError, match="noise|psf"):
+    with pytest.raises(InputError, match=r"noise|psf"):
         load(GOOD.replace(old, new))
 
 

@@ -23,7 +23,8 @@ def load(tmp_path):
 
 def test_paper_preset():
     paper = TrainingConfig.load("paper")
-    # Appendix A: five epochs of 150,000 stamps in batches of 32, 1e-3 to 3e-4, weights 0.9, 0.5, 0.4; no augmentation.
+    # Appendix A: five epochs of 150,000 stamps in batches of 32, 1e-3 to 3e-4, weights 0.9, 0.5, 0.4;
+    # no augmentation.
     assert (paper.epochs, paper.stamps_per_epoch, paper.batch_size) == (5, 150_000, 32)
     assert (paper.learning_rate, paper.final_learning_rate) == (1e-3, 3e-4)
     assert paper.class_weights == (0.4, 0.5, 0.9)

@@ -52,8 +52,8 @@ def fields(tmp_path_factory):
 @pytest.fixture(scope="module")
 def validation(tmp_path_factory):
     path = tmp_path_factory.mktemp("validation") / "field_1000_00.fits"
-    survey = dataclasses.replace(Survey.load("paper"), population=Population(density=400.0))
-    write_field(simulate_field(survey, 64, seed=1000), path)
+    survey = dataclasses.replace(Survey.load("paper"), population=Population(density=120.0))
+    write_field(simulate_field(survey, 128, seed=1000), path)
     return path
 
 
@@ -167,7 +167,7 @@ def test_export_of_a_checkpoint_equals_the_run(whole, tmp_path):
 
 def test_existing_run_is_refused(whole, fields):
     before = (whole / "model.safetensors").read_bytes()
-    with pytest.raises(InputError, match="already holds a run.*--resume"):
+    with pytest.raises(InputError, match=r"already holds a run.*--resume"):
         fit(whole, fields, TINY)
     assert (whole / "model.safetensors").read_bytes() == before
 

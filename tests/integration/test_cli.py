@@ -1,0 +1,332 @@
+"""The command line as a user meets it: exit codes, messages, files. The bundled model does the work."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy import ndimage
+
+import appulse
+from appulse.cli import main
+from appulse.objects import COLUMNS
+from appulse.products import PROVENANCE, read_catalog, read_segmentation
+
+VERBS = ("segment", "simulate", "train", "evaluate", "compare", "check", "models", "demo")
+GALAXIES = ((40, 45), (110, 95))
+QUICK = ("--samples", "8", "--no-preview")
+WCS = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -0.1 / 3600, "CDELT2": 0.1 / 3600}
+
+
+def run(*arguments):
+    """Exit code of the command line, in this process."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return stopped.value.code or 0  # None is success
+
+
+def write_sky(path, seed=0, galaxies=GALAXIES, shape=(130, 140), **cards):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    image = np.random.default_rng(seed).standard_normal(shape)
+    for x0, y0 in galaxies:
+        image += 50 * np.exp(-np.hypot(x - x0, y - y0) / 3)
+    fits.writeto(path, (5 * image + 100).astype(np.float32), fits.Header(WCS | {"BUNIT": "nJy"} | cards))
+    return path
+
+
+@pytest.fixture
+def field(tmp_path):
+    return write_sky(tmp_path / "field.fits")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A directory in which everything was asked for."""
+    folder = tmp_path_factory.mktemp("done")
+    write_sky(folder / "field.fits")
+    options = ("--samples", "8", "--seed", "3", "--keep-realisations", "--regions", "--catalog", "ecsv")
+    code = run("segment", folder / "field.fits", "-o", folder / "out", *options)
+    return folder, code, options
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+# ---------------------------------------------------------------------------------------------- products
+
+
+def test_every_product_is_there_and_says_what_the_contract_says(done):
+    folder, code, _ = done
+    assert code == 0
+    products = ("catalog.ecsv", "preview.png", "regions.reg", "segmentation.fits", "summary.json")
+    assert names(folder / "out") == ["appulse.json", *(f"field_{each}" for each in products)]
+
+    catalog = read_catalog(folder / "out" / "field_catalog.ecsv")
+    assert catalog.colnames == [column.name for column in COLUMNS]
+    assert catalog["flux"].unit == "nJy" and catalog["half_light_radius"].unit == "arcsec"
+    for x, y in GALAXIES:
+        distance = np.hypot(catalog["x_centroid"].value - x, catalog["y_centroid"].value - y)
+        assert distance.min() < 2
+
+    path = folder / "out" / "field_segmentation.fits"
+    layers = "TERNARY MEAN STD P_GALAXY P_OVERLAP SEGM SEGM2 FLAGS PAIRS REALISATIONS".split()
+    with fits.open(path) as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", *layers]
+        assert hdus[0].data is None and not {"DATE", "ORIGIN"} & set(hdus[0].header)
+        assert {key: hdus[0].header[key] for key in PROVENANCE.values()} == {
+            "APPULSE": appulse.__version__,
+            "MODEL": "euclid",
+            "MODELSHA": appulse.load_model("euclid").sha256,
+            "SEED": 3,
+            "SAMPLES": 8,
+            "METHOD": "two-step",
+        }
+        with fits.open(folder / "field.fits") as image:
+            for key in WCS:
+                assert str(hdus["MEAN"].header.cards[key]) == str(image[0].header.cards[key])
+    maps = read_segmentation(path)
+    assert maps["realisations"].shape == (8, 130, 140)
+    np.testing.assert_array_equal(maps["mean"], maps["realisations"].mean(axis=0).astype(np.float32))
+    np.testing.assert_array_equal(np.unique(maps["segm"])[1:], catalog["label"])
+
+    summary = json.loads((folder / "out" / "field_summary.json").read_text())
+    assert summary["galaxies"] == len(catalog) and summary["seed"] == 3 and summary["model"] == "euclid"
+    regions = (folder / "out" / "field_regions.reg").read_text().splitlines()
+    assert sum(line.startswith("ellipse(") for line in regions) == len(catalog)
+    assert (folder / "out" / "field_preview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_by_default_four_files_are_written(field, tmp_path, capsys):
+    assert run("segment", field, "-o", tmp_path / "out", "--samples", "4") == 0
+    products = ("catalog.fits", "preview.png", "segmentation.fits", "summary.json")
+    assert names(tmp_path / "out") == ["appulse.json", *(f"field_{each}" for each in products)]
+    captured = capsys.readouterr()
+    assert "field.fits: " in captured.out and "galaxies" in captured.out and captured.err == ""
+
+
+def test_two_runs_give_the_same_bytes_wherever_they_run(done, tmp_path):
+    folder, _, options = done
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(folder / "field.fits", elsewhere / "field.fits")
+    assert run("segment", elsewhere / "field.fits", "-o", elsewhere / "results", *options) == 0
+    assert contents(elsewhere / "results") == contents(folder / "out")
+    assert all(str(folder).encode() not in content for content in contents(folder / "out").values())
+
+
+def test_the_same_command_again_skips_what_is_done_and_other_options_are_refused(done, tmp_path, capsys):
+    folder, _, options = done
+    shutil.copytree(folder / "out", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    assert run("segment", folder / "field.fits", "-o", tmp_path / "out", *options) == 0
+    assert "done before" in capsys.readouterr().out
+    other = ["5" if option == "3" else option for option in options]
+    assert run("segment", folder / "field.fits", "-o", tmp_path / "out", *other) == 2
+    error = capsys.readouterr().err
+    assert "seed" in error and "--overwrite" in error and len(error.splitlines()) == 1
+    assert contents(tmp_path / "out") == before
+    assert run("segment", folder / "field.fits", "-o", tmp_path / "out", *other, "--overwrite") == 0
+    summary = json.loads((tmp_path / "out" / "field_summary.json").read_text())
+    assert summary["seed"] == 5
+
+
+def test_another_image_of_the_same_name_is_refused(done, tmp_path, capsys):
+    folder, _, options = done
+    shutil.copytree(folder / "out", tmp_path / "out")
+    write_sky(tmp_path / "field.fits", seed=8)
+    assert run("segment", tmp_path / "field.fits", "-o", tmp_path / "out", *options) == 2
+    assert "field" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == contents(folder / "out")
+
+
+def test_parquet_compressed_input_and_a_sky_without_galaxies(tmp_path):
+    path = write_sky(tmp_path / "empty.fits.gz", galaxies=())
+    assert run("segment", path, "-o", tmp_path / "out", *QUICK, "--catalog", "parquet") == 0
+    catalog = read_catalog(tmp_path / "out" / "empty_catalog.parquet")
+    assert catalog.colnames == [column.name for column in COLUMNS] and len(catalog) <= 1
+
+
+def test_masks_by_template_and_noise_by_list(tmp_path):
+    for name in ("a", "b"):
+        write_sky(tmp_path / f"{name}.fits", seed=ord(name))
+        mask = np.zeros((130, 140), np.uint8)
+        mask[:, : 10 if name == "a" else 20] = 1
+        fits.writeto(tmp_path / f"{name}_mask.fits", mask)
+        fits.writeto(tmp_path / f"{name}_rms.fits", np.full((130, 140), 5.0))
+    images, noise = ([tmp_path / f"{name}{kind}.fits" for name in ("a", "b")] for kind in ("", "_rms"))
+    maps = ("--rms", *noise, "--mask", tmp_path / "{stem}_mask.fits")
+    assert run("segment", *images, "-o", tmp_path / "out", *QUICK, "--method", "grid", *maps) == 0
+    for name, columns in (("a", 10), ("b", 20)):
+        bad = np.isnan(read_segmentation(tmp_path / "out" / f"{name}_segmentation.fits")["p_galaxy"])
+        assert bad[:, :columns].all() and not bad[:, columns:].any()
+
+
+# -------------------------------------------------------------------------------------------- exit codes
+
+
+def test_a_missing_or_broken_input_fails_and_the_others_go_on(field, tmp_path, capsys):
+    broken = tmp_path / "broken.fits"
+    broken.write_bytes(field.read_bytes()[:5000])
+    cube = tmp_path / "cube.fits"
+    fits.writeto(cube, np.zeros((2, 40, 40), np.float32))
+    inputs = (tmp_path / "missing.fits", broken, cube, field)
+    assert run("segment", *inputs, "-o", tmp_path / "out", *QUICK) == 1
+    captured = capsys.readouterr()
+    errors = captured.err.strip().splitlines()
+    assert [next(name for name in ("missing", "broken", "cube") if name in line) for line in errors] == [
+        "missing",
+        "broken",
+        "cube",
+    ]
+    assert "--hdu" in errors[2] and "Traceback" not in captured.err
+    assert "1 of 4 images done" in captured.out
+    assert {name.split("_")[0] for name in names(tmp_path / "out")} == {"appulse.json", "field"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "andromeda"), "unknown model 'andromeda'; bundled models: .*euclid"),
+        (("--model", "absent.safetensors"), "no such weight file"),
+        (("--samples", "0"), "samples"),
+        (("--samples", "many"), "samples"),
+        (("--seed", "-1"), "seed"),
+        (("--method", "magic"), "(?i)method"),
+        (("--catalog", "csv"), "(?i)catalog"),
+        (("--operating-point", "perfect"), "operating point 'perfect'"),
+        (("--rms", "a.fits", "b.fits"), "--rms has 2 files for 1 images"),
+        (("--nonsense",), "nonsense"),
+        (("--device", "abacus"), "(?i)device"),
+    ],
+    ids=lambda value: "-".join(value).strip("-") if isinstance(value, tuple) else None,
+)
+def test_wrong_usage_is_told_and_writes_nothing(field, tmp_path, capsys, arguments, message):
+    assert run("segment", field, "-o", tmp_path / "out", *arguments) == 2
+    captured = capsys.readouterr()
+    text = " ".join((captured.err + captured.out).split())
+    assert re.search(message, text) and "Traceback" not in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_images_of_one_name_are_refused(field, tmp_path, capsys):
+    (tmp_path / "night2").mkdir()
+    other = tmp_path / "night2" / "field.fits.gz"
+    assert run("segment", field, other, "-o", tmp_path / "out") == 2
+    assert "stem field" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("segment",), ("segment", "field.fits"), ("segment", "-o", "out"), ("paint",)], ids=" ".join
+)
+def test_missing_arguments_and_unknown_verbs_are_usage_errors(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    assert names(tmp_path) == []
+
+
+def test_a_dry_run_writes_nothing(field, tmp_path, capsys):
+    assert run("segment", field, "-o", tmp_path / "out", "--dry-run") == 0
+    assert "field.fits: found" in capsys.readouterr().out
+    assert run("segment", field, tmp_path / "missing.fits", "-o", tmp_path / "out", "--dry-run") == 1
+    assert "MISSING" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------ other verbs
+
+
+def test_help_lists_every_verb(capsys):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+    assert run(verb, "--help") == 0
+    assert len(capsys.readouterr().out) > 100
+
+
+def test_the_help_of_segment_names_every_option_of_the_contract(capsys):
+    run("segment", "--help")
+    text = capsys.readouterr().out
+    options = "rms variance weight mask hdu no-background model samples seed method operating-point"
+    options += " keep-realisations catalog regions device overwrite dry-run no-preview"
+    assert [option for option in options.split() if f"--{option}" not in text] == []
+
+
+def test_models_lists_models_and_surveys_and_prints_cards(capsys):
+    assert run("models") == 0
+    text = capsys.readouterr().out
+    assert "euclid" in text and all(survey in text for survey in ("paper", "euclid-wide"))
+    assert run("models", "euclid") == 0
+    assert len(capsys.readouterr().out) > 200
+    assert run("models", "andromeda") == 2
+    assert "euclid" in capsys.readouterr().err
+
+
+def test_simulate_writes_fields_once_and_a_report(tmp_path, capsys):
+    arguments = ("simulate", "-o", tmp_path, "--survey", "euclid-wide", "--size", "96", "--seed", "9100")
+    assert run(*arguments) == 0
+    assert "9" in capsys.readouterr().out
+    assert names(tmp_path) == ["field_9100_00.fits", "sky.json", "sky.png"]
+    with fits.open(tmp_path / "field_9100_00.fits") as hdus:
+        layers = {hdu.name: hdu for hdu in hdus}
+        assert {"IMAGE", "FIRST", "SECOND", "ID1", "ID2", "TERNARY", "CATALOG"} <= layers.keys()
+        assert layers["IMAGE"].data.shape == (96, 96)
+        first, second = layers["FIRST"].data, layers["SECOND"].data
+        assert (second <= first).all()
+    before = (tmp_path / "field_9100_00.fits").stat().st_mtime_ns
+    assert run(*arguments, "--fields", "2") == 0
+    assert (tmp_path / "field_9100_00.fits").stat().st_mtime_ns == before
+    assert names(tmp_path) == ["field_9100_00.fits", "field_9100_01.fits", "sky.json", "sky.png"]
+    capsys.readouterr()
+    assert run(*arguments[:6], "5") == 2
+    assert run(*arguments[:4], "andromeda") == 2
+    assert "euclid-wide" in capsys.readouterr().err
+
+
+def test_check_says_whether_the_model_fits(field, tmp_path, capsys):
+    assert run("check", field) == 0
+    text = capsys.readouterr().out
+    assert "euclid" in text and "0.100 arcsec" in text and "the model fits this image" in text
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((150, 150)), 1.2)
+    fits.writeto(tmp_path / "drizzled.fits", smooth)
+    assert run("check", tmp_path / "drizzled.fits") == 1
+    assert "correlate" in capsys.readouterr().out
+    assert run("check", tmp_path / "missing.fits") == 1
+    assert "no such file" in capsys.readouterr().err
+    assert run("check", field, "--model", "andromeda") == 2
+    assert "euclid" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------- a real process
+
+
+def in_a_process(*arguments, **options):
+    command = [sys.executable, "-m", "appulse", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_process_reports_its_version_and_usage_errors():
+    version = in_a_process("--version")
+    assert (version.returncode, version.stdout.strip()) == (0, appulse.__version__)
+    wrong = in_a_process("segment", "field.fits")
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr + wrong.stdout
+
+
+def test_a_process_writes_what_this_process_writes(done, tmp_path):
+    folder, _, options = done
+    finished = in_a_process("segment", folder / "field.fits", "-o", "out", *options, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    assert contents(tmp_path / "out") == contents(folder / "out")
