@@ -32,7 +32,9 @@ def plain_realisations(network, images, draws):
     kept = []
     for draw in draws:
         latent = prior.at(draw)[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        x = torch.nn.functional.conv2d(torch.cat((features, latent), dim=1), weight, combiner.of_features.bias)
+        x = torch.nn.functional.conv2d(
+            torch.cat((features, latent), dim=1), weight, combiner.of_features.bias
+        )
         for layer in combiner.rest:
             x = layer(torch.relu(x))
         kept.append(x.softmax(dim=1))
@@ -80,7 +82,9 @@ def main():
     start = time.perf_counter()
     field = simulate_field(Survey.load("paper"), 2048, 9990)
     rate = len(field.catalog) / (time.perf_counter() - start)
-    print(f"  galaxies simulated, one core              {rate:6.0f} per second (survey paper, truth included)")
+    print(
+        f"  galaxies simulated, one core              {rate:6.0f} per second (survey paper, truth included)"
+    )
     starts = []
     for _ in range(options.rounds):
         start = time.perf_counter()

@@ -7,13 +7,13 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appulse.files import InputError, UsageError, stem, write_json
 from appulse.network.weights import Model, load_model
-from appulse.segmentation import choose_device, choose_operating_point, segment
+from appulse.segmentation import SEED_LIMIT, choose_device, choose_operating_point, segment
 
 # What a directory holds: the options, and the content of every input segmented with them.
 FINGERPRINT = "appulse.json"
@@ -119,6 +119,8 @@ def run_batch(
     paired = {kind: _pair(kind, maps.get(kind), stems) for kind in _MAP_KINDS}
     if options.samples < 1:
         raise UsageError(f"--samples is {options.samples}; at least 1 realisation is needed.")
+    if not 0 <= options.seed < SEED_LIMIT:
+        raise UsageError(f"--seed is {options.seed}; it must be from 0 to {SEED_LIMIT - 1}.")
     try:
         model = load_model(options.model)
         choose_operating_point(model, options.operating_point)
@@ -138,7 +140,7 @@ def run_batch(
     for number, (path, name) in enumerate(zip(images, stems, strict=True)):
         maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
         try:
-            content = _content_hash([path, *map(Path, maps_here.values())])
+            content = _content_hash({"image": path, **maps_here})
             if journal.has(name, content):
                 print(f"{path}: done before")
                 continue
@@ -172,9 +174,11 @@ def run_batch(
                 f"{path}: {summary['galaxies']} galaxies, {summary['galaxies_in_blends']} of them in "
                 f"{summary['blends']} blends"
             )
-        except InputError as error:
+        except UsageError:
+            raise
+        except Exception as error:  # whatever is wrong with one image, the others go on
             failed += 1
-            message = str(error)
+            message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)
     if len(images) > 1:
         print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")
@@ -193,9 +197,11 @@ def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str]
     return list(given)
 
 
-def _content_hash(paths: Sequence[Path]) -> str:
+def _content_hash(files: Mapping[str, str | Path]) -> str:
     digest = hashlib.sha256()
-    for path in paths:
+    for kind, path in files.items():
+        path = Path(path)
+        digest.update(kind.encode())
         if not path.is_file():
             raise InputError(f"{path}: no such file.")
         with open(path, "rb") as stream:
@@ -214,7 +220,11 @@ class _Journal:
         path = options.output / FINGERPRINT
         wanted = options.fingerprint(model)
         if path.exists() and not overwrite:
-            held = json.loads(path.read_text())
+            try:
+                held = json.loads(path.read_text())
+                held["options"], held["inputs"] = dict(held["options"]), dict(held["inputs"])
+            except (ValueError, KeyError, TypeError):
+                raise UsageError(f"{path} is damaged or not appulse's; remove it, or --overwrite.") from None
             differing = sorted(key for key in wanted if held["options"].get(key) != wanted[key])
             if differing:
                 raise UsageError(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from appulse import __version__
 
@@ -396,8 +396,8 @@ def main(arguments: list[str] | None = None) -> None:
     from appulse.files import InputError, UsageError
 
     try:
-        status = app(arguments, exit_on_error=False, result_action="return_value")
-    except UsageError as error:
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except (CycloptsError, UsageError) as error:
         print(f"appulse: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except InputError as error:

@@ -84,7 +84,7 @@ def galaxy_figure(result: Result, label: int, realisations: int = 4) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    window = result.cutouts[label - 1].window
+    window = result.cutout(label).window
     drawn = result.realisations(label)[:realisations]
     extent = (window[1].start - 0.5, window[1].stop - 0.5, window[0].start - 0.5, window[0].stop - 0.5)
     figure = Figure(figsize=(13, 6.4))

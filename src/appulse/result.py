@@ -96,7 +96,7 @@ class Result:
         -------
         (height, width) bool array
         """
-        cutout = self._cutout(label)
+        cutout = self.cutout(label)
         mask = np.zeros(self.ternary.shape, bool)
         mask[cutout.window] = cutout.mask
         return mask
@@ -114,7 +114,7 @@ class Result:
         (samples, height, width) uint8 array
         """
         whole = (slice(0, self.ternary.shape[0]), slice(0, self.ternary.shape[1]))
-        return self.realisation_store.get(whole if label is None else self._cutout(label).window)
+        return self.realisation_store.get(whole if label is None else self.cutout(label).window)
 
     def plot(self) -> Figure:
         """Image, mean, standard deviation and outlines, in the manner of the paper's Figures 1 and 5.
@@ -149,11 +149,6 @@ class Result:
         Returns
         -------
         photutils.segmentation.SegmentationImage
-
-        Raises
-        ------
-        ValueError
-            Nothing was found: photutils has no image without labels.
         """
         from photutils.segmentation import SegmentationImage
 
@@ -242,7 +237,23 @@ class Result:
             "bad_pixels": int(np.count_nonzero(~good)),
         }
 
-    def _cutout(self, label: int) -> GalaxyCutout:
+    def cutout(self, label: int) -> GalaxyCutout:
+        """Window and mask of one galaxy.
+
+        Parameters
+        ----------
+        label : int
+            As in the catalogue.
+
+        Returns
+        -------
+        GalaxyCutout
+
+        Raises
+        ------
+        ValueError
+            There is no such label.
+        """
         if not 1 <= label <= len(self.cutouts):
             raise ValueError(f"label {label}: the catalogue has labels 1 to {len(self.cutouts)}.")
         return self.cutouts[label - 1]

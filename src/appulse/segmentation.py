@@ -32,6 +32,8 @@ Method = Literal["two-step", "grid"]
 NOISE_RATIO_RANGE = (0.8, 1.25)
 # Correlation of neighbouring background pixels past which the image is unlike the bundled models' training.
 LARGEST_CORRELATION = 0.25
+# Seeds below this have streams of their own (numpy's SeedSequence takes keys in words of 32 bits).
+SEED_LIMIT = 2**32
 # Pixels around an object in which its realisations may reach.
 REACH = 12
 
@@ -99,6 +101,10 @@ def segment(
     point = choose_operating_point(model, operating_point)
     if method not in ("two-step", "grid"):
         raise InputError(f"unknown method {method!r}; known: two-step, grid.")
+    if mode not in ("copula", "latent"):
+        raise InputError(f"unknown mode {mode!r}; known: copula, latent.")
+    if not 0 <= seed < SEED_LIMIT:
+        raise InputError(f"seed is {seed}; it must be from 0 to {SEED_LIMIT - 1}.")
     if samples < 1:
         raise InputError(f"samples is {samples}; at least 1 realisation is needed.")
     source = read_image(image, hdu) if isinstance(image, str | Path) else _from_array(image)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from appulse.files import InputError
+from appulse.network.config import require
 from appulse.sky.field import field_paths, read_field
 from appulse.sky.truth import ternary_map
 
@@ -55,6 +56,19 @@ class StampConfig:
     noise_scatter: float = 0.03
     blank_share: float = 0.15
 
+    def __post_init__(self):
+        require(self, "size", int, 8)
+        for name in ("threshold", "depth_power"):
+            require(self, name, float, 1e-6)
+        for name in ("overlap_share", "background_scatter", "noise_scatter", "blank_share"):
+            require(self, name, float, 0.0)
+        if self.depth_range is not None:
+            object.__setattr__(self, "depth_range", tuple(self.depth_range))
+            if len(self.depth_range) != 2 or not self.depth_range[0] <= self.depth_range[1]:
+                raise ValueError(
+                    f"depth_range is {self.depth_range}; it must be two numbers, the shallower first"
+                )
+
 
 @dataclass(frozen=True)
 class StampBatch:
@@ -88,7 +102,7 @@ class FieldLayers:
             [np.minimum(layer, _LARGEST).astype(np.float16) for layer in (light, first, second)]
         )
         self.noise = noise
-        self.overlaps = np.argwhere(second > 1.0).astype(np.int32)
+        self.overlaps = np.argwhere(self.layers[2] > 1.0).astype(np.int32)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -9,6 +9,32 @@ from typing import Literal
 N_CLASSES = 3
 
 
+def require(config, name: str, kind: type, lowest: float) -> None:
+    """Raise where a value of a configuration is no number of its kind, or too small.
+
+    Parameters
+    ----------
+    config : object
+        Holds the value.
+    name : str
+        Of the value.
+    kind : {int, float}
+        An integer will do for a float.
+    lowest : float
+        Smallest value allowed.
+
+    Raises
+    ------
+    ValueError
+        Names the value, and what it must be.
+    """
+    value = getattr(config, name)
+    allowed = int if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or value < lowest:
+        word = "whole number" if kind is int else "number"
+        raise ValueError(f"{name} is {value!r}; it must be a {word} of at least {lowest}")
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Architecture; the defaults are the preset ``default``.
@@ -64,15 +90,14 @@ class NetworkConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, allowed))}."
                 )
-        for name in ("convolutions_per_level", "latent_dimensions", "combiner_filters"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("convolutions_per_level", "latent_dimensions", "combiner_filters", "stamp_size"):
+            require(self, name, int, 1)
+        require(self, "combiner_layers", int, 0)
+        require(self, "input_divisor", float, 1e-12)
         if levels < 2 or min(self.filters) < 1:
             raise ValueError(
                 f"filters is {self.filters}; a network needs two levels or more, each with filters."
             )
-        if self.combiner_layers < 0:
-            raise ValueError(f"combiner_layers is {self.combiner_layers}; it must not be negative.")
         if self.stamp_size % 2**self.encoder_poolings or self.stamp_size % 2 ** (levels - 1):
             raise ValueError(
                 f"stamp_size is {self.stamp_size}; it must be divisible by {2**self.encoder_poolings} "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from appulse.files import InputError, atomic_write
+from appulse.files import InputError, UsageError, atomic_write
 from appulse.network.calibration import Calibration
 from appulse.network.config import NetworkConfig
 from appulse.network.punet import ProbabilisticUNet
@@ -84,9 +84,17 @@ def save_model(model: Model, path: str | Path) -> Path:
         "training": json.dumps(model.training),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    content = safetensors.torch.save(tensors, metadata=metadata)
+    content = _sorted_header(safetensors.torch.save(tensors, metadata=metadata))
     atomic_write(path, lambda temporary, **_: Path(temporary).write_bytes(content))
     return Path(path)
+
+
+def _sorted_header(content: bytes) -> bytes:
+    # safetensors writes its header in random order; the same model shall have the same hash.
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def model_names() -> list[str]:
@@ -135,7 +143,7 @@ def load_model(name_or_path: str | Path) -> Model:
     name = str(name_or_path)
     if name not in model_names():
         known = ", ".join(model_names()) or "none"
-        raise InputError(f"unknown model {name!r}; bundled models: {known}. A file must end in .safetensors.")
+        raise UsageError(f"unknown model {name!r}; bundled models: {known}. A file must end in .safetensors.")
     content = (_BUNDLED / f"{name}.safetensors").read_bytes()
     if hashlib.sha256(content).hexdigest() != BUNDLED_SHA256.get(name):
         raise InputError(f"bundled model {name!r} is not the file that was released; install appulse again.")
@@ -147,21 +155,24 @@ def _parse(content: bytes, source: str) -> Model:
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
         tensors = safetensors.torch.load(content)
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise InputError(f"{source}: not a weight file, or damaged ({error}).") from None
-    if metadata.get("format") != _FORMAT:
-        raise InputError(
-            f"{source}: weight format {metadata.get('format')!r}; this appulse reads {_FORMAT!r}."
-        )
-    network = ProbabilisticUNet(NetworkConfig(**json.loads(metadata["network"])))
+        if metadata.get("format") != _FORMAT:
+            raise InputError(
+                f"{source}: weight format {metadata.get('format')!r}; this appulse reads {_FORMAT!r}."
+            )
+        network = ProbabilisticUNet(NetworkConfig(**json.loads(metadata["network"])))
+        calibration = Calibration.from_dict(json.loads(metadata["calibration"]))
+        training = json.loads(metadata["training"])
+        name = metadata["name"]
+    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise InputError(f"{source}: not a weight file, or damaged ({error!r}).") from None
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f"{source}: weights do not fit the architecture in the header ({error}).") from None
     return Model(
-        name=metadata["name"],
+        name=name,
         network=network.eval(),
-        calibration=Calibration.from_dict(json.loads(metadata["calibration"])),
-        training=json.loads(metadata["training"]),
+        calibration=calibration,
+        training=training,
         sha256=hashlib.sha256(content).hexdigest(),
     )

@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-FLUX = "flux"  # the image's own unit, dimensionless noise units without one
+FLUX = "flux"  # the image's own unit; dimensionless where BUNIT does not name it
 SIZE = "size"  # arcsec, pixels without a WCS
 
 
@@ -117,7 +117,7 @@ def build_catalog(rows, *, flux_unit=None, pixel_scale_arcsec=None):
         Column name to value; fluxes in ``flux_unit``, sizes in pixels. A float column left out is NaN, an
         integer one 0.
     flux_unit : astropy unit or str, optional
-        The image's BUNIT; None means units of the background noise, dimensionless.
+        The image's BUNIT; None where it has none, which leaves the numbers without a name for their unit.
     pixel_scale_arcsec : float, arcsec per pixel, optional
         Turns ``half_light_radius`` into arcsec; None leaves pixels.
 
@@ -146,9 +146,10 @@ def build_catalog(rows, *, flux_unit=None, pixel_scale_arcsec=None):
         missing = 0 if column.dtype.startswith("i") else np.nan
         values = np.asarray(columns.get(column.name, np.full(count, missing)), dtype=column.dtype)
         unit = column.unit
-        if unit == FLUX:
+        # A comparison of a unit with text would look for a unit of that name, for tens of milliseconds.
+        if unit is FLUX:
             unit = u.dimensionless_unscaled if flux_unit is None else u.Unit(flux_unit)
-        elif unit == SIZE:
+        elif unit is SIZE:
             unit = u.pix if pixel_scale_arcsec is None else u.arcsec
             values = values if pixel_scale_arcsec is None else values * pixel_scale_arcsec
         table[column.name] = values if unit is None else u.Quantity(values, unit, copy=False)

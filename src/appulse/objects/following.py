@@ -32,7 +32,7 @@ def follow(ternary, reference: Separation, image):
     Returns
     -------
     (n, height, width) bool array
-        Galaxies found. In the reference's order, empty where absent; but for a lone galaxy with a companion in
+        Galaxies found: in the reference's order, empty where absent; for a lone galaxy with a companion in
         this realisation, the galaxies of the full search.
     """
     union = ternary > 0

@@ -15,6 +15,8 @@ the one that explains the map with the least misplaced boundary wins. A further 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
+from skimage.segmentation import watershed
 
 from appulse.objects.components import label_connected
 from appulse.objects.ellipses import assign
@@ -142,6 +144,8 @@ def _separate_box(classes, image, probability):
     proven, hints = _image_seeds(image, probability, union)
     if not blended and image is not None and len(hints) < 2:
         return union[None]
+    if not blended and len(proven) > 1:
+        return _divide_at_saddles(image, proven, union)
     stride = int(np.ceil(np.sqrt(np.count_nonzero(union) / MAX_FITTED_PIXELS)))
     coarse = np.ascontiguousarray(classes[::stride, ::stride])
     if blended and np.count_nonzero(coarse == 2) < MIN_OVERLAP:
@@ -157,6 +161,17 @@ def _separate_box(classes, image, probability):
     masks = np.zeros((len(members), *classes.shape), dtype=bool)
     masks[:, union] = members
     return masks[np.argsort(-members.sum(axis=1), kind="stable")]
+
+
+def _divide_at_saddles(image, peaks, union):
+    """Touching galaxies with a peak each: the valleys between the peaks divide them."""
+    markers = np.zeros(union.shape, dtype=np.int32)
+    for number, (y, x) in enumerate(peaks, start=1):
+        markers[int(y), int(x)] = number
+    basins = watershed(-ndimage.gaussian_filter(np.nan_to_num(image), 1.0), markers, mask=union)
+    masks = np.stack([basins == number for number in range(1, len(peaks) + 1)])
+    masks = masks[masks.any(axis=(1, 2))]
+    return masks[np.argsort(-masks.sum(axis=(1, 2)), kind="stable")]
 
 
 def _image_seeds(image, probability, union):

@@ -338,15 +338,24 @@ def read_field(path: str | Path) -> Field:
     try:
         with fits.open(path) as hdus:
             header = hdus[0].header
-            layers = {
-                a: hdus[name].data.astype(hdus[name].data.dtype.newbyteorder("=")) for a, name, _ in LAYERS
-            }
-            deeper, catalog = Table.read(hdus["DEEPER"]), Table.read(hdus["CATALOG"])
+            layers = {attribute: _native(hdus[name].data) for attribute, name, _ in LAYERS}
+            deeper, catalog = (Table.read(hdus[name]) for name in ("DEEPER", "CATALOG"))
+            for table in (deeper, catalog):
+                for column in table.colnames:
+                    table.replace_column(column, _native_column(table[column]))
             survey = _survey_from(header)
             seed, index = header["SEED"], header["INDEX"]
-    except (KeyError, OSError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a field made by appulse simulate ({error}).") from None
     return Field(**layers, deeper=deeper, catalog=catalog, survey=survey, seed=seed, index=index)
+
+
+def _native(data: np.ndarray) -> np.ndarray:
+    return data.astype(data.dtype.newbyteorder("="))
+
+
+def _native_column(column):
+    return column.astype(column.dtype.newbyteorder("="))
 
 
 def _survey_from(header: fits.Header) -> Survey:

@@ -7,13 +7,15 @@ its mask is the isophote of the fitted profile.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from astropy.table import Table
 
 from appulse.sky.rendering import Renderer
 from appulse.sky.survey import Survey
 
-# Step of the numerical derivatives: relative for flux and size, pixels for the centre, absolute for the shear.
+# Steps of the numerical derivatives: relative in flux and size, pixels in position, absolute in shear.
 _STEPS = np.array([0.02, 0.02, 0.05, 0.05, 0.01, 0.01])
 _LARGEST_SHEAR = 0.8
 _HALF_WIDTH = 40
@@ -38,13 +40,13 @@ def oracle_scores(
     Returns
     -------
     astropy.table.Table
-        ``magnitude_low``, ``magnitude_high``; ``visible``: share of galaxies with at least 10 pixels above the
-        noise; of those, ``completeness``: share of fits with IoU of 0.5 and more, and ``iou``: mean IoU.
+        ``magnitude_low``, ``magnitude_high``; ``visible``: share of galaxies with at least 10 pixels above
+        the noise; of those, ``completeness``: share of fits with IoU of 0.5 and more, and ``iou``: mean IoU.
     """
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7])))
     renderer = Renderer(survey)
     rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         truths = _draw_bin(survey, low, high, galaxies, rng)
         scores = [_fit_ious(renderer, truth, draws, rng) for truth in truths]
         seen = [score for score in scores if score is not None]

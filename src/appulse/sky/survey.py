@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from appulse.files import InputError
+from appulse.files import InputError, UsageError
 from appulse.sky.population import SERSIC_INDEX_RANGE, Population
 
 _BUNDLED = resources.files("appulse.sky") / "surveys"
@@ -69,6 +69,14 @@ class Survey:
     psf: PSF = PSF()
     population: Population = Population()
 
+    def __post_init__(self):
+        for name in ("name", "unit"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
+                raise InputError(
+                    f"survey {name} is {text!r}; FITS headers take plain ASCII text only (uJy for microjansky)."
+                )
+
     @property
     def sigma(self) -> float:
         """Standard deviation of the background noise per pixel, in flux units."""
@@ -117,16 +125,16 @@ class Survey:
         if path.suffix == ".toml":
             if not path.is_file():
                 raise InputError(f"{path}: no such survey file.")
-            source, text = str(path), path.read_text()
+            source, content = str(path), path.read_bytes()
         elif str(name_or_path) in survey_names():
-            source, text = str(name_or_path), (_BUNDLED / f"{name_or_path}.toml").read_text()
+            source, content = str(name_or_path), (_BUNDLED / f"{name_or_path}.toml").read_bytes()
         else:
-            raise InputError(
+            raise UsageError(
                 f"unknown survey {str(name_or_path)!r}; known: {', '.join(survey_names())}, or a .toml file."
             )
         try:
-            return _parse(tomllib.loads(text), source)
-        except tomllib.TOMLDecodeError as error:
+            return _parse(tomllib.loads(content.decode()), source)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{source}: not valid TOML: {error}.") from None
 
 
@@ -184,6 +192,12 @@ _RANGES = {
 def _parse(content: dict, source: str) -> Survey:
     tables = {name: content.pop(name, {}) for name in ("psf", "noise", "population")}
     texts = {key: content.pop(key) for key in ("name", "description", "unit") if key in content}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise InputError(f"{source}: {name} is {table!r}; it must be a table, [{name}].")
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise InputError(f"{source}: {key} is {text!r}; it must be text.")
     psf_model = tables["psf"].pop("model", "moffat")
     if psf_model not in ("gaussian", "moffat"):
         raise InputError(f"{source}: psf.model is {psf_model!r}; known: gaussian, moffat.")
@@ -197,7 +211,11 @@ def _parse(content: dict, source: str) -> Survey:
     if population.magnitude_bright >= population.magnitude_faint:
         raise InputError(f"{source}: population.magnitude_bright must lie below population.magnitude_faint.")
     noise = _noise(tables["noise"], content["pixel_scale"], source)
-    return Survey(**texts, **content, noise=noise, psf=PSF(psf_model, **tables["psf"]), population=population)
+    psf = PSF(psf_model, **tables["psf"])
+    try:
+        return Survey(**texts, **content, noise=noise, psf=psf, population=population)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def _check_numbers(values: dict, ranges: dict, source: str, prefix: str) -> None:
@@ -210,6 +228,7 @@ def _check_numbers(values: dict, ranges: dict, source: str, prefix: str) -> None
             raise InputError(
                 f"{source}: {prefix}{key} is {value!r}; it must be a number from {low} to {high}."
             )
+        values[key] = float(value)
 
 
 def _noise(values: dict, pixel_scale: float, source: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appulse.files import InputError
-from appulse.network.config import NetworkConfig
+from appulse.network.config import N_CLASSES, NetworkConfig, require
 from appulse.stamps import StampConfig
 
 
@@ -61,6 +61,22 @@ class TrainingConfig:
     average_decay: float = 0.998
     seed: int = 0
 
+    def __post_init__(self):
+        object.__setattr__(self, "class_weights", tuple(self.class_weights))
+        for name in ("epochs", "stamps_per_epoch", "batch_size"):
+            require(self, name, int, 1)
+        for name in ("learning_rate", "final_learning_rate", "gradient_clip"):
+            require(self, name, float, 1e-12)
+        for name in ("dice_smooth", "cross_entropy_weight", "kl_weight", "average_decay"):
+            require(self, name, float, 0.0)
+        require(self, "warmup_steps", int, 0)
+        if len(self.class_weights) != N_CLASSES or min(self.class_weights) < 0:
+            raise ValueError(f"class_weights is {self.class_weights}; it needs three weights, none negative")
+        if self.stamps.size != self.network.stamp_size:
+            raise ValueError(
+                f"stamps have {self.stamps.size} pixels, the network takes {self.network.stamp_size}"
+            )
+
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
@@ -74,6 +90,27 @@ class TrainingConfig:
     def to_dict(self) -> dict:
         """Plain values, for JSON and weight headers."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> TrainingConfig:
+        """Rebuild what `to_dict` gave; what is left out keeps its default.
+
+        Parameters
+        ----------
+        values : dict
+            Plain values, with tables ``network`` and ``stamps``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A key that there is not, or a value that does not fit.
+        """
+        rest = dict(values)
+        tables = {name: rest.pop(name, {}) for name in ("network", "stamps")}
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                raise TypeError(f"{name} is {table!r}; it must be a table")
+        return cls(network=NetworkConfig(**tables["network"]), stamps=StampConfig(**tables["stamps"]), **rest)
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> TrainingConfig:
@@ -103,15 +140,8 @@ class TrainingConfig:
                 "or a .toml file."
             )
         try:
-            content = tomllib.loads(path.read_text())
-            network = NetworkConfig(**content.pop("network", {}))
-            stamps = content.pop("stamps", {})
-            if "depth_range" in stamps:
-                stamps["depth_range"] = tuple(stamps["depth_range"])
-            if "class_weights" in content:
-                content["class_weights"] = tuple(content["class_weights"])
-            return cls(network=network, stamps=StampConfig(**stamps), **content)
-        except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+            return cls.from_dict(tomllib.loads(path.read_text()))
+        except (UnicodeDecodeError, TypeError, ValueError) as error:
             raise InputError(f"{path}: {error}.") from None
 
 

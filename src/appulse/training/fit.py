@@ -24,7 +24,13 @@ from appulse.sky.field import field_paths, read_field
 from appulse.stamps import FieldLayers, StampSource
 from appulse.training.config import TrainingConfig
 from appulse.training.module import TrainingModule
-from appulse.training.progress import CurvesCallback, ProgressCallback, ValidationCallback
+from appulse.training.progress import (
+    CurvesCallback,
+    ProgressCallback,
+    ValidationCallback,
+    next_leg,
+    update_curves,
+)
 from appulse.training.validation import ValidationStamps
 
 CHECKPOINT_MINUTES = 4
@@ -94,7 +100,7 @@ def fit(
     Raises
     ------
     InputError
-        No or unfit fields, an output that already holds a run, or none where one should be resumed.
+        No or unfit fields, an output that already holds a run, or none (or one of another recipe) to resume.
     """
     output = Path(output)
     config = config or TrainingConfig()
@@ -113,6 +119,8 @@ def fit(
     module = TrainingModule(config, network).to(memory_format=torch.channels_last)
     paths = field_paths(fields)
     history = _history(paths, config, init)
+    if resume:
+        _refuse_other_recipe(output, history)
     source = StampSource([FieldLayers.read(path) for path in paths], config.stamps, config.seed)
     output.mkdir(parents=True, exist_ok=True)
     (output / "training.json").write_text(json.dumps(history, indent=2) + "\n")
@@ -137,7 +145,7 @@ def fit(
         devices=devices,
         num_nodes=nodes,
         precision="bf16-mixed" if native_bfloat16() else "32-true",
-        logger=CSVLogger(output, name="", version="log", flush_logs_every_n_steps=20),
+        logger=CSVLogger(output / "log", name="", version=next_leg(output), flush_logs_every_n_steps=20),
         callbacks=callbacks,
         log_every_n_steps=10,
         enable_progress_bar=False,
@@ -147,6 +155,8 @@ def fit(
     loader = DataLoader(_Batches(source, module, config), batch_size=None, num_workers=0)
     trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
     trainer.save_checkpoint(checkpoint)
+    # Once more: the scores of the last epoch reach the log only now.
+    update_curves(output)
     return export(module, output / "model.safetensors", history)
 
 
@@ -184,21 +194,9 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> Path:
     """
     checkpoint = Path(checkpoint)
     history = json.loads((checkpoint.parent / "training.json").read_text())
-    module = TrainingModule(_config_from(history["recipe"]))
+    module = TrainingModule(TrainingConfig.from_dict(history["recipe"]))
     module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     return export(module, path, history)
-
-
-def _config_from(recipe: dict) -> TrainingConfig:
-    from appulse.network.config import NetworkConfig
-    from appulse.stamps import StampConfig
-
-    values = dict(recipe)
-    network, stamps = NetworkConfig(**values.pop("network")), values.pop("stamps")
-    if stamps["depth_range"]:
-        stamps = stamps | {"depth_range": tuple(stamps["depth_range"])}
-    values["class_weights"] = tuple(values["class_weights"])
-    return TrainingConfig(network=network, stamps=StampConfig(**stamps), **values)
 
 
 def _history(paths: Sequence[Path], config: TrainingConfig, init: str | Path | None) -> dict:
@@ -213,8 +211,20 @@ def _history(paths: Sequence[Path], config: TrainingConfig, init: str | Path | N
         "surveys": surveys,
         "seeds": sorted(seeds),
         "fields": len(paths),
-        "init": str(init) if init is not None else None,
+        "init": Path(init).name if init is not None else None,
     }
+
+
+def _refuse_other_recipe(output: Path, history: dict) -> None:
+    # The length may change: to end a run early, or to let it go on.
+    held = json.loads((output / "training.json").read_text())["recipe"]
+    wanted = json.loads(json.dumps(history["recipe"]))
+    differing = sorted(key for key in wanted if held.get(key) != wanted[key] and key != "epochs")
+    if differing:
+        raise InputError(
+            f"{output} was begun with another recipe ({', '.join(differing)}); resume with the same one, "
+            "or start elsewhere with --init."
+        )
 
 
 def _quiet() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -63,7 +64,7 @@ class TrainingModule(L.LightningModule):
         stamps_bchw = images_bhw[:, None].contiguous(memory_format=torch.channels_last)
         joined_bchw, prior = self.network.encode(stamps_bchw)
         posterior = self.network.encode_truth(stamps_bchw, ternary_bhw)
-        latents = posterior.at(torch.randn_like(posterior.mean))
+        latents = posterior.at(self._draws(posterior.mean))
         logits_bchw = self.network.realise(joined_bchw, latents).float()
         dice = weighted_dice(
             logits_bchw.softmax(dim=1),
@@ -77,15 +78,25 @@ class TrainingModule(L.LightningModule):
         loss = dice + config.cross_entropy_weight * cross_entropy + config.kl_weight * self._warmth() * kl
         return {"loss": loss, "dice": dice, "cross_entropy": cross_entropy, "kl": kl}
 
+    def _draws(self, like: torch.Tensor) -> torch.Tensor:
+        # Keyed by the batch, not taken from a stream: a run that was killed goes on with the same draws.
+        key = np.random.SeedSequence([self.config.seed, int(self.batches_drawn), self.global_rank])
+        generator = torch.Generator(like.device).manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
+        return torch.randn(like.shape, generator=generator, device=like.device)
+
     def _warmth(self) -> float:
         return min(1.0, (int(self.global_step) + 1) / max(1, self.config.warmup_steps))
 
     def training_step(self, batch, _):
         """One step; None, and counted, where the loss is not finite."""
         self.batches_drawn += 1
+        buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         losses = self.losses(*batch)
         if not torch.isfinite(losses["loss"]):
             self.steps_skipped += 1
+            # The forward pass has already put the batch into the running moments of the normalisation.
+            for buffer, before in buffers:
+                buffer.copy_(before)
             return None
         self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()})
         self.log("steps_skipped", self.steps_skipped.float())
@@ -98,8 +109,9 @@ class TrainingModule(L.LightningModule):
             self.steps_skipped += 1
             optimizer.zero_grad(set_to_none=True)
 
-    def on_train_batch_end(self, *_):
-        """Follow the weights with their moving average."""
+    def optimizer_step(self, *arguments, **options):
+        """Step, and let the moving average follow before any checkpoint is written."""
+        super().optimizer_step(*arguments, **options)
         self.averaged.update_parameters(self.network)
 
     def configure_optimizers(self):

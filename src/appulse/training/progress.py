@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from appulse.files import atomic_write
 from appulse.training.config import TrainingConfig
 from appulse.training.validation import ValidationStamps, validate
 
@@ -109,9 +111,66 @@ class CurvesCallback(L.Callback):
     def on_train_epoch_end(self, trainer, module):
         """Redraw ``curves.png`` from the log."""
         trainer.logger.save()
-        log = self.output / "log" / "metrics.csv"
-        if log.exists():
-            draw_curves(log, self.output / "curves.png")
+        update_curves(self.output)
+
+
+def update_curves(output: Path) -> None:
+    """Join the log of a run and draw it as ``curves.png``.
+
+    Parameters
+    ----------
+    output : Path
+        Directory of the run.
+    """
+    log = join_log(output)
+    if log is not None:
+        draw_curves(log, output / "curves.png")
+
+
+def next_leg(output: Path) -> str:
+    """Name for the log of the next leg of a run: each time it is started or resumed.
+
+    Parameters
+    ----------
+    output : Path
+        Directory of the run.
+    """
+    return f"leg_{len(list((output / 'log').glob('leg_*'))):03d}"
+
+
+def join_log(output: Path) -> Path | None:
+    """Join the logs of all legs into ``log/metrics.csv``.
+
+    Parameters
+    ----------
+    output : Path
+        Directory of the run.
+
+    Returns
+    -------
+    Path or None
+        None where nothing was logged yet.
+    """
+    rows: list[dict] = []
+    for leg in sorted((output / "log").glob("leg_*/metrics.csv")):
+        with open(leg, newline="") as stream:
+            following = list(csv.DictReader(stream))
+        if following:
+            # What a leg logged after its last checkpoint was done again by the next one.
+            first = int(following[0]["step"])
+            rows = [row for row in rows if int(row["step"]) < first] + following
+    if not rows:
+        return None
+    names = sorted(
+        {name for row in rows for name in row}, key=lambda name: (name not in ("epoch", "step"), name)
+    )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    joined = output / "log" / "metrics.csv"
+    atomic_write(joined, lambda temporary: temporary.write_text(text.getvalue()))
+    return joined
 
 
 _PANELS = {

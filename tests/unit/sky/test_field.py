@@ -213,7 +213,7 @@ def test_empty_sky(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*FITS standard", "ignore:The unit .* could not be saved")
-@pytest.mark.parametrize("unit", ["uJy", "ADU", "electron / s", "DN", "my own unit", "µJy"])
+@pytest.mark.parametrize("unit", ["uJy", "ADU", "electron / s", "DN", "my own unit"])
 def test_any_unit_survives_the_file(unit, tmp_path):
     survey = dataclasses.replace(CROWDED, unit=unit, population=Population(density=20.0))
     write_field(simulate_field(survey, 32, seed=3), tmp_path / "field.fits")

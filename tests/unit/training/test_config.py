@@ -8,7 +8,7 @@ from appulse.files import InputError
 from appulse.network.config import NetworkConfig
 from appulse.stamps import StampConfig
 from appulse.training.config import PRESETS, TrainingConfig
-from appulse.training.fit import _config_from
+from appulse.training.config import TrainingConfig as _TC
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_unknown_preset_lists_the_known(tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_recipe_survives_the_weight_header(name):
-    assert _config_from(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
+    assert _TC.from_dict(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
 
 
 def test_steps():
