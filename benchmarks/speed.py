@@ -2,9 +2,9 @@
 
 usage: python benchmarks/speed.py [--rounds N] [--model NAME|FILE]
 
-Every round times all variants one after the other, so that a drift of the machine meets them alike; medians are
-printed. "plain" is the usual PyTorch pattern: float32, contiguous, normalisation layers not folded, and a loop that
-concatenates the latent to the features, runs the combiner and keeps every realisation.
+Every round times all variants one after the other, so that a drift of the machine meets them alike; medians
+are printed. "plain" is the usual PyTorch pattern: float32, contiguous, normalisation layers not folded, and a
+loop that concatenates the latent to the features, runs the combiner and keeps every realisation.
 """
 
 import argparse

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,22 +143,20 @@ def run_batch(
             if journal.has(name, content):
                 print(f"{path}: done before")
                 continue
-            with warnings.catch_warnings():
-                warnings.simplefilter("default", UserWarning)
-                result = segment(
-                    path,
-                    model=model,
-                    samples=options.samples,
-                    seed=options.seed,
-                    method=options.method,
-                    operating_point=options.operating_point,
-                    mode=options.mode,
-                    hdu=options.hdu,
-                    subtract_background=options.background,
-                    device=device,
-                    progress=progress,
-                    **maps_here,
-                )
+            result = segment(
+                path,
+                model=model,
+                samples=options.samples,
+                seed=options.seed,
+                method=options.method,
+                operating_point=options.operating_point,
+                mode=options.mode,
+                hdu=options.hdu,
+                subtract_background=options.background,
+                device=device,
+                progress=progress,
+                **maps_here,
+            )
             result.write(
                 options.output,
                 name,
@@ -169,6 +166,8 @@ def run_batch(
                 regions=options.regions,
             )
             journal.add(name, content)
+            for warning in result.warnings:
+                print(f"{path}: warning: {warning}", file=sys.stderr)
             summary = result.summary()
             print(
                 f"{path}: {summary['galaxies']} galaxies, {summary['galaxies_in_blends']} of them in "

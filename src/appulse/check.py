@@ -11,7 +11,7 @@ import sep
 from appulse.files import pixel_scale, read_image
 from appulse.inference.background import scale_to_noise
 from appulse.network.weights import Model, load_model
-from appulse.segmentation import LARGEST_CORRELATION
+from appulse.segmentation import noise_warnings
 
 # Width of the PSF, in pixels, that the bundled training skies have, with the latitude that sampling allows.
 WIDTH_RANGE = (1.2, 3.0)
@@ -39,6 +39,8 @@ class Check:
         Full width at half maximum of the most compact bright sources, pixels; NaN where there are too few.
     scale : float
         Pixel scale, arcsec; NaN without WCS.
+    of_noise : tuple of str
+        Warnings that `appulse.segment` would give as well.
     """
 
     path: str
@@ -48,16 +50,12 @@ class Check:
     coverage: float
     width: float
     scale: float
+    of_noise: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
         """What does not fit, one line each."""
-        found = []
-        if abs(self.correlation) > LARGEST_CORRELATION:
-            found.append(
-                f"neighbours correlate by {self.correlation:.2f} (drizzled or resampled?); the model "
-                "was trained on independent noise, so expect false small objects and too small error bars"
-            )
+        found = list(self.of_noise)
         if self.coverage > LARGEST_COVERAGE:
             found.append(f"{100 * self.coverage:.0f} % of the pixels hold sources; give the noise with --rms")
         if np.isfinite(self.width) and not WIDTH_RANGE[0] <= self.width <= WIDTH_RANGE[1]:
@@ -125,6 +123,7 @@ def check_image(
         coverage=float(sources["npix"].sum() / clean.size),
         width=_compact_width(clean, scaled.bad, sources),
         scale=float("nan") if scale is None else scale,
+        of_noise=tuple(noise_warnings(scaled)),
     )
 
 

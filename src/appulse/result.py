@@ -66,6 +66,8 @@ class Result:
         Mask of each galaxy, in the order of the catalogue.
     realisation_store : Realisations
         All realisations of the field.
+    warnings : tuple of str
+        What in the image is unlike what the model was trained for.
     """
 
     catalog: QTable
@@ -83,6 +85,7 @@ class Result:
     provenance: dict
     cutouts: tuple[GalaxyCutout, ...]
     realisation_store: Realisations
+    warnings: tuple[str, ...] = ()
 
     def mask(self, label: int) -> np.ndarray:
         """Pixels of one galaxy, those it shares included.
@@ -235,6 +238,7 @@ class Result:
             "share_galaxy": round(shares[1], 6),
             "share_overlap": round(shares[2], 6),
             "bad_pixels": int(np.count_nonzero(~good)),
+            "warnings": list(self.warnings),
         }
 
     def cutout(self, label: int) -> GalaxyCutout:

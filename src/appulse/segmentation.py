@@ -286,6 +286,7 @@ def describe_field(
         provenance=provenance,
         cutouts=tuple(cutouts),
         realisation_store=maps.realisations,
+        warnings=tuple(noise_warnings(scaled)),
     )
 
 
@@ -391,6 +392,32 @@ def _paint_owners(
     if len(reference.masks) > 1:
         shared = ranked[1] > 0
         segm2[shared] = order[1][shared] + first
+
+
+def noise_warnings(scaled: NoiseScaled) -> list[str]:
+    """What in an image's noise is unlike what the models were trained for.
+
+    Parameters
+    ----------
+    scaled : NoiseScaled
+        Of the image.
+
+    Returns
+    -------
+    list of str
+        One sentence each.
+    """
+    found = []
+    if not NOISE_RATIO_RANGE[0] <= scaled.noise_ratio <= NOISE_RATIO_RANGE[1]:
+        found.append(
+            f"the measured scatter is {scaled.noise_ratio:.2f} times the supplied noise; every threshold moves"
+        )
+    if abs(scaled.correlation) > LARGEST_CORRELATION:
+        found.append(
+            f"neighbouring background pixels correlate by {scaled.correlation:.2f} (drizzled?); "
+            "the models know independent noise, so expect false small objects and too small error bars"
+        )
+    return found
 
 
 def _pixel_flags(scaled: NoiseScaled) -> np.ndarray:

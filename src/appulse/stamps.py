@@ -194,7 +194,7 @@ class StampSource:
         y0, x0 = self._corner(field, rng)
         cut = field.layers[:, y0 : y0 + config.size, x0 : x0 + config.size]
         if config.flips:
-            cut = np.rot90(cut, rng.integers(4), axes=(1, 2))
+            cut = np.rot90(cut, int(rng.integers(4)), axes=(1, 2))
             if rng.random() < 0.5:
                 cut = cut[:, :, ::-1]
         light, first, second = cut.astype(np.float32)

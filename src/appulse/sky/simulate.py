@@ -42,7 +42,7 @@ class SkyReport:
     isolated: int
     touching: int
     blended: int
-    pixels: tuple[int, int, int]
+    pixels: tuple[int, ...]
     stamps: int
     empty_stamps: int
 

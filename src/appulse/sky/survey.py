@@ -74,7 +74,7 @@ class Survey:
             text = getattr(self, name)
             if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
                 raise InputError(
-                    f"survey {name} is {text!r}; FITS headers take plain ASCII text only (uJy for microjansky)."
+                    f"survey {name} is {text!r}; FITS headers take plain ASCII only (uJy for microjansky)."
                 )
 
     @property
