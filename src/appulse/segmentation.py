@@ -414,7 +414,7 @@ def noise_warnings(scaled: NoiseScaled) -> list[str]:
         )
     if abs(scaled.correlation) > LARGEST_CORRELATION:
         found.append(
-            f"neighbouring background pixels correlate by {scaled.correlation:.2f} (drizzled?); "
+            f"neighbouring sky pixels correlate by {scaled.correlation:.2f} (drizzled?); "
             "the models know independent noise, so expect false small objects and too small error bars"
         )
     return found

@@ -31,7 +31,7 @@ def compare_detectors(
     Parameters
     ----------
     output : str or Path
-        Directory; ``comparison.ecsv`` is written there.
+        Directory for ``comparison.ecsv``, and the model's ``table1.ecsv`` and ``scores.json``.
     fields : str or Path
         Directory of test fields.
     validation : str or Path
@@ -46,7 +46,7 @@ def compare_detectors(
     Returns
     -------
     str
-        The table, for people.
+        The model's scores and the table, for people.
     """
     loaded = load_model(model)
     tests = [read_field(path) for path in field_paths(fields)]
@@ -57,7 +57,9 @@ def compare_detectors(
         [true_objects(field.ternary(), field.id1, field.id2) for field in calibration],
         n_trials=trials,
     )
-    counts = {loaded.name: score_fields(loaded, tests, progress=progress).counts, "SEP": ObjectCounts.empty()}
+    scores = score_fields(loaded, tests, progress=progress)
+    scores.write(output)
+    counts = {loaded.name: scores.counts, "SEP": ObjectCounts.empty()}
     for field in tests:
         truth = true_objects(field.ternary(), field.id1, field.id2)
         counts["SEP"] += count_objects(truth, tuned.detect(scale_to_noise(field.image).scaled))
@@ -66,7 +68,9 @@ def compare_detectors(
         Path(output) / "comparison.ecsv",
         lambda temporary: table.write(temporary, format="ascii.ecsv", overwrite=True),
     )
-    return "\n".join([*table.pformat(max_width=-1), f"SEP, tuned in {trials} trials: {tuned}"])
+    return "\n".join(
+        [str(scores), "", *table.pformat(max_width=-1), f"SEP, tuned in {trials} trials: {tuned}"]
+    )
 
 
 def comparison_table(counts: dict[str, ObjectCounts]) -> Table:

@@ -60,6 +60,21 @@ class Scores:
         good = np.isfinite(spread) & np.isfinite(error)
         return rank_correlation(spread[good], np.asarray(error)[good])
 
+    def write(self, directory: str | Path) -> None:
+        """Write ``table1.ecsv`` and ``scores.json``.
+
+        Parameters
+        ----------
+        directory : str or Path
+            Made where missing.
+        """
+        directory = Path(directory)
+        atomic_write(
+            directory / "table1.ecsv",
+            lambda temporary: table1(self.counts).write(temporary, format="ascii.ecsv", overwrite=True),
+        )
+        write_json(directory / "scores.json", self.to_dict())
+
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
         numbers: dict[str, object] = {"model": self.name, "confusion": self.counts.table.tolist()}
@@ -134,12 +149,7 @@ def evaluate_model(
     if not allow_training_seeds:
         refuse_seen_fields(model, loaded)
     scores = score_fields(model, loaded, method=method, samples=samples, progress=progress)
-    output = Path(output)
-    atomic_write(
-        output / "table1.ecsv",
-        lambda temporary: table1(scores.counts).write(temporary, format="ascii.ecsv", overwrite=True),
-    )
-    write_json(output / "scores.json", scores.to_dict())
+    scores.write(output)
     return scores
 
 
