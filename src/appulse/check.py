@@ -11,7 +11,6 @@ import sep
 from appulse.files import pixel_scale, read_image
 from appulse.inference.background import scale_to_noise
 from appulse.network.weights import Model, load_model
-from appulse.segmentation import noise_warnings
 
 # Width of the PSF, in pixels, that the bundled training skies have, with the latitude that sampling allows.
 WIDTH_RANGE = (1.2, 3.0)
@@ -123,7 +122,7 @@ def check_image(
         coverage=float(sources["npix"].sum() / clean.size),
         width=_compact_width(clean, scaled.bad, sources),
         scale=float("nan") if scale is None else scale,
-        of_noise=tuple(noise_warnings(scaled)),
+        of_noise=tuple(scaled.warnings),
     )
 
 

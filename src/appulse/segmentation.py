@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from astropy.table import Table
 
 import appulse
-from appulse.files import Image, InputError, pixel_scale, read_image, read_map
-from appulse.inference.background import NoiseScaled, scale_to_noise
+from appulse.describe import describe_field
+from appulse.files import Image, InputError, read_image, read_map
+from appulse.inference.background import scale_to_noise
 from appulse.inference.realisations import Mode, Sampler
-from appulse.inference.tiles import fits_stamp
-from appulse.inference.two_step import MARGIN, FieldMaps, first_pass, second_pass
-from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.inference.two_step import first_pass, second_pass
+from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model, load_model
-from appulse.objects.catalog import MEASURED, build_catalog, summarise
-from appulse.objects.components import label_objects
-from appulse.objects.ensemble import Ensemble, measure_ensemble
-from appulse.objects.flags import ObjectFlag, PixelFlag
-from appulse.objects.measurement import light_shares, measure
-from appulse.objects.separation import Separation, separate
-from appulse.result import GalaxyCutout, Result
+from appulse.result import Result
 
 Method = Literal["two-step", "grid"]
 
-# Ratio of the measured scatter to the supplied noise outside which the image is flagged (drizzled images).
-NOISE_RATIO_RANGE = (0.8, 1.25)
-# Correlation of neighbouring background pixels past which the image is unlike the bundled models' training.
-LARGEST_CORRELATION = 0.25
 # Seeds below this have streams of their own (numpy's SeedSequence takes keys in words of 32 bits).
 SEED_LIMIT = 2**32
-# Pixels around an object in which its realisations may reach.
-REACH = 12
 
 
 def segment(
@@ -189,262 +175,3 @@ def _from_array(data: np.ndarray) -> Image:
 
 def _as_map(value, shape):
     return read_map(value, shape) if isinstance(value, str | Path) else value
-
-
-def describe_field(
-    source: Image,
-    scaled: NoiseScaled,
-    maps: FieldMaps,
-    point: OperatingPoint,
-    calibration: Calibration,
-    provenance: dict,
-    *,
-    stamp_size: int,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Result:
-    """From the maps of a field to its galaxies and their catalogue.
-
-    Parameters
-    ----------
-    source : Image
-        As read.
-    scaled : NoiseScaled
-        In units of the noise.
-    maps : FieldMaps
-        Probabilities and realisations.
-    point : OperatingPoint
-        Thresholds.
-    calibration : Calibration
-        Factors on the spreads.
-    provenance : dict
-        For the headers.
-    stamp_size : int, pixels
-        Objects that do not fit a stamp are flagged.
-    progress : callable, optional
-        Called with the name of the stage, objects done and their total.
-
-    Returns
-    -------
-    Result
-    """
-    bad = scaled.bad
-    ternary = maps.ternary(point)
-    ternary[bad] = 0
-    labels, boxes = label_objects(ternary, point.min_area)
-    outside = abs(scaled.correlation) > LARGEST_CORRELATION
-    rows: list[dict] = []
-    pairs: list[dict] = []
-    cutouts: list[GalaxyCutout] = []
-    segm, segm2 = np.zeros(bad.shape, np.int32), np.zeros(bad.shape, np.int32)
-    flags = _pixel_flags(scaled)
-    for component, box in enumerate(boxes, start=1):
-        window = _padded(box, bad.shape)
-        crop = _Crop(window, labels[window] == component, ternary[window], scaled, maps)
-        reference = separate(crop.ternary, crop.image, p_galaxy=crop.p_galaxy)
-        ensemble = measure_ensemble(crop.realisations, reference, crop.image)
-        shares = light_shares(crop.image, reference.masks)
-        first = len(rows) + 1
-        common = ObjectFlag(0)
-        if _touches_border(box, bad.shape):
-            common |= ObjectFlag.BORDER
-        if not fits_stamp(box, stamp_size, MARGIN):
-            common |= ObjectFlag.LARGER_THAN_STAMP
-        if len(reference.masks) > 2:
-            common |= ObjectFlag.THREE_OR_MORE
-        if outside:
-            common |= ObjectFlag.OUTSIDE_MODEL_RANGE
-        for galaxy in range(len(reference.masks)):
-            row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, calibration)
-            row |= {"label": first + galaxy, "blend_id": component if len(reference.masks) > 1 else 0}
-            row["flags"] = int(row["flags"] | common)
-            rows.append(row)
-            cutouts.append(GalaxyCutout(window, reference.masks[galaxy]))
-        pairs += _pairs(reference, ensemble, first)
-        _paint_owners(segm[window], segm2[window], reference, shares, first)
-        if not maps.centred[window][crop.mask].any() and provenance["method"] == "two-step":
-            flags[window][crop.mask] |= PixelFlag.FIRST_PASS
-        if progress:
-            progress("galaxies", component, len(boxes))
-
-    _add_sky_positions(rows, source.wcs)
-    mean, std = maps.realisations.mean_and_std()
-    for array in (mean, std, maps.p_galaxy, maps.p_overlap):
-        array[bad] = np.nan
-    return Result(
-        catalog=build_catalog(rows, flux_unit=source.unit, pixel_scale_arcsec=pixel_scale(source.wcs)),
-        pairs=Table(pairs) if pairs else Table(names=("label_a", "label_b", "overlap_area", "p_blend")),
-        ternary=ternary,
-        mean=mean,
-        std=std,
-        p_galaxy=maps.p_galaxy,
-        p_overlap=maps.p_overlap,
-        segm=segm,
-        segm2=segm2,
-        flags=flags.astype(np.uint8),
-        image=scaled.scaled,
-        header=source.header,
-        provenance=provenance,
-        cutouts=tuple(cutouts),
-        realisation_store=maps.realisations,
-        warnings=tuple(noise_warnings(scaled)),
-    )
-
-
-class _Crop:
-    """One object's surroundings, cut from everything that is known of the field."""
-
-    def __init__(self, window, mask, ternary, scaled: NoiseScaled, maps: FieldMaps):
-        self.window, self.mask = window, mask
-        self.ternary = np.where(mask, ternary, 0).astype(np.uint8)
-        self.bad = scaled.bad[window]
-        self.image = np.where(self.bad, 0.0, scaled.scaled[window]).astype(np.float32)
-        self.sigma = np.broadcast_to(scaled.sigma, scaled.bad.shape)[window]
-        self.noise = np.broadcast_to(scaled.noise, scaled.bad.shape)[window]
-        self.p_galaxy = maps.p_galaxy[window]
-        self.realisations = maps.realisations.get(window)
-        self.detections = maps.detections[:, *window]
-
-
-def _catalogue_row(
-    crop: _Crop,
-    reference: Separation,
-    ensemble: Ensemble,
-    share: np.ndarray,
-    galaxy: int,
-    calibration: Calibration,
-) -> dict:
-    mask = reference.masks[galaxy]
-    measured = measure(crop.image, mask, share)
-    rows, columns = np.nonzero(mask)
-    top, left = (side.start for side in crop.window)
-    weight = share[mask]
-    # Fluxes leave the units of the noise. Where the noise varies inside a galaxy, its realisations follow by
-    # the ratio of its flux in either unit.
-    flux = float(np.sum(crop.image[mask] * crop.sigma[mask] * weight))
-    to_image_units = flux / measured.flux if measured.flux else float(crop.sigma[mask].mean())
-    row = {
-        "x_centroid": measured.x_centroid + left,
-        "y_centroid": measured.y_centroid + top,
-        "bbox_xmin": int(columns.min()) + left,
-        "bbox_xmax": int(columns.max()) + left,
-        "bbox_ymin": int(rows.min()) + top,
-        "bbox_ymax": int(rows.max()) + top,
-        "flux_noise": float(np.sqrt(np.sum((crop.noise[mask] * weight) ** 2))),
-        "p_detect": _share_containing(crop, mask),
-        "p_blend": float(ensemble.blended[galaxy].sum() / max(ensemble.present[galaxy].sum(), 1)),
-        "overlap_area": int(np.count_nonzero(reference.masks[:, mask].sum(axis=0) > 1)),
-        "n_realisations": int(ensemble.present[galaxy].sum()),
-    }
-    for quantity in MEASURED:
-        unit = to_image_units if quantity == "flux" else 1.0
-        summary = summarise(
-            getattr(ensemble, quantity)[galaxy] * unit,
-            value=getattr(measured, quantity) * unit,
-            scale=calibration.scales.get(quantity, 1.0),
-            period=180.0 if quantity == "orientation" else None,
-        )
-        row[quantity] = summary.value
-        row[f"{quantity}_std"], row[f"{quantity}_p16"] = summary.std, summary.p16
-        row[f"{quantity}_p84"] = summary.p84
-    flags = ObjectFlag(0)
-    if crop.bad[_grown(mask)].any():
-        flags |= ObjectFlag.BAD_PIXEL
-    if reference.nested[galaxy]:
-        flags |= ObjectFlag.NESTED
-    if not np.isfinite([getattr(measured, quantity) for quantity in MEASURED]).all():
-        flags |= ObjectFlag.MEASUREMENT_FAILED
-    return row | {"flags": flags}
-
-
-def _share_containing(crop: _Crop, mask: np.ndarray) -> float:
-    # A first-pass realisation contains the galaxy if it gives class >= 1 to half of its pixels or more.
-    found = np.unpackbits(crop.detections[:, mask], axis=0, count=len(crop.realisations))
-    return float(np.mean(found.mean(axis=1) >= 0.5))
-
-
-def _grown(mask: np.ndarray) -> np.ndarray:
-    grown = np.pad(mask, 1)
-    grown = grown[1:-1, 1:-1] | grown[:-2, 1:-1] | grown[2:, 1:-1] | grown[1:-1, :-2] | grown[1:-1, 2:]
-    return grown
-
-
-def _pairs(reference: Separation, ensemble: Ensemble, first: int) -> list[dict]:
-    found = []
-    for a, b in itertools.combinations(range(len(reference.masks)), 2):
-        shared = int(np.count_nonzero(reference.masks[a] & reference.masks[b]))
-        if shared:
-            both = ensemble.blended[a] & ensemble.blended[b]
-            found.append(
-                {"label_a": first + a, "label_b": first + b, "overlap_area": shared, "p_blend": both.mean()}
-            )
-    return found
-
-
-def _paint_owners(
-    segm: np.ndarray, segm2: np.ndarray, reference: Separation, shares: np.ndarray, first: int
-) -> None:
-    # Of an overlap's pixel the galaxy with the larger share of its light is the likelier owner.
-    claims = np.where(reference.masks, np.maximum(shares, 1e-6), 0.0)
-    order = np.argsort(-claims, axis=0, kind="stable")
-    ranked = np.take_along_axis(claims, order, axis=0)
-    owned = ranked[0] > 0
-    segm[owned] = order[0][owned] + first
-    if len(reference.masks) > 1:
-        shared = ranked[1] > 0
-        segm2[shared] = order[1][shared] + first
-
-
-def noise_warnings(scaled: NoiseScaled) -> list[str]:
-    """What in an image's noise is unlike what the models were trained for.
-
-    Parameters
-    ----------
-    scaled : NoiseScaled
-        Of the image.
-
-    Returns
-    -------
-    list of str
-        One sentence each.
-    """
-    found = []
-    if not NOISE_RATIO_RANGE[0] <= scaled.noise_ratio <= NOISE_RATIO_RANGE[1]:
-        found.append(
-            f"the measured scatter is {scaled.noise_ratio:.2f} times the supplied noise; every threshold moves"
-        )
-    if abs(scaled.correlation) > LARGEST_CORRELATION:
-        found.append(
-            f"neighbouring sky pixels correlate by {scaled.correlation:.2f} (drizzled?); "
-            "the models know independent noise, so expect false small objects and too small error bars"
-        )
-    return found
-
-
-def _pixel_flags(scaled: NoiseScaled) -> np.ndarray:
-    flags = np.zeros(scaled.bad.shape, np.int32)
-    flags[scaled.bad] |= PixelFlag.BAD_PIXEL
-    if not NOISE_RATIO_RANGE[0] <= scaled.noise_ratio <= NOISE_RATIO_RANGE[1]:
-        flags |= PixelFlag.NOISE_DISAGREES
-    return flags
-
-
-def _padded(box: tuple[slice, slice], shape: tuple[int, int]) -> tuple[slice, slice]:
-    rows, columns = (
-        slice(max(side.start - REACH, 0), min(side.stop + REACH, length))
-        for side, length in zip(box, shape, strict=True)
-    )
-    return rows, columns
-
-
-def _touches_border(box: tuple[slice, slice], shape: tuple[int, int]) -> bool:
-    return any(side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True))
-
-
-def _add_sky_positions(rows: list[dict], wcs) -> None:
-    if wcs is None or not rows:
-        return
-    x = np.array([row["x_centroid"] for row in rows])
-    y = np.array([row["y_centroid"] for row in rows])
-    ra, dec = wcs.pixel_to_world_values(x, y)
-    for row, alpha, delta in zip(rows, ra, dec, strict=True):
-        row |= {"ra": float(alpha), "dec": float(delta)}

@@ -6,8 +6,9 @@ import torch
 from astropy.io import fits
 from scipy import ndimage
 
-from appulse.check import LARGEST_CORRELATION, Check, check_image
+from appulse.check import Check, check_image
 from appulse.files import InputError
+from appulse.inference.background import LARGEST_CORRELATION
 from appulse.network import NetworkConfig, ProbabilisticUNet
 from appulse.network.weights import Model
 

@@ -24,6 +24,10 @@ SAMPLE = 1_000_000  # pixels enough to tell a quantised image
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
 PADDED = 0.005  # share of exact zeros that noise does not make
 FEWEST_BRIGHT = 20  # pixels that show whether a noise map follows the light
+# Measured scatter over supplied noise outside which a map disagrees with its image.
+RATIO_RANGE = (0.8, 1.25)
+# Correlation of neighbouring sky pixels past which an image is unlike the independent noise of the training.
+LARGEST_CORRELATION = 0.25
 ENOUGH = 0.15  # share of a cell's pixels that must be left for a measurement
 
 
@@ -54,6 +58,31 @@ class NoiseScaled:
     bad: np.ndarray
     noise_ratio: float
     correlation: float
+
+    @property
+    def noise_disagrees(self) -> bool:
+        """Whether the supplied noise is not what the pixels scatter by."""
+        return not RATIO_RANGE[0] <= self.noise_ratio <= RATIO_RANGE[1]
+
+    @property
+    def is_correlated(self) -> bool:
+        """Whether neighbouring sky pixels know of each other."""
+        return abs(self.correlation) > LARGEST_CORRELATION
+
+    @property
+    def warnings(self) -> list[str]:
+        """What in the noise is unlike what the models were trained for; one sentence each."""
+        found = []
+        if self.noise_disagrees:
+            found.append(
+                f"the scatter is {self.noise_ratio:.2f} times the supplied noise: every threshold moves"
+            )
+        if self.is_correlated:
+            found.append(
+                f"neighbouring sky pixels correlate by {self.correlation:.2f} (drizzled?); the models know "
+                "independent noise, so expect false small objects and too small error bars"
+            )
+        return found
 
 
 def scale_to_noise(image, *, rms=None, variance=None, weight=None, mask=None, subtract_background=True):
