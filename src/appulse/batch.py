@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appulse.files import InputError, UsageError, stem, write_json
+import appulse
+from appulse.files import InputError, UsageError, split_hdu, stem, write_json
 from appulse.network.weights import Model, load_model
 from appulse.segmentation import SEED_LIMIT, choose_device, choose_operating_point, segment
 
@@ -67,8 +68,14 @@ class BatchOptions:
             Loaded; its hash stands for it.
         """
         values = dataclasses.asdict(self)
-        del values["output"], values["device"]
-        return values | {"model": model.name, "model_sha256": model.sha256}
+        del values["output"]
+        # Rounding differs between devices, and numbers may change between versions.
+        return values | {
+            "model": model.name,
+            "model_sha256": model.sha256,
+            "device": choose_device(self.device),
+            "version": appulse.__version__,
+        }
 
 
 def run_batch(
@@ -116,6 +123,9 @@ def run_batch(
             f"two images share the stem {', '.join(twice)}; their products would overwrite each other."
         )
     paired = {kind: _pair(kind, maps.get(kind), stems) for kind in _MAP_KINDS}
+    noise = [f"--{kind}" for kind in ("rms", "variance", "weight") if paired[kind]]
+    if len(noise) > 1:
+        raise UsageError(f"{' and '.join(noise)} say the same in different ways; give one of them.")
     if options.samples < 1:
         raise UsageError(f"--samples is {options.samples}; at least 1 realisation is needed.")
     if not 0 <= options.seed < SEED_LIMIT:
@@ -128,11 +138,7 @@ def run_batch(
         raise UsageError(str(error)) from None
     journal = _Journal.open(options, model, overwrite)
     if dry_run:
-        for path, name in zip(images, stems, strict=True):
-            print(
-                f"{path}: {'found' if path.is_file() else 'MISSING'}; would write {options.output / name}_*"
-            )
-        return 0 if all(path.is_file() for path in images) else 1
+        return _tell(images, paired, options)
 
     options.output.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -184,6 +190,16 @@ def run_batch(
     return 1 if failed else 0
 
 
+def _tell(images: Sequence[Path], paired: dict[str, list[str] | None], options: BatchOptions) -> int:
+    for path in images:
+        print(f"{path}: would write {options.output / stem(path)}_*")
+    named = [*images, *(split_hdu(each)[0] for files in paired.values() for each in files or ())]
+    missing = [str(path) for path in named if not path.is_file()]
+    if missing:
+        print(f"missing: {', '.join(missing)}", file=sys.stderr)
+    return 1 if missing else 0
+
+
 def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str] | None:
     if not given:
         return None
@@ -199,8 +215,8 @@ def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str]
 def _content_hash(files: Mapping[str, str | Path]) -> str:
     digest = hashlib.sha256()
     for kind, path in files.items():
-        path = Path(path)
-        digest.update(kind.encode())
+        path, hdu = split_hdu(path)
+        digest.update(f"{kind}[{hdu}]".encode())
         if not path.is_file():
             raise InputError(f"{path}: no such file.")
         with open(path, "rb") as stream:
@@ -241,7 +257,7 @@ class _Journal:
                 f"{self.path.parent} holds results of another file named {name}; "
                 "choose another directory, or --overwrite."
             )
-        return held == content
+        return held == content and (self.path.parent / f"{name}_summary.json").exists()
 
     def add(self, name: str, content: str) -> None:
         self.inputs[name] = content

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import sep
 
+from appulse.baselines.sep import with_growing_buffers
 from appulse.files import pixel_scale, read_image
 from appulse.inference.background import scale_to_noise
 from appulse.network.weights import Model, load_model
 
-# Width of the PSF, in pixels, that the bundled training skies have, with the latitude that sampling allows.
-WIDTH_RANGE = (1.2, 3.0)
+# Compact sources may be this much narrower or wider than the PSFs of a model's training: they are no point
+# sources, and a galaxy's core is blurred by the pixels.
+NARROWER, WIDER = 0.6, 1.8
 # Share of the pixels above the noise past which hardly any sky is left to measure the noise on.
 LARGEST_COVERAGE = 0.35
 
@@ -40,6 +42,8 @@ class Check:
         Pixel scale, arcsec; NaN without WCS.
     of_noise : tuple of str
         Warnings that `appulse.segment` would give as well.
+    trained_widths : tuple of float
+        Narrowest and widest PSF of the model's training, pixels; empty where its header does not say.
     """
 
     path: str
@@ -50,6 +54,7 @@ class Check:
     width: float
     scale: float
     of_noise: tuple[str, ...] = ()
+    trained_widths: tuple[float, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -57,11 +62,13 @@ class Check:
         found = list(self.of_noise)
         if self.coverage > LARGEST_COVERAGE:
             found.append(f"{100 * self.coverage:.0f} % of the pixels hold sources; give the noise with --rms")
-        if np.isfinite(self.width) and not WIDTH_RANGE[0] <= self.width <= WIDTH_RANGE[1]:
-            found.append(
-                f"compact sources are {self.width:.1f} pixels wide; the model was trained for "
-                f"{WIDTH_RANGE[0]} to {WIDTH_RANGE[1]}"
-            )
+        if self.trained_widths and np.isfinite(self.width):
+            low, high = self.trained_widths
+            if not NARROWER * low <= self.width <= WIDER * high:
+                found.append(
+                    f"compact sources are {self.width:.1f} pixels wide; the model was trained for a PSF of "
+                    f"{low:.1f} to {high:.1f}"
+                )
         return found
 
     @property
@@ -112,7 +119,7 @@ def check_image(
     image = read_image(path, hdu)
     scaled = scale_to_noise(image.data)
     clean = np.where(scaled.bad, 0.0, scaled.scaled).astype(np.float32)
-    sources = sep.extract(clean, 1.5, minarea=5, mask=scaled.bad)
+    sources = with_growing_buffers(lambda: sep.extract(clean, 1.5, minarea=5, mask=scaled.bad))
     scale = pixel_scale(image.wcs)
     return Check(
         path=str(path),
@@ -123,6 +130,7 @@ def check_image(
         width=_compact_width(clean, scaled.bad, sources),
         scale=float("nan") if scale is None else scale,
         of_noise=tuple(scaled.warnings),
+        trained_widths=tuple(model.training.get("psf_fwhm_pixels", ())),
     )
 
 

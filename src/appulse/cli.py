@@ -170,8 +170,6 @@ def train(
     preset: str = "default",
     init: str | None = None,
     resume: bool = False,
-    devices: int = 1,
-    nodes: int = 1,
 ) -> int:
     """Train a model on simulated fields; writes model.safetensors, the log and curves.png.
 
@@ -192,14 +190,13 @@ def train(
         Start from this model, bundled or a file (fine-tuning).
     resume
         Go on from the last checkpoint.
-    devices
-        Devices per node.
-    nodes
-        Nodes.
     """
+    from appulse.sky import field_paths
     from appulse.training.config import TrainingConfig
     from appulse.training.fit import fit
 
+    if calibration is not None:
+        field_paths(calibration)  # not after hours of training
     path = fit(
         output,
         fields,
@@ -207,8 +204,6 @@ def train(
         validation=validation,
         init=init,
         resume=resume,
-        devices=devices,
-        nodes=nodes,
     )
     if calibration is not None:
         from appulse.evaluation.calibrate import calibrate_file
@@ -273,7 +268,7 @@ def compare(
     model: str = "euclid",
     trials: int = 96,
 ) -> int:
-    """Score the model and every installed detector on the same fields, side by side.
+    """Score the model and SEP, tuned, on the same fields, side by side.
 
     Parameters
     ----------
@@ -282,11 +277,11 @@ def compare(
     fields
         Directory of simulated fields (seeds 9000s).
     validation
-        Directory of simulated fields (seeds 2000s) on which the other detectors are tuned.
+        Directory of simulated fields (seeds 2000s) on which SEP is tuned.
     model
         A bundled model, or a .safetensors file.
     trials
-        Parameter sets tried for each detector.
+        Parameter sets tried.
     """
     from appulse.baselines.compare import compare_detectors
 
@@ -380,7 +375,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
                 tasks[stage] = bar.add_task(stage, total=total)
             bar.update(tasks[stage], completed=done, total=total)
             if done >= total:
-                del tasks[stage]
+                bar.remove_task(tasks.pop(stage))
 
         yield update
 
@@ -404,7 +399,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"appulse: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
-        print("appulse: stopped; the same command goes on from here.", file=sys.stderr)
+        print("appulse: stopped; what was finished is kept.", file=sys.stderr)
         sys.exit(130)
     sys.exit(status)
 

@@ -16,7 +16,7 @@ from appulse.sky.survey import Survey
 
 # A test seed: no bundled model has seen it.
 DEMO_SEED = 9999
-# Luminance of linear sRGB, Rec. 709.
+# Weights of Rec. 709. The picture's grey scale is not linear in flux, which no weights can mend.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 _SHOWN = (
     "label",
@@ -69,7 +69,7 @@ def run_demo(
     lines = []
     for path, note in (
         (simulated, f"simulated; {len(truth.catalog)} galaxies were drawn, many of them below the noise"),
-        (hubble, "real: luminance of scikit-image's 8-bit picture"),
+        (hubble, "real: luminance of scikit-image's 8-bit picture, so outlines mean more than fluxes"),
     ):
         result = segment(path, model=loaded, progress=progress)
         written = result.write(output, path.stem)

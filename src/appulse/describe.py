@@ -14,7 +14,7 @@ from appulse.inference.tiles import fits_stamp
 from appulse.inference.two_step import MARGIN, FieldMaps
 from appulse.network.calibration import Calibration, OperatingPoint
 from appulse.objects.catalog import MEASURED, build_catalog, summarise
-from appulse.objects.components import label_objects
+from appulse.objects.components import MIN_OVERLAP, label_objects
 from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag, PixelFlag
 from appulse.objects.measurement import light_shares, measure
@@ -71,12 +71,12 @@ def describe_field(
     cutouts: list[GalaxyCutout] = []
     segm, segm2 = np.zeros(bad.shape, np.int32), np.zeros(bad.shape, np.int32)
     flags = _pixel_flags(scaled)
+    # Fitted for copula realisations; those of the latent alone are another ensemble.
+    scales = calibration.scales if provenance["mode"] == "copula" else {}
     for component, box in enumerate(boxes, start=1):
         window = _padded(box, bad.shape)
-        crop = _Crop(window, labels[window] == component, ternary[window], scaled, maps)
-        reference = separate(crop.ternary, crop.image, p_galaxy=crop.p_galaxy)
-        ensemble = measure_ensemble(crop.realisations, reference, crop.image)
-        shares = light_shares(crop.image, reference.masks)
+        crop = _Crop(window, labels[window], component, ternary[window], scaled, maps)
+        reference, ensemble, shares, failed = _galaxies_of(crop)
         first = len(rows) + 1
         common = ObjectFlag(0)
         if _touches_border(box, bad.shape):
@@ -87,16 +87,18 @@ def describe_field(
             common |= ObjectFlag.THREE_OR_MORE
         if outside:
             common |= ObjectFlag.OUTSIDE_MODEL_RANGE
+        if failed:
+            common |= ObjectFlag.MEASUREMENT_FAILED
         for galaxy in range(len(reference.masks)):
-            row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, calibration)
+            row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, scales)
             row |= {"label": first + galaxy, "blend_id": component if len(reference.masks) > 1 else 0}
             row["flags"] = int(row["flags"] | common)
             rows.append(row)
             cutouts.append(GalaxyCutout(window, reference.masks[galaxy]))
         pairs += _pairs(reference, ensemble, first)
         _paint_owners(segm[window], segm2[window], reference, shares, first)
-        if not maps.centred[window][crop.mask].any() and provenance["method"] == "two-step":
-            flags[window][crop.mask] |= PixelFlag.FIRST_PASS
+        if provenance["method"] == "two-step":
+            flags[window][crop.mask & ~maps.centred[window]] |= PixelFlag.FIRST_PASS
         if progress:
             progress("galaxies", component, len(boxes))
 
@@ -120,23 +122,39 @@ def describe_field(
         provenance=provenance,
         cutouts=tuple(cutouts),
         realisation_store=maps.realisations,
-        warnings=tuple(scaled.warnings),
+        warnings=(*scaled.warnings, *_calibration_warnings(scales)),
     )
 
 
 class _Crop:
     """One object's surroundings, cut from everything that is known of the field."""
 
-    def __init__(self, window, mask, ternary, scaled: NoiseScaled, maps: FieldMaps):
-        self.window, self.mask = window, mask
+    def __init__(self, window, labels, component, ternary, scaled: NoiseScaled, maps: FieldMaps):
+        self.window, self.mask = window, labels == component
+        mask = self.mask
         self.ternary = np.where(mask, ternary, 0).astype(np.uint8)
         self.bad = scaled.bad[window]
         self.image = np.where(self.bad, 0.0, scaled.scaled[window]).astype(np.float32)
         self.sigma = np.broadcast_to(scaled.sigma, scaled.bad.shape)[window]
         self.noise = np.broadcast_to(scaled.noise, scaled.bad.shape)[window]
         self.p_galaxy = maps.p_galaxy[window]
-        self.realisations = maps.realisations.get(window)
+        # A realisation may bridge to a neighbour; the neighbour's own pixels stay the neighbour's.
+        others = (labels > 0) & ~mask | self.bad
+        self.realisations = np.where(others, 0, maps.realisations.get(window)).astype(np.uint8)
         self.detections = maps.detections[:, *window]
+
+
+def _galaxies_of(crop: _Crop) -> tuple[Separation, Ensemble, np.ndarray, bool]:
+    """Galaxies, their ensemble and shares of light, and whether the object had to be taken whole."""
+    try:
+        reference = separate(crop.ternary, crop.image, p_galaxy=crop.p_galaxy)
+        ensemble = measure_ensemble(crop.realisations, reference, crop.image)
+        return reference, ensemble, light_shares(crop.image, reference.masks), False
+    except (ArithmeticError, ValueError, IndexError, np.linalg.LinAlgError):
+        # One bad object must not cost the field: it becomes one galaxy without spreads, and is flagged.
+        reference = Separation(crop.mask[None], np.zeros(1, bool))
+        ensemble = Ensemble.empty(1, len(crop.realisations))
+        return reference, ensemble, crop.mask[None].astype(np.float32), True
 
 
 def _catalogue_row(
@@ -145,7 +163,7 @@ def _catalogue_row(
     ensemble: Ensemble,
     share: np.ndarray,
     galaxy: int,
-    calibration: Calibration,
+    scales: dict[str, float],
 ) -> dict:
     mask = reference.masks[galaxy]
     measured = measure(crop.image, mask, share)
@@ -174,7 +192,7 @@ def _catalogue_row(
         summary = summarise(
             getattr(ensemble, quantity)[galaxy] * unit,
             value=getattr(measured, quantity) * unit,
-            scale=calibration.scales.get(quantity, 1.0),
+            scale=scales.get(quantity, 1.0),
             period=180.0 if quantity == "orientation" else None,
         )
         row[quantity] = summary.value
@@ -207,9 +225,15 @@ def _pairs(reference: Separation, ensemble: Ensemble, first: int) -> list[dict]:
     for a, b in itertools.combinations(range(len(reference.masks)), 2):
         shared = int(np.count_nonzero(reference.masks[a] & reference.masks[b]))
         if shared:
-            both = ensemble.blended[a] & ensemble.blended[b]
+            both = ensemble.shared[a, b] >= MIN_OVERLAP
+            present = ensemble.present[a] & ensemble.present[b]
             found.append(
-                {"label_a": first + a, "label_b": first + b, "overlap_area": shared, "p_blend": both.mean()}
+                {
+                    "label_a": first + a,
+                    "label_b": first + b,
+                    "overlap_area": shared,
+                    "p_blend": both.sum() / max(present.sum(), 1),
+                }
             )
     return found
 
@@ -226,6 +250,12 @@ def _paint_owners(
     if len(reference.masks) > 1:
         shared = ranked[1] > 0
         segm2[shared] = order[1][shared] + first
+
+
+def _calibration_warnings(scales: dict[str, float]) -> list[str]:
+    if scales:
+        return []
+    return ["the error bars are not calibrated: the model holds no factors for this mode of realisations"]
 
 
 def _pixel_flags(scaled: NoiseScaled) -> np.ndarray:
@@ -253,6 +283,7 @@ def _add_sky_positions(rows: list[dict], wcs) -> None:
         return
     x = np.array([row["x_centroid"] for row in rows])
     y = np.array([row["y_centroid"] for row in rows])
-    ra, dec = wcs.pixel_to_world_values(x, y)
-    for row, alpha, delta in zip(rows, ra, dec, strict=True):
+    # Whatever the frame and order of the image's axes: galactic, FK5, declination first.
+    sky = wcs.pixel_to_world(x, y).icrs
+    for row, alpha, delta in zip(rows, sky.ra.deg, sky.dec.deg, strict=True):
         row |= {"ra": float(alpha), "dec": float(delta)}

@@ -30,7 +30,7 @@ _WCS_KEYWORD = re.compile(
       | PC(?P<old_row>\d{3})(?P<old_column>\d{3})
       | (PV|PS)(?P<parameter_axis>\d+)_\d+[A-Z]?
       | (WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX)[A-Z]?
-      | RADECSYS | EPOCH | (MJD|DATE)-(OBS|AVG|BEG|END) | MJDREF[IF]? | TIMESYS
+      | WAT\d_\d{3} | RADECSYS | EPOCH | (MJD|DATE)-(OBS|AVG|BEG|END) | MJDREF[IF]? | TIMESYS
       | (A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)""",
     re.VERBOSE,
 )
@@ -125,6 +125,25 @@ def read_image(path, hdu=None):
     for keyword in ("BSCALE", "BZERO", "BLANK"):
         header.remove(keyword, ignore_missing=True)
     return Image(data, header, path, name, _unit(header), wcs)
+
+
+def split_hdu(name):
+    """Split ``field.fits[ERR]`` into file and HDU.
+
+    Parameters
+    ----------
+    name : str or Path
+        A file that exists under its whole name has no HDU in it.
+
+    Returns
+    -------
+    path : Path
+    hdu : str or None
+    """
+    match = re.fullmatch(r"(?P<path>.+)\[(?P<hdu>[^\[\]]+)\]", str(name))
+    if match is None or Path(name).exists():
+        return Path(name), None
+    return Path(match["path"]), match["hdu"]
 
 
 def read_map(path, shape, hdu=None):

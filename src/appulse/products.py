@@ -31,7 +31,7 @@ MAPS = (
     Item("P_OVERLAP", "float32", "", "probability of two galaxies or more"),
     Item("SEGM", "int32", "", "label of the (likelier) galaxy, 0 none"),
     Item("SEGM2", "int32", "", "label of the second galaxy, 0 none"),
-    Item("FLAGS", "uint8", "", "bit mask; the bits of the catalogue"),
+    Item("FLAGS", "uint8", "", "sum of the bits of PixelFlag"),
 )
 REALISATIONS = Item("REALISATIONS", "uint8", "", "ternary maps (sample, y, x)")
 PAIRS = (

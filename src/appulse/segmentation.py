@@ -10,7 +10,7 @@ import numpy as np
 
 import appulse
 from appulse.describe import describe_field
-from appulse.files import Image, InputError, read_image, read_map
+from appulse.files import Image, InputError, read_image, read_map, split_hdu
 from appulse.inference.background import scale_to_noise
 from appulse.inference.realisations import Mode, Sampler
 from appulse.inference.two_step import first_pass, second_pass
@@ -63,7 +63,8 @@ def segment(
     hdu : str or int, optional
         HDU of the image.
     rms, variance, weight : str, Path, array or float, optional
-        At most one: noise, its square, or its inverse square, in the image's units.
+        At most one: noise, its square, or its inverse square, in the image's units. Files may name an HDU:
+        ``field.fits[ERR]``.
     mask : str, Path or array, optional
         Non-zero is bad.
     subtract_background : bool
@@ -95,7 +96,7 @@ def segment(
         raise InputError(f"samples is {samples}; at least 1 realisation is needed.")
     source = read_image(image, hdu) if isinstance(image, str | Path) else _from_array(image)
     noise_maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
-    noise_maps = {name: _as_map(value, source.data.shape) for name, value in noise_maps.items()}
+    noise_maps = {name: _as_map(value, source) for name, value in noise_maps.items()}
     scaled = scale_to_noise(source.data, **noise_maps, subtract_background=subtract_background)
 
     sampler = Sampler(model, samples, seed, mode, choose_device(device))
@@ -173,5 +174,10 @@ def _from_array(data: np.ndarray) -> Image:
     return Image(np.where(np.isfinite(data), data, np.nan), None, Path("image"), "", None, None)
 
 
-def _as_map(value, shape):
-    return read_map(value, shape) if isinstance(value, str | Path) else value
+def _as_map(value, source: Image):
+    if not isinstance(value, str | Path):
+        return value
+    path, hdu = split_hdu(value)
+    if hdu is None and source.header is not None and path.resolve() == source.path.resolve():
+        raise InputError(f"{value} is the image itself; name the HDU of the map, as in '{value}[ERR]'.")
+    return read_map(path, source.data.shape, hdu)

@@ -74,7 +74,7 @@ def compare_detectors(
 
 
 def comparison_table(counts: dict[str, ObjectCounts]) -> Table:
-    """One row per detector: completeness and purity of each kind with their intervals.
+    """One row per detector and score, with its 95 % interval.
 
     Parameters
     ----------
@@ -87,11 +87,15 @@ def comparison_table(counts: dict[str, ObjectCounts]) -> Table:
     """
     rows = []
     for name, each in counts.items():
-        row: dict[str, object] = {"detector": name}
         for kind in (Kind.ISOLATED, Kind.BLENDED):
             for score in ("completeness", "purity"):
-                row[f"{score}_{kind.name.lower()}"] = str(getattr(each, score)(kind))
-        row["half_and_half_purity"] = str(each.half_and_half_purity())
-        row["unrecognised_blends"] = str(each.unrecognised_blend_rate())
-        rows.append(row)
-    return Table(rows)
+                rows.append((name, f"{kind.name.lower()} {score}", getattr(each, score)(kind)))
+        rows.append((name, "half-and-half purity of blends", each.half_and_half_purity()))
+        rows.append((name, "unrecognised blends", each.unrecognised_blend_rate()))
+    table = Table(
+        rows=[(name, score, interval.value, interval.low, interval.high) for name, score, interval in rows],
+        names=("detector", "score", "value", "low", "high"),
+    )
+    for column in ("value", "low", "high"):
+        table[column].format = ".3f"
+    return table

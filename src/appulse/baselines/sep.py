@@ -67,7 +67,7 @@ class SepDetector:
         image = np.ascontiguousarray(image, dtype=np.float32)
         bad = ~np.isfinite(image)
         data = np.where(bad, np.float32(0), image)
-        segments = _with_growing_buffers(
+        segments = with_growing_buffers(
             lambda: sep.extract(
                 data,
                 self.threshold,
@@ -95,8 +95,14 @@ class SepDetector:
         return detection_from_segments(self.segments(image))
 
 
-def _with_growing_buffers(extract):
-    """Call ``extract``; enlarge sep's buffers as long as it complains of them, then put them back."""
+def with_growing_buffers(extract):
+    """Call ``extract``; enlarge sep's buffers as long as it complains of them, then put them back.
+
+    Parameters
+    ----------
+    extract : callable
+        Calls ``sep.extract``.
+    """
     pixstack, sub_objects = sep.get_extract_pixstack(), sep.get_sub_object_limit()
     try:
         for _ in range(_MAX_GROWTHS):

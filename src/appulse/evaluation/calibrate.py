@@ -12,6 +12,7 @@ from scipy import optimize, special
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
+from appulse.files import InputError, UsageError, atomic_write
 from appulse.inference.background import scale_to_noise
 from appulse.inference.realisations import Sampler
 from appulse.inference.two_step import first_pass, second_pass
@@ -27,6 +28,10 @@ LENGTHS = (0.7, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Width of the part of each field on which they are tried: enough galaxies, and a sixth of the time.
 _LENGTH_SIDE = 1536
 _LEVEL = 0.683
+# Factors on the spreads are looked for here.
+SCALE_RANGE = (0.1, 10.0)
+# With fewer, a coverage is known to worse than 0.05.
+_FEWEST_GALAXIES = 90
 _START = OperatingPoint(0.5, 0.5)
 _SAMPLES = 50
 Progress = Callable[[str, int, int], None]
@@ -50,10 +55,20 @@ def calibrate_file(path: str | Path, fields: str | Path, *, progress: Progress |
         What was fitted, for people.
     """
     model = load_model(path)
-    calibration, report = calibrate(
-        model, [read_field(each) for each in field_paths(fields)], progress=progress
-    )
-    save_model(model.calibrated(calibration), path)
+    loaded = [read_field(each) for each in field_paths(fields)]
+    seeds = {field.seed for field in loaded}
+    if seeds & set(model.training.get("seeds", ())):
+        raise UsageError(
+            f"the model was trained on seeds {sorted(seeds)}; calibrate it on fields of other seeds (2000s)."
+        )
+    calibration, report = calibrate(model, loaded, progress=progress)
+    training = model.training | {
+        "calibration_seeds": sorted(seeds),
+        "calibration_survey": loaded[0].survey.name,
+    }
+    save_model(dataclasses.replace(model.calibrated(calibration), training=training), path)
+    report_path = Path(path).with_name("calibration.txt")
+    atomic_write(report_path, lambda temporary: temporary.write_text(report + "\n"))
     return report
 
 
@@ -87,9 +102,11 @@ def calibrate(
     lines.append(f"  logit P(>=1): slope {galaxy[0]:.3f}, offset {galaxy[1]:+.3f}")
     lines.append(f"  logit P(2|>=1): slope {overlap[0]:.3f}, offset {overlap[1]:+.3f}")
 
-    maps = [_two_step_maps(plain.calibrated(calibration), field, progress) for field in fields]
-    points = choose_operating_points(maps)
-    calibration = dataclasses.replace(calibration, operating_points=points)
+    # Twice: objects of the second pass are those of the thresholds, which the first round only guesses.
+    for _ in range(2):
+        maps = [_two_step_maps(plain.calibrated(calibration), field, progress) for field in fields]
+        points = choose_operating_points(maps)
+        calibration = dataclasses.replace(calibration, operating_points=points)
     lines += [f"  {name}: t_galaxy {p.t_galaxy}, t_overlap {p.t_overlap}" for name, p in points.items()]
     lines += _calibration_errors(maps, fields)
 
@@ -102,7 +119,8 @@ def calibrate(
     calibration = dataclasses.replace(calibration, scales=scales)
     for quantity, scale in scales.items():
         before = coverage_68(table, quantity)
-        lines.append(f"  {quantity}: factor {scale:.2f}; 68 % interval covered {before:.3f} without it")
+        end = ", at the end of its range" if not 1.05 * SCALE_RANGE[0] < scale < 0.95 * SCALE_RANGE[1] else ""
+        lines.append(f"  {quantity}: factor {scale:.2f}{end}; 68 % interval covered {before} without it")
     return calibration, "\n".join(lines)
 
 
@@ -173,7 +191,9 @@ def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field
         probability = np.concatenate([getattr(each, attribute).ravel() for each in maps])
         truth = np.concatenate([field.ternary().ravel() >= level for field in fields])
         error = expected_calibration_error(probability, truth)
-        lines.append(f"  expected calibration error of {name} over uncertain pixels: {error:.4f}")
+        lines.append(
+            f"  expected calibration error of {name} over uncertain pixels, on these fields: {error:.4f}"
+        )
     return lines
 
 
@@ -194,13 +214,23 @@ def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None 
     float, pixels
         One of `LENGTHS`.
     """
-    field = _corner(fields[0], _LENGTH_SIDE)
+    corners = [_corner(field, _LENGTH_SIDE) for field in fields]
     misses = {}
     for length in LENGTHS:
         calibration = dataclasses.replace(model.calibration, correlation_length=length)
-        table = _matched(model.calibrated(calibration), field, progress)
-        misses[length] = abs(coverage_68(table[table["alone"]], "area") - _LEVEL)
+        table = stack([_matched(model.calibrated(calibration), field, progress) for field in corners])
+        table = _enough(table[table["alone"]])
+        misses[length] = abs(coverage_68(table, "area").value - _LEVEL)
     return min(misses, key=misses.__getitem__)
+
+
+def _enough(table):
+    if len(table) < _FEWEST_GALAXIES:
+        raise InputError(
+            f"only {len(table)} galaxies of the calibration fields were found; at least {_FEWEST_GALAXIES} "
+            "are needed to fit error bars. Give more or larger fields."
+        )
+    return table
 
 
 def _corner(field: Field, side: int) -> Field:
@@ -230,12 +260,13 @@ def fit_scale(table, quantity: str) -> float:
     Returns
     -------
     float
-        Between 0.1 and 10.
+        In `SCALE_RANGE`; at its lower end the pixel noise alone covers the truth.
     """
-    low, high = 0.1, 10.0
+    table = _enough(table)
+    low, high = SCALE_RANGE
     for _ in range(40):
         middle = np.sqrt(low * high)
-        if coverage_68(table, quantity, middle) < _LEVEL:
+        if coverage_68(table, quantity, middle).value < _LEVEL:
             low = middle
         else:
             high = middle

@@ -11,7 +11,7 @@ from astropy.table import Table
 
 from appulse.evaluation.detection import detection_from_ternary
 from appulse.evaluation.intervals import Interval, wilson
-from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
+from appulse.evaluation.measured import GalaxyCounts, count_galaxies, coverage_68, matched_galaxies, stack
 from appulse.evaluation.pixel_scores import brier_score, expected_calibration_error, rank_correlation
 from appulse.evaluation.scores import ObjectCounts, count_objects, format_table, table1
 from appulse.files import InputError, UsageError, atomic_write, write_json
@@ -41,6 +41,8 @@ class Scores:
         Strict object counts.
     galaxies : Table
         Matched galaxies beside their truth.
+    galaxy_counts : GalaxyCounts
+        How many galaxies there are, were found, and match.
     pixels : dict of str to float
         Brier score and expected calibration error of P_GALAXY and P_OVERLAP.
     clean_noise : Interval
@@ -50,15 +52,24 @@ class Scores:
     name: str
     counts: ObjectCounts
     galaxies: Table
+    galaxy_counts: GalaxyCounts
     pixels: dict[str, float]
     clean_noise: Interval
 
-    def area_rank_correlation(self) -> Interval:
-        """Rank correlation of the spread of a galaxy's area with its error, with its bootstrap interval."""
-        error = np.abs(self.galaxies["area"] - self.galaxies["true_area"])
-        spread = np.asarray(self.galaxies["area_std"])
+    def area_rank_correlation(self, *, relative: bool = False) -> Interval:
+        """Rank correlation of the spread of a galaxy's area with its error, with its bootstrap interval.
+
+        Parameters
+        ----------
+        relative : bool
+            Of spread over area and error over area: large galaxies have larger errors and spreads, which
+            alone correlates the absolute ones.
+        """
+        unit = np.asarray(self.galaxies["area"]) if relative else 1.0
+        error = np.abs(np.asarray(self.galaxies["area"] - self.galaxies["true_area"])) / unit
+        spread = np.asarray(self.galaxies["area_std"]) / unit
         good = np.isfinite(spread) & np.isfinite(error)
-        return rank_correlation(spread[good], np.asarray(error)[good])
+        return rank_correlation(spread[good], error[good])
 
     def write(self, directory: str | Path) -> None:
         """Write ``table1.ecsv`` and ``scores.json``.
@@ -85,20 +96,26 @@ class Scores:
         numbers["false_blend_rate"] = _plain(self.counts.false_blend_rate())
         numbers["unrecognised_blend_rate"] = _plain(self.counts.unrecognised_blend_rate())
         numbers["area_rank_correlation"] = _plain(self.area_rank_correlation())
+        numbers["area_rank_correlation_relative"] = _plain(self.area_rank_correlation(relative=True))
         numbers["matched_galaxies"] = len(self.galaxies)
-        numbers["coverage_68"] = {quantity: coverage_68(self.galaxies, quantity) for quantity in MEASURED}
+        numbers["galaxy_completeness"] = _plain(self.galaxy_counts.completeness())
+        numbers["galaxy_purity"] = _plain(self.galaxy_counts.purity())
+        numbers["coverage_68"] = {q: _plain(coverage_68(self.galaxies, q)) for q in MEASURED}
         numbers["clean_noise_stamps"] = _plain(self.clean_noise)
         return numbers | self.pixels
 
     def __str__(self) -> str:
-        coverage = ", ".join(f"{q} {coverage_68(self.galaxies, q):.3f}" for q in MEASURED)
+        coverage = ", ".join(f"{q} {coverage_68(self.galaxies, q)}" for q in MEASURED)
         pixels = ", ".join(f"{name} {value:.4f}" for name, value in self.pixels.items())
         return "\n".join(
             [
                 f"{self.name}:",
                 format_table(self.counts),
                 f"area, rank correlation of spread and error: {self.area_rank_correlation()} "
-                f"({len(self.galaxies)} galaxies)",
+                f"({len(self.galaxies)} galaxies); relative to the area: "
+                f"{self.area_rank_correlation(relative=True)}",
+                f"galaxies (masks, IoU of 0.5 and more): completeness {self.galaxy_counts.completeness()}, "
+                f"purity {self.galaxy_counts.purity()}",
                 f"coverage of the 68 % intervals: {coverage}",
                 f"pixels: {pixels}",
                 f"pure-noise stamps without any detection: {self.clean_noise}",
@@ -166,14 +183,14 @@ def refuse_seen_fields(model: Model, fields: Sequence[Field]) -> None:
     Raises
     ------
     UsageError
-        A field has a training seed of the model.
+        A field has a training or calibration seed of the model.
     """
-    seen = set(model.training.get("seeds", ()))
+    seen = set(model.training.get("seeds", ())) | set(model.training.get("calibration_seeds", ()))
     shared = sorted({field.seed for field in fields} & seen)
     if shared:
         raise UsageError(
-            f"model {model.name!r} was trained on seed {', '.join(map(str, shared))}: its scores there would "
-            "be too good. Use test seeds (9000s), or --allow-training-seeds."
+            f"model {model.name!r} was trained or calibrated on seed {', '.join(map(str, shared))}: its "
+            "scores there would be too good. Use test seeds (9000s), or --allow-training-seeds."
         )
 
 
@@ -212,7 +229,7 @@ def score_fields(
     if not fields:
         raise InputError("no fields to score.")
     point = choose_operating_point(model, "balanced")
-    counts, tables, maps = ObjectCounts.empty(), [], []
+    counts, galaxy_counts, tables, maps = ObjectCounts.empty(), GalaxyCounts(0, 0, 0), [], []
     for field in fields:
         result = segment(
             field.image, model=model, samples=samples, seed=field.seed, method=method, progress=progress
@@ -223,6 +240,7 @@ def score_fields(
         )
         counts += count_objects(truth, detection)
         tables.append(matched_galaxies(field, result))
+        galaxy_counts += count_galaxies(field, result)
         maps.append((result.p_galaxy, result.p_overlap, field.ternary()))
     pixels = {}
     for number, (name, level) in enumerate((("galaxy", 1), ("overlap", 2))):
@@ -231,7 +249,7 @@ def score_fields(
         pixels[f"brier_{name}"] = float(brier_score(probability, truth))
         pixels[f"calibration_error_{name}"] = float(expected_calibration_error(probability, truth))
     clean = clean_noise_stamps(model, samples=samples, progress=progress)
-    return Scores(model.name, counts, stack(tables), pixels, clean)
+    return Scores(model.name, counts, stack(tables), galaxy_counts, pixels, clean)
 
 
 def clean_noise_stamps(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.evaluation.galaxies import match_galaxies
+from appulse.evaluation.intervals import Interval, wilson
 from appulse.objects.catalog import MEASURED
+from appulse.objects.flags import ObjectFlag
 from appulse.result import Result
 from appulse.sky.field import Field
 from appulse.sky.true_objects import true_galaxy_masks
@@ -50,12 +53,76 @@ def matched_galaxies(field: Field, result: Result) -> Table:
         for suffix in ("", "_std", "_p16", "_p84"):
             table[quantity + suffix] = _plain(found[quantity + suffix])
     table["flux_noise"] = _plain(found["flux_noise"])
-    border = (np.asarray(found["flags"]) & 2) > 0
+    border = (np.asarray(found["flags"]) & ObjectFlag.BORDER) > 0
     return table[~border & (np.asarray(table["true_area"]) >= MIN_AREA)]
 
 
 def _plain(column) -> np.ndarray:
     return np.asarray(getattr(column, "value", column), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class GalaxyCounts:
+    """Galaxies by their masks; counts, so that fields add up.
+
+    Parameters
+    ----------
+    true, found, matched : int
+        True galaxies of 10 pixels and more, galaxies in the catalogue, and pairs of the two. Galaxies at the
+        image border are in none of them, nor are catalogued ones that match a smaller true one.
+    """
+
+    true: int
+    found: int
+    matched: int
+
+    def __add__(self, other: GalaxyCounts) -> GalaxyCounts:
+        return GalaxyCounts(self.true + other.true, self.found + other.found, self.matched + other.matched)
+
+    def completeness(self) -> Interval:
+        """Share of the true galaxies that were found; Wilson's interval."""
+        return wilson(self.matched, self.true)
+
+    def purity(self) -> Interval:
+        """Share of the catalogued galaxies that are true ones; Wilson's interval."""
+        return wilson(self.matched, self.found)
+
+
+def count_galaxies(field: Field, result: Result) -> GalaxyCounts:
+    """Count the galaxies of a field, of the catalogue, and those in both.
+
+    Parameters
+    ----------
+    field : Field
+        The truth.
+    result : Result
+        Of the field's image.
+
+    Returns
+    -------
+    GalaxyCounts
+    """
+    _, true_masks = true_galaxy_masks(field.ternary(), field.id1, field.id2)
+    predicted_masks = [(cutout.window, cutout.mask) for cutout in result.cutouts]
+    match = match_galaxies(true_masks, predicted_masks)
+    height, width = field.image.shape
+    large = np.array([mask.sum() >= MIN_AREA for _, mask in true_masks], bool)
+    inside = np.array(
+        [
+            b[0].start > 0 and b[1].start > 0 and b[0].stop < height and b[1].stop < width
+            for b, _ in true_masks
+        ],
+        bool,
+    )
+    found_inside = (np.asarray(result.catalog["flags"]) & ObjectFlag.BORDER) == 0
+    counted = large[match.true] & inside[match.true] & found_inside[match.predicted]
+    ignored = np.zeros(len(predicted_masks), bool)
+    ignored[match.predicted[~counted]] = True
+    return GalaxyCounts(
+        int(np.count_nonzero(large & inside)),
+        int(np.count_nonzero(found_inside & ~ignored)),
+        int(np.count_nonzero(counted)),
+    )
 
 
 def stack(tables: Sequence[Table]) -> Table:
@@ -95,7 +162,7 @@ def deviations(table: Table, quantity: str) -> tuple[np.ndarray, np.ndarray, np.
     return error[finite], spread[finite], noise[finite]
 
 
-def coverage_68(table: Table, quantity: str, scale: float = 1.0) -> float:
+def coverage_68(table: Table, quantity: str, scale: float = 1.0) -> Interval:
     """Share of the truths inside the 68 % interval, its width multiplied by a factor.
 
     Parameters
@@ -106,6 +173,11 @@ def coverage_68(table: Table, quantity: str, scale: float = 1.0) -> float:
         One of `appulse.objects.MEASURED`.
     scale : float
         Factor on the spread over realisations; the pixel noise of a flux is added in quadrature.
+
+    Returns
+    -------
+    Interval
+        Wilson's; NaN without galaxies.
     """
     error, spread, noise = deviations(table, quantity)
-    return float(np.mean(np.abs(error) <= np.hypot(scale * spread, noise))) if len(error) else float("nan")
+    return wilson(int(np.count_nonzero(np.abs(error) <= np.hypot(scale * spread, noise))), len(error))

@@ -6,6 +6,7 @@ import numpy as np
 
 from appulse.evaluation.matching import excluded_predictions, match_objects
 from appulse.evaluation.scores import ObjectCounts, tally
+from appulse.files import InputError
 from appulse.network.calibration import OperatingPoint
 from appulse.sky.true_objects import MIN_OVERLAP, Kind, TrueObjects, label_components
 
@@ -132,14 +133,14 @@ def choose_operating_points(
 
     Raises
     ------
-    ValueError
+    InputError
         Without true isolated or true blended objects: nothing can be chosen.
     """
     grid = count_on_grid(fields, t_galaxy, t_overlap, min_area=min_area, min_overlap=min_overlap)
     some = next(iter(grid.values()))
     for kind in (Kind.ISOLATED, Kind.BLENDED):
         if not some.n_true(kind):
-            raise ValueError(
+            raise InputError(
                 f"choose_operating_points: no true {kind.name.lower()} object in {len(fields)} field(s); "
                 "give more or larger calibration fields."
             )

@@ -44,7 +44,7 @@ class NoiseScaled:
     noise : (height, width) float32 array, units of the image
         The supplied map whole, with the sources' photon noise if it has it; else `sigma`. For flux errors.
     bad : (height, width) bool array
-        Not finite, masked, or without a positive and finite noise.
+        Not finite, masked, without a positive and finite noise, or the zero padding of a mosaic.
     noise_ratio : float
         Measured scatter over supplied sigma, the median over the background; 1 where no map was supplied.
     correlation : float
@@ -117,7 +117,9 @@ def scale_to_noise(image, *, rms=None, variance=None, weight=None, mask=None, su
         bad |= ~(np.isfinite(supplied) & (supplied > 0))
     _check_contrast(image, bad)
 
-    level_mesh, sigma_mesh, sources = _measure_mesh(image, bad)
+    rounding, empty = _rounding_and_empty(image, bad)
+    bad = bad | empty
+    level_mesh, sigma_mesh, sources = _measure_mesh(image, bad, rounding)
     measured_sigma = _join_mesh(sigma_mesh, image.shape)
     background = _join_mesh(level_mesh, image.shape)
     light = image - background
@@ -190,10 +192,8 @@ def _rows_of_cells(values, bad):
         yield row, rows, strip.reshape(CELL, columns, CELL).swapaxes(0, 1)
 
 
-def _measure_mesh(image, bad):
+def _measure_mesh(image, bad, rounding):
     """Level and noise per mesh cell, filtered, and the mask of sources that were left out of them."""
-    rounding, empty = _rounding_and_empty(image, bad)
-    bad = bad | empty
     mesh_shape = tuple(-(-n // CELL) for n in image.shape)
     level, sigma = np.empty(mesh_shape), np.empty(mesh_shape)
     sources = np.empty(image.shape, bool)

@@ -15,12 +15,14 @@ from appulse.inference.tiles import wrapped
 PERIOD = 512
 # Purposes of the independent random streams of one seed.
 _EMPTY, _COPULA, _LATENT = 0, 1, 2
+_ROOM = 0x696E6665  # "infe"
 # Stamp origins may be negative, and SeedSequence takes no negative number.
 _OFFSET = 1 << 30
 
 
 def _generator(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    # Led by a word of this room's own: simulated fields draw from streams of their seeds as well.
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((_ROOM, *key))))
 
 
 def empty_sky(seed: int) -> np.ndarray:

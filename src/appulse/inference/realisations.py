@@ -13,6 +13,7 @@ import torch
 from appulse.inference import random_sky
 from appulse.inference.kernels import latent_biases, sample_fused, sample_torch
 from appulse.inference.tiles import overlap
+from appulse.network.layers import native_bfloat16
 from appulse.network.weights import Model
 
 # Stamps per forward pass; always this many, the last batch padded, so that no result depends on the batch.
@@ -162,7 +163,7 @@ class Sampler:
             Its latent part.
         """
         stamps_bchw = torch.from_numpy(stamps)[:, None].to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=_fast_bfloat16(self.device.type)):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=native_bfloat16(self.device.type)):
             joined_bchw, prior = self.network.encode(stamps_bchw)
         dimensions = self.network.config.latent_dimensions
         draws = np.zeros((self.samples, len(stamps), dimensions), np.float32)
@@ -180,14 +181,6 @@ class Sampler:
         combiner, calibration = self.network.combiner, self.model.calibration
         sampled = sample_torch(joined_bchw, biases, combiner, calibration, thresholds, self.mode)
         return [part.cpu().numpy() for part in sampled]
-
-
-@functools.cache
-def _fast_bfloat16(device_type: str) -> bool:
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    # Emulated on other processors, bfloat16 is slower there than float32.
-    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
 
 
 class Realisations:

@@ -135,6 +135,10 @@ def second_pass(
     ]
     origins = [centred_origin(box, sampler.size) for _, box in numbered]
     nearest = np.full(scaled.shape, np.inf, np.float32)
+    # What does not fit a stamp keeps its first pass: no neighbour's stamp may have it.
+    fitting = np.zeros(len(boxes) + 1, bool)
+    fitting[[0, *(label for label, _ in numbered)]] = True
+    nearest[~fitting[labels]] = -np.inf
     for done, ((label, _), stamp) in enumerate(
         zip(numbered, sampler.draw(scaled, origins), strict=True), start=1
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
 
@@ -68,13 +70,15 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-@torch.no_grad()
-def count_parameters(module: nn.Module) -> int:
-    """Number of trainable values of a module.
+@functools.cache
+def native_bfloat16(device_type: str) -> bool:
+    """Whether a device computes in bfloat16 itself; emulated, it is slower than float32.
 
     Parameters
     ----------
-    module : torch.nn.Module
-        Any.
+    device_type : {"cpu", "cuda"}
+        As torch names it.
     """
-    return sum(p.numel() for p in module.parameters())
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()

@@ -79,7 +79,7 @@ def summarise(values, *, value=None, scale=1.0, period=None):
     value : float, optional
         What the catalogue reports, from the reference mask; the median over realisations by default.
     scale : float
-        Calibration factor: every value's distance from the median is multiplied by it.
+        Calibration factor on the standard deviation and on the width of the interval about its middle.
     period : float, optional
         Values ``period`` apart are the same (180 for orientations in degrees). They are unwrapped to within
         half a period of ``value``, so the percentiles are contiguous and may leave [0, period).
@@ -100,11 +100,12 @@ def summarise(values, *, value=None, scale=1.0, period=None):
         values = value + (values - value + period / 2) % period - period / 2
     median = np.median(values)
     p16, p84 = np.percentile(values, [16, 84])
+    middle, half = 0.5 * (p16 + p84), 0.5 * (p84 - p16)
     return Summary(
         float(median if value is None else value),
         float(scale * values.std()),
-        float(median + scale * (p16 - median)),
-        float(median + scale * (p84 - median)),
+        float(middle - scale * half),
+        float(middle + scale * half),
     )
 
 

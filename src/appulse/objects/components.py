@@ -4,6 +4,10 @@ import numpy as np
 from numba import njit
 from scipy import ndimage
 
+# Fewer pixels of class 2 in an object are speckles on the threshold of the truth, not an overlap: they make
+# no blend, in the truth, in a prediction or in a realisation.
+MIN_OVERLAP = 4
+
 
 @njit(cache=True, nogil=True)
 def label_connected(mask, diagonals=True):

@@ -1,13 +1,16 @@
 """One object's galaxies measured in every realisation."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from appulse.objects.components import label_connected
+from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.following import MIN_IOU, follow
 from appulse.objects.measurement import light_shares, measure_values
+
+_VALUES = ("area", "flux", "half_light_radius", "ellipticity", "orientation", "overlap_area")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class Ensemble:
     present : (n_galaxies, samples) bool array
         The realisation holds a galaxy whose mask matches the reference.
     blended : (n_galaxies, samples) bool array
-        The galaxy shares at least one pixel with another in that realisation.
+        The galaxy shares at least `MIN_OVERLAP` pixels with others in that realisation.
+    shared : (n_galaxies, n_galaxies, samples) int32 array, pixels
+        What each pair of galaxies shares; the diagonal is 0.
     """
 
     area: np.ndarray
@@ -34,6 +39,23 @@ class Ensemble:
     overlap_area: np.ndarray
     present: np.ndarray
     blended: np.ndarray
+    shared: np.ndarray
+
+    @classmethod
+    def empty(cls, galaxies: int, samples: int):
+        """An ensemble in which nothing was found.
+
+        Parameters
+        ----------
+        galaxies, samples : int
+        """
+        shape = (galaxies, samples)
+        return cls(
+            **{name: np.full(shape, np.nan, dtype=np.float32) for name in _VALUES},
+            present=np.zeros(shape, dtype=bool),
+            blended=np.zeros(shape, dtype=bool),
+            shared=np.zeros((galaxies, *shape), dtype=np.int32),
+        )
 
 
 def measure_ensemble(realisations, reference, image):
@@ -66,35 +88,40 @@ def measure_ensemble(realisations, reference, image):
             f"realisations {realisations.shape}, reference masks {masks.shape} and image {image.shape} "
             "must agree in height and width."
         )
-    values = np.full((6, len(masks), len(realisations)), np.nan, dtype=np.float32)
-    present = np.zeros(values.shape[1:], dtype=bool)
-    blended = np.zeros(values.shape[1:], dtype=bool)
+    result = Ensemble.empty(len(masks), len(realisations))
+    values = [getattr(result, name) for name in _VALUES]
     union = masks.any(axis=0)
     measured = {}
     for sample, ternary in enumerate(realisations):
         key = ternary.tobytes()
         if key not in measured:
             measured[key] = _measure_realisation(ternary, reference, union, image)
-        for j, numbers in measured[key].items():
-            values[:, j, sample] = numbers
-            present[j, sample] = True
-            blended[j, sample] = numbers[5] > 0
-    return Ensemble(*values, present, blended)
+        numbers, shared = measured[key]
+        result.shared[:, :, sample] = shared
+        for j, row in numbers.items():
+            for array, value in zip(values, row, strict=True):
+                array[j, sample] = value
+            result.present[j, sample] = True
+            result.blended[j, sample] = row[-1] >= MIN_OVERLAP
+    return result
 
 
 def _measure_realisation(ternary, reference, union, image):
-    """Numbers of each reference galaxy found, in the order of `Ensemble`'s arrays."""
+    """Numbers of each reference galaxy found, in the order of `_VALUES`, and what each pair shares."""
+    shared = np.zeros(2 * (len(reference.masks),), dtype=np.int32)
     found = follow(_components_touching(ternary, union), reference, image)
     pairs = match_masks(found, reference.masks)
     if not pairs:
-        return {}
+        return {}, shared
     covered = found.sum(axis=0) if len(found) > 1 else None
     shares = light_shares(image, found) if len(found) > 1 else [None]
     numbers = {}
     for i, j in pairs:
         overlap = 0 if covered is None else np.count_nonzero(covered[found[i]] > 1)
         numbers[j] = (*measure_values(image, found[i], shares[i])[:5], overlap)
-    return numbers
+    for (i, j), (k, m) in itertools.permutations(pairs, 2):
+        shared[j, m] = np.count_nonzero(found[i] & found[k])
+    return numbers, shared
 
 
 def _components_touching(ternary, union):

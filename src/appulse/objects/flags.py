@@ -27,7 +27,7 @@ OBJECT_MEANING = {
     ObjectFlag.BAD_PIXEL: "the galaxy or its edge contains a bad pixel",
     ObjectFlag.BORDER: "the object touches the image border",
     ObjectFlag.LARGER_THAN_STAMP: "the object is larger than a stamp",
-    ObjectFlag.NESTED: "the galaxy lies inside another, or another lies inside it",
+    ObjectFlag.NESTED: "the galaxy lies inside another",
     ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
     ObjectFlag.OUTSIDE_MODEL_RANGE: "PSF, depth or density outside the range the model was trained for",
     ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",

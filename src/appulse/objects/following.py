@@ -6,9 +6,9 @@ own ellipses, one fit replaces the search of `appulse.objects.separation`, which
 
 import numpy as np
 
-from appulse.objects.components import label_connected
+from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import assign, ellipses_of, refine
-from appulse.objects.proposals import MIN_OVERLAP, ROUNDS
+from appulse.objects.proposals import ROUNDS
 from appulse.objects.separation import Separation, separate
 
 # A galaxy whose masks overlap less is not the reference's (DESIGN.md).

@@ -7,11 +7,9 @@ Every proposal is a set of ellipses (`appulse.objects.ellipses`), as rough as it
 import numpy as np
 from scipy import ndimage
 
-from appulse.objects.components import label_connected
+from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import assign, ellipses_of, misfit, refine
 
-# Fewer class-2 pixels than this in all are speckles, not an overlap; the field's scores use the same limit.
-MIN_OVERLAP = 4
 MAX_GALAXIES = 6
 # Rounds of `refine` for every proposal, and for the `BEAM` best of them.
 ROUNDS = 12

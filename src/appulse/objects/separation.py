@@ -18,10 +18,10 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from appulse.objects.components import label_connected
+from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import assign
 from appulse.objects.peaks import SMOOTHED_NOISE, find_peaks
-from appulse.objects.proposals import MAX_GALAXIES, MIN_OVERLAP, Problem, distinct, one_more, pairs
+from appulse.objects.proposals import MAX_GALAXIES, Problem, distinct, one_more, pairs
 
 # A further galaxy must remove this share of the misfit, and this much of it per pixel of the object's outline
 # (pixelisation alone leaves 0.01 to 0.03). Chosen on random ellipses with smooth and ragged outlines.

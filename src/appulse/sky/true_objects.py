@@ -5,10 +5,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from appulse.objects.components import label_connected
+from appulse.objects.components import MIN_OVERLAP, label_connected
 
-# "Blended" needs this many pixels of class 2; fewer are noise on the truth's own threshold.
-MIN_OVERLAP = 4
 # Smaller true objects are ignored: neither missed nor, if matched, false.
 MIN_TRUE_AREA = 10
 

@@ -110,7 +110,8 @@ class TrainingConfig:
         for name, table in tables.items():
             if not isinstance(table, dict):
                 raise TypeError(f"{name} is {table!r}; it must be a table")
-        return cls(network=NetworkConfig(**tables["network"]), stamps=StampConfig(**tables["stamps"]), **rest)
+        stamps = dataclasses.replace(cls().stamps, **tables["stamps"])
+        return cls(network=NetworkConfig(**tables["network"]), stamps=stamps, **rest)
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> TrainingConfig:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import appulse
 from appulse.files import InputError
+from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, save_model
 from appulse.sky.field import field_paths, read_field
@@ -52,13 +53,6 @@ class _Batches(IterableDataset):
             yield torch.from_numpy(batch.images), torch.from_numpy(batch.ternary)
 
 
-def native_bfloat16() -> bool:
-    """Whether this machine computes in bfloat16 itself; emulated, it is slower than float32."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
-
-
 def fit(
     output: str | Path,
     fields: str | Path,
@@ -67,8 +61,6 @@ def fit(
     validation: str | Path | None = None,
     init: str | Path | None = None,
     resume: bool = False,
-    devices: int = 1,
-    nodes: int = 1,
     threads: int | None = None,
 ) -> Path:
     """Train a network on simulated fields.
@@ -87,8 +79,6 @@ def fit(
         Model to start from; its architecture replaces the recipe's.
     resume : bool
         Go on from the last checkpoint in ``output``.
-    devices, nodes : int
-        For Lightning's distributed training.
     threads : int, optional
         Threads of torch on the CPU.
 
@@ -120,7 +110,9 @@ def fit(
     paths = field_paths(fields)
     history = _history(paths, config, init)
     if resume:
-        _refuse_other_recipe(output, history)
+        held = _held_history(output, history)
+        history = history | {name: sorted({*held[name], *history[name]}) for name in ("seeds",)}
+        history["init"] = held["init"]
     source = StampSource([FieldLayers.read(path) for path in paths], config.stamps, config.seed)
     output.mkdir(parents=True, exist_ok=True)
     (output / "training.json").write_text(json.dumps(history, indent=2) + "\n")
@@ -142,9 +134,10 @@ def fit(
     trainer = L.Trainer(
         max_epochs=config.epochs,
         accelerator="auto",
-        devices=devices,
-        num_nodes=nodes,
-        precision="bf16-mixed" if native_bfloat16() else "32-true",
+        devices=1,
+        precision="bf16-mixed"
+        if native_bfloat16("cuda" if torch.cuda.is_available() else "cpu")
+        else "32-true",
         logger=CSVLogger(output / "log", name="", version=next_leg(output), flush_logs_every_n_steps=20),
         callbacks=callbacks,
         log_every_n_steps=10,
@@ -200,31 +193,39 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> Path:
 
 
 def _history(paths: Sequence[Path], config: TrainingConfig, init: str | Path | None) -> dict:
-    surveys, seeds = {}, set()
+    surveys, seeds, widths = {}, set(), []
+    if init is not None:
+        # What the parent has seen, its child has seen.
+        parent = load_model(init).training
+        surveys, seeds = dict(parent.get("surveys", {})), set(parent.get("seeds", ()))
+        widths += parent.get("psf_fwhm_pixels", [])
     for path in paths:
         field = read_field(path)
         surveys[field.survey.name] = field.survey.digest()
         seeds.add(field.seed)
+        widths.append(field.survey.psf.fwhm / field.survey.pixel_scale)
     return {
         "version": appulse.__version__,
         "recipe": config.to_dict(),
         "surveys": surveys,
         "seeds": sorted(seeds),
         "fields": len(paths),
+        "psf_fwhm_pixels": [min(widths), max(widths)],
         "init": Path(init).name if init is not None else None,
     }
 
 
-def _refuse_other_recipe(output: Path, history: dict) -> None:
+def _held_history(output: Path, history: dict) -> dict:
     # The length may change: to end a run early, or to let it go on.
-    held = json.loads((output / "training.json").read_text())["recipe"]
+    held = json.loads((output / "training.json").read_text())
     wanted = json.loads(json.dumps(history["recipe"]))
-    differing = sorted(key for key in wanted if held.get(key) != wanted[key] and key != "epochs")
+    differing = sorted(key for key in wanted if held["recipe"].get(key) != wanted[key] and key != "epochs")
     if differing:
         raise InputError(
             f"{output} was begun with another recipe ({', '.join(differing)}); resume with the same one, "
             "or start elsewhere with --init."
         )
+    return held
 
 
 def _quiet() -> None:
