@@ -88,13 +88,15 @@ def test_summary_of_a_normal_ensemble():
     assert (summary.p16, summary.p84) == pytest.approx((20 - 2.983, 20 + 2.983), rel=1e-3)
 
 
-def test_scale_stretches_about_the_median():
-    values = np.random.default_rng(15).gamma(2, size=501)
+def test_scale_stretches_about_the_middle_of_the_interval():
+    values = np.random.default_rng(5).gamma(2.0, size=400)
+    low, high = np.percentile(values, [16, 84])
     plain, doubled = summarise(values, scale=2.0), summarise(values, scale=2.0, value=7.0)
-    stretched = np.median(values) + 2 * (values - np.median(values))
-    assert plain.std == pytest.approx(stretched.std())
-    assert (plain.p16, plain.p84) == pytest.approx(tuple(np.percentile(stretched, [16, 84])))
-    assert (doubled.value, doubled.p16) == (7.0, plain.p16)
+    assert plain.std == pytest.approx(2 * values.std())
+    assert plain.p84 - plain.p16 == pytest.approx(2 * (high - low))
+    assert plain.p84 + plain.p16 == pytest.approx(high + low)
+    assert (plain.value, doubled.value) == (pytest.approx(np.median(values)), 7.0)
+    assert (doubled.p16, doubled.p84) == (plain.p16, plain.p84)
 
 
 def test_absent_realisations_do_not_count():
