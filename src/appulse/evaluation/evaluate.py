@@ -26,7 +26,7 @@ from appulse.sky.true_objects import Kind, true_objects
 
 Progress = Callable[[str, int, int], None]
 # Width of the field of pure noise, pixels, and its seed.
-_NOISE_SIDE, _NOISE_SEED = 4096, 9900
+NOISE_SIDE, _NOISE_SEED = 4096, 9900
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,7 @@ def score_fields(
     *,
     method: str = "two-step",
     samples: int = 50,
+    noise_side: int = NOISE_SIDE,
     progress: Progress | None = None,
 ) -> Scores:
     """Score a model on fields in memory.
@@ -214,6 +215,8 @@ def score_fields(
         As `appulse.segment` takes it.
     samples : int
         Realisations.
+    noise_side : int, pixels
+        Width of the field of pure noise.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -248,12 +251,12 @@ def score_fields(
         truth = np.concatenate([each[2].ravel() >= level for each in maps])
         pixels[f"brier_{name}"] = float(brier_score(probability, truth))
         pixels[f"calibration_error_{name}"] = float(expected_calibration_error(probability, truth))
-    clean = clean_noise_stamps(model, samples=samples, progress=progress)
+    clean = clean_noise_stamps(model, side=noise_side, samples=samples, progress=progress)
     return Scores(model.name, counts, stack(tables), galaxy_counts, pixels, clean)
 
 
 def clean_noise_stamps(
-    model: Model, *, side: int = _NOISE_SIDE, samples: int = 50, progress: Progress | None = None
+    model: Model, *, side: int = NOISE_SIDE, samples: int = 50, progress: Progress | None = None
 ) -> Interval:
     """Share of pure-noise stamps in which nothing is found, at the model's own thresholds.
 

@@ -1,0 +1,66 @@
+"""Calibration against samples whose miscalibration is known."""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from scipy import special
+
+from appulse.evaluation.calibrate import _logistic, fit_scale
+from appulse.evaluation.measured import coverage_68, deviations
+from appulse.files import InputError
+from appulse.objects import MEASURED
+
+
+def test_logistic_fit_recovers_slope_and_offset():
+    rng = np.random.default_rng(0)
+    score = rng.normal(0, 2, 200_000)
+    truth = rng.random(score.size) < special.expit(0.6 * score - 0.8)
+    assert _logistic(score, truth) == pytest.approx((0.6, -0.8), abs=0.02)
+
+
+def test_calibrated_probabilities_need_no_correction():
+    rng = np.random.default_rng(1)
+    score = rng.normal(-1, 2, 200_000)
+    assert _logistic(score, rng.random(score.size) < special.expit(score)) == pytest.approx((1, 0), abs=0.02)
+
+
+def galaxies(n=4000, *, claimed=1.0, noise=0.0, seed=2):
+    """Galaxies whose quantities err by a unit Gaussian, and that claim another spread."""
+    rng = np.random.default_rng(seed)
+    table = Table()
+    for quantity in MEASURED:
+        true = rng.uniform(50, 100, n)
+        middle = true + rng.normal(0, np.hypot(1.0, noise if quantity == "flux" else 0.0), n)
+        table[f"true_{quantity}"] = true
+        table[f"{quantity}_p16"], table[f"{quantity}_p84"] = middle - claimed, middle + claimed
+    table["flux_noise"] = noise
+    return table
+
+
+@pytest.mark.parametrize("claimed", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize("quantity", MEASURED)
+def test_factor_undoes_a_wrong_spread(claimed, quantity):
+    assert fit_scale(galaxies(claimed=claimed), quantity) == pytest.approx(1 / claimed, rel=0.06)
+
+
+def test_pixel_noise_is_added_in_quadrature():
+    table = galaxies(claimed=2.0, noise=1.5)
+    assert fit_scale(table, "flux") == pytest.approx(0.5, rel=0.12)
+    assert coverage_68(table, "flux", 0.5).value == pytest.approx(0.683, abs=0.02)
+
+
+def test_coverage_of_true_intervals_has_the_interval_of_a_share():
+    coverage = coverage_68(galaxies(claimed=1.0), "area")
+    assert coverage.low < 0.683 < coverage.high
+
+
+def test_orientations_are_compared_on_the_circle():
+    table = galaxies(n=200)
+    table["true_orientation"], table["orientation_p16"], table["orientation_p84"] = 179.0, 0.0, 4.0
+    error, spread, _ = deviations(table, "orientation")
+    assert np.allclose(error, -3.0) and np.allclose(spread, 2.0)
+
+
+def test_too_few_galaxies_are_refused():
+    with pytest.raises(InputError, match="at least 90"):
+        fit_scale(galaxies(n=50), "area")
