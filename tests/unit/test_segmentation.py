@@ -1,6 +1,5 @@
 """The main job with a network whose weights are set by hand (tests/by_hand.py)."""
 
-
 import astropy.units as u
 import numpy as np
 import pytest

@@ -65,6 +65,31 @@ def _sample(joined, biases, weights, offsets, galaxy, overlap, thresholds, y0, x
                     classes[s, y, x] = 2 if two[x] > one[x] else 1
 
 
+@numba.njit(cache=True)
+def pack_classes(classes):
+    """Two bits per pixel and realisation; several times faster than ``np.packbits`` along the first axis.
+
+    Parameters
+    ----------
+    classes : (samples, height, width) uint8 array
+        Realisations.
+
+    Returns
+    -------
+    (2, bytes, height, width) uint8 array
+        Class >= 1, and class 2; bit k of the bytes (most significant first) is realisation k.
+    """
+    n_samples, height, width = classes.shape
+    packed = np.zeros((2, (n_samples + 7) // 8, height, width), np.uint8)
+    for s in range(n_samples):
+        byte, bit = s >> 3, np.uint8(128 >> (s & 7))
+        for y in range(height):
+            for x in range(width):
+                packed[0, byte, y, x] |= bit if classes[s, y, x] > 0 else np.uint8(0)
+                packed[1, byte, y, x] |= bit if classes[s, y, x] > 1 else np.uint8(0)
+    return packed
+
+
 def sample_fused(joined_chw, latent_biases, combiner, calibration, thresholds, origin, mode):
     """Realisations of one stamp on the CPU.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from appulse.inference import random_sky
-from appulse.inference.kernels import latent_biases, sample_fused, sample_torch
+from appulse.inference.kernels import latent_biases, pack_classes, sample_fused, sample_torch
 from appulse.inference.tiles import overlap
 from appulse.network.layers import native_bfloat16
 from appulse.network.weights import Model
@@ -211,10 +211,8 @@ class Realisations:
         where : (height, width) bool array, optional
             Pixels to store; by default all.
         """
-        for bit in (0, 1):
-            packed = np.packbits(classes > bit, axis=0)
-            target = self.planes[bit][:, *window]
-            np.copyto(target, packed, where=True if where is None else where)
+        target = self.planes[:, :, *window]
+        np.copyto(target, pack_classes(classes), where=True if where is None else where)
 
     def get(self, window: tuple[slice, slice]) -> np.ndarray:
         """Realisations of a window.
