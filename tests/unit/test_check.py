@@ -17,7 +17,7 @@ from appulse.network.weights import Model
 def model():
     torch.manual_seed(0)
     config = NetworkConfig(filters=(4, 8), stamp_size=32, encoder_poolings=1, combiner_filters=8)
-    return Model("tiny", ProbabilisticUNet(config))
+    return Model("tiny", ProbabilisticUNet(config), training={"psf_fwhm_pixels": [1.8, 1.8]})
 
 
 def stars(shape, count, width, flux=400.0, seed=0):

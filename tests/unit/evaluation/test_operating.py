@@ -14,6 +14,7 @@ from appulse.evaluation import (
     detection_from_ternary,
     true_objects,
 )
+from appulse.files import InputError
 from appulse.network.calibration import OperatingPoint
 
 
@@ -126,5 +127,5 @@ def test_perfect_maps_are_scored_perfectly():
 def test_fields_without_blends_are_refused():
     empty = true_objects(*(np.zeros((20, 20), dtype=np.int32),) * 3)
     maps = np.zeros((20, 20))
-    with pytest.raises(ValueError, match="no true isolated object"):
+    with pytest.raises(InputError, match="no true isolated object"):
         choose_operating_points([CalibrationField(maps, maps, empty)])
