@@ -38,9 +38,7 @@ def matched_galaxies(field: Field, result: Result) -> Table:
         noise-free image inside its true mask), ``Q``, ``Q_std``, ``Q_p16``, ``Q_p84``; ``flux_noise``.
         Galaxies flagged as cut by the border are left out, as are true ones under 10 pixels.
     """
-    ids, true_masks = true_galaxy_masks(field.ternary(), field.id1, field.id2)
-    predicted_masks = [(cutout.window, cutout.mask) for cutout in result.cutouts]
-    match = match_galaxies(true_masks, predicted_masks)
+    ids, true_masks, match = _match(field, result)
     truth = field.catalog[ids[match.true] - 1]
     found = result.catalog[match.predicted]
     pixels_shared = np.array([field.second[box][mask].max() > field.sigma for box, mask in true_masks], bool)
@@ -55,6 +53,12 @@ def matched_galaxies(field: Field, result: Result) -> Table:
     table["flux_noise"] = _plain(found["flux_noise"])
     border = (np.asarray(found["flags"]) & ObjectFlag.BORDER) > 0
     return table[~border & (np.asarray(table["true_area"]) >= MIN_AREA)]
+
+
+def _match(field: Field, result: Result):
+    ids, true_masks = true_galaxy_masks(field.ternary(), field.id1, field.id2)
+    found = [(cutout.window, cutout.mask) for cutout in result.cutouts]
+    return ids, true_masks, match_galaxies(true_masks, found)
 
 
 def _plain(column) -> np.ndarray:
@@ -102,9 +106,7 @@ def count_galaxies(field: Field, result: Result) -> GalaxyCounts:
     -------
     GalaxyCounts
     """
-    _, true_masks = true_galaxy_masks(field.ternary(), field.id1, field.id2)
-    predicted_masks = [(cutout.window, cutout.mask) for cutout in result.cutouts]
-    match = match_galaxies(true_masks, predicted_masks)
+    _, true_masks, match = _match(field, result)
     height, width = field.image.shape
     large = np.array([mask.sum() >= MIN_AREA for _, mask in true_masks], bool)
     inside = np.array(
@@ -116,7 +118,7 @@ def count_galaxies(field: Field, result: Result) -> GalaxyCounts:
     )
     found_inside = (np.asarray(result.catalog["flags"]) & ObjectFlag.BORDER) == 0
     counted = large[match.true] & inside[match.true] & found_inside[match.predicted]
-    ignored = np.zeros(len(predicted_masks), bool)
+    ignored = np.zeros(len(result.cutouts), bool)
     ignored[match.predicted[~counted]] = True
     return GalaxyCounts(
         int(np.count_nonzero(large & inside)),
