@@ -18,7 +18,9 @@ from appulse.network.punet import ProbabilisticUNet
 
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
-BUNDLED_SHA256: dict[str, str] = {}
+BUNDLED_SHA256 = {
+    "euclid": "c4ea761e8524644c5b01bb044b688020257be2928bf6e66f3ccdf7ca7d42e548",
+}
 _FORMAT = "appulse-1"
 
 
