@@ -68,7 +68,7 @@ def run_demo(
 
     lines = []
     for path, note in (
-        (simulated, f"simulated; {len(truth.catalog)} galaxies were drawn, many of them below the noise"),
+        (simulated, f"simulated; {len(truth.catalog)} galaxies were drawn"),
         (hubble, "real: luminance of scikit-image's 8-bit picture, so outlines mean more than fluxes"),
     ):
         result = segment(path, model=loaded, progress=progress)

@@ -36,7 +36,7 @@ def field_figure(result: Result) -> Figure:
     window = _busiest_window(result.ternary, LARGEST_PREVIEW)
     height, width = (side.stop - side.start for side in window)
     panel = 5.2
-    figure = Figure(figsize=(2 * panel + 0.9, 2 * panel * min(max(height / width, 0.4), 2.0) + 0.9))
+    figure = Figure(figsize=(2 * panel + 0.9, 1.72 * panel * min(max(height / width, 0.4), 2.0) + 0.9))
     figure.set_layout_engine("constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     extent = (

@@ -232,9 +232,9 @@ def test_missing_arguments_and_unknown_verbs_are_usage_errors(arguments, tmp_pat
 
 def test_a_dry_run_writes_nothing(field, tmp_path, capsys):
     assert run("segment", field, "-o", tmp_path / "out", "--dry-run") == 0
-    assert "field.fits: found" in capsys.readouterr().out
+    assert "field.fits: would write" in capsys.readouterr().out
     assert run("segment", field, tmp_path / "missing.fits", "-o", tmp_path / "out", "--dry-run") == 1
-    assert "MISSING" in capsys.readouterr().out
+    assert "missing.fits" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -145,13 +145,18 @@ def _separate_box(classes, image, probability):
     if not blended and image is not None and len(hints) < 2:
         return union[None]
     if not blended and len(proven) > 1:
-        return _divide_at_saddles(image, proven, union)
+        return _divide_at_saddles(image, proven, union, classes)
     stride = int(np.ceil(np.sqrt(np.count_nonzero(union) / MAX_FITTED_PIXELS)))
     coarse = np.ascontiguousarray(classes[::stride, ::stride])
     if blended and np.count_nonzero(coarse == 2) < MIN_OVERLAP:
         stride, coarse = 1, classes
     problem = Problem(coarse, blended)
     best = _choose(problem, proven / stride, hints / stride, has_image=image is not None)
+    if len(proven) > 1 and (best is None or not _part_peaks(best, proven / stride)):
+        # An overlap drawn too small looks nested, and peaks with a deep saddle between them say otherwise.
+        best = problem.best([problem.from_points(proven / stride)])[0][1]
+        if not _part_peaks(best, proven / stride):
+            return _divide_at_saddles(image, proven, union, classes)
     if best is None:
         return union[None]
     best = best * np.array([stride, stride, *3 * [stride**-2.0]])
@@ -163,13 +168,27 @@ def _separate_box(classes, image, probability):
     return masks[np.argsort(-members.sum(axis=1), kind="stable")]
 
 
-def _divide_at_saddles(image, peaks, union):
-    """Touching galaxies with a peak each: the valleys between the peaks divide them."""
+def _part_peaks(ellipses, peaks):
+    """Whether each peak (y, x) is the pixel of a galaxy of its own."""
+    ys, xs = np.ascontiguousarray(peaks[:, 0]), np.ascontiguousarray(peaks[:, 1])
+    owners = assign(ys, xs, np.ones(len(peaks), dtype=np.uint8), ellipses).argmax(axis=0)
+    return len(np.unique(owners)) == len(peaks)
+
+
+def _divide_at_saddles(image, peaks, union, classes):
+    """Galaxies with a peak each: the valleys divide them, and overlaps belong to the next peak as well."""
     markers = np.zeros(union.shape, dtype=np.int32)
     for number, (y, x) in enumerate(peaks, start=1):
         markers[int(y), int(x)] = number
-    basins = watershed(-ndimage.gaussian_filter(np.nan_to_num(image), 1.0), markers, mask=union)
+    basins = watershed(
+        -ndimage.gaussian_filter(np.nan_to_num(image), 1.0), markers, connectivity=2, mask=union
+    )
     masks = np.stack([basins == number for number in range(1, len(peaks) + 1)])
+    y, x = np.nonzero((classes == 2) & union)
+    if np.count_nonzero(classes == 2) >= MIN_OVERLAP:
+        distance = np.hypot(y[None] - peaks[:, :1], x[None] - peaks[:, 1:2])
+        distance[basins[y, x] - 1, np.arange(len(y))] = np.inf
+        masks[distance.argmin(axis=0), y, x] = True
     masks = masks[masks.any(axis=(1, 2))]
     return masks[np.argsort(-masks.sum(axis=(1, 2)), kind="stable")]
 
