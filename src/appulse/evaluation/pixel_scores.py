@@ -102,7 +102,7 @@ def reliability(probability, truth, *, between=UNCERTAIN, n_bins=N_BINS):
 
 
 def expected_calibration_error(probability, truth, *, between=UNCERTAIN, n_bins=N_BINS):
-    """Mean over pixels of |frequency - probability| in the bins of :func:`reliability`.
+    """Mean over pixels of ``|frequency - probability|`` in the bins of :func:`reliability`.
 
     Parameters
     ----------
