@@ -29,7 +29,7 @@ OBJECT_MEANING = {
     ObjectFlag.LARGER_THAN_STAMP: "the object is larger than a stamp",
     ObjectFlag.NESTED: "the galaxy lies inside another",
     ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
-    ObjectFlag.OUTSIDE_MODEL_RANGE: "the noise of neighbouring pixels is correlated, unlike that of the model's training",
+    ObjectFlag.OUTSIDE_MODEL_RANGE: "noise of neighbouring pixels is correlated; in training it was not",
     ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",
 }
 # A dictionary of its own: members of two IntFlags with the same bit are equal keys.
