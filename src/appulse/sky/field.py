@@ -16,7 +16,7 @@ from astropy.table import Table
 from appulse.files import InputError, atomic_write
 from appulse.objects.measurement import measure
 from appulse.sky.population import Population
-from appulse.sky.rendering import LARGEST_HALF_WIDTH, Renderer, Stamp
+from appulse.sky.rendering import Renderer, Stamp
 from appulse.sky.survey import PSF, Survey
 from appulse.sky.truth import Layers, blendedness, ternary_map
 
@@ -191,13 +191,12 @@ def simulate_field(
 
 def _draw_catalog(survey: Survey, height: int, width: int, sequence: np.random.SeedSequence) -> Table:
     rng = np.random.Generator(np.random.Philox(sequence))
-    margin = min(MARGIN, LARGEST_HALF_WIDTH)
-    area = (height + 2 * margin) * (width + 2 * margin) * (survey.pixel_scale / 60.0) ** 2
+    area = (height + 2 * MARGIN) * (width + 2 * MARGIN) * (survey.pixel_scale / 60.0) ** 2
     drawn = survey.population.draw(area, rng)
     n = len(drawn["magnitude"])
     catalog = Table()
-    catalog["x"] = rng.uniform(-margin - 0.5, width + margin - 0.5, n)
-    catalog["y"] = rng.uniform(-margin - 0.5, height + margin - 0.5, n)
+    catalog["x"] = rng.uniform(-MARGIN - 0.5, width + MARGIN - 0.5, n)
+    catalog["y"] = rng.uniform(-MARGIN - 0.5, height + MARGIN - 0.5, n)
     catalog["magnitude"] = drawn["magnitude"]
     catalog["flux"] = 10.0 ** (-0.4 * (drawn["magnitude"] - survey.zero_point))
     for name in ("half_light_radius", "sersic_index", "ellipticity", "orientation"):

@@ -22,7 +22,7 @@ from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, save_model
 from appulse.sky.field import field_paths, read_field
-from appulse.stamps import FieldLayers, StampSource
+from appulse.stamps import StampSource
 from appulse.training.config import TrainingConfig
 from appulse.training.module import TrainingModule
 from appulse.training.progress import (
@@ -111,9 +111,11 @@ def fit(
     history = _history(paths, config, init)
     if resume:
         held = _held_history(output, history)
-        history = history | {name: sorted({*held[name], *history[name]}) for name in ("seeds",)}
+        # What earlier legs have seen stays seen, whatever fields this one is given.
+        history["seeds"] = sorted({*held["seeds"], *history["seeds"]})
+        history["surveys"] = held["surveys"] | history["surveys"]
         history["init"] = held["init"]
-    source = StampSource([FieldLayers.read(path) for path in paths], config.stamps, config.seed)
+    source = StampSource.from_directory(fields, config.stamps, config.seed)
     output.mkdir(parents=True, exist_ok=True)
     (output / "training.json").write_text(json.dumps(history, indent=2) + "\n")
 
