@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from astropy.table import Table
 
-from appulse.files import Image, pixel_scale
+from appulse.files import Image, pixel_scale, stem
 from appulse.inference.background import NoiseScaled
 from appulse.inference.tiles import fits_stamp
 from appulse.inference.two_step import MARGIN, FieldMaps
@@ -122,6 +122,7 @@ def describe_field(
         provenance=provenance,
         cutouts=tuple(cutouts),
         realisation_store=maps.realisations,
+        name=stem(source.path),
         warnings=(*scaled.warnings, *_calibration_warnings(scales)),
     )
 

@@ -68,6 +68,8 @@ class Result:
         All realisations of the field.
     warnings : tuple of str
         What in the image is unlike what the model was trained for.
+    name : str
+        Of the input file, without folder and suffixes; ``image`` for an array.
     """
 
     catalog: QTable
@@ -86,6 +88,7 @@ class Result:
     cutouts: tuple[GalaxyCutout, ...]
     realisation_store: Realisations
     warnings: tuple[str, ...] = ()
+    name: str = "image"
 
     def mask(self, label: int) -> np.ndarray:
         """Pixels of one galaxy, those it shares included.
@@ -160,7 +163,7 @@ class Result:
     def write(
         self,
         directory: str | Path,
-        stem: str = "image",
+        stem: str | None = None,
         *,
         catalog_format: str = "fits",
         keep_realisations: bool = False,
@@ -173,8 +176,8 @@ class Result:
         ----------
         directory : str or Path
             Made where missing.
-        stem : str
-            What their names begin with.
+        stem : str, optional
+            What their names begin with; by default `name`.
         catalog_format : {"fits", "ecsv", "parquet"}
             Of the catalogue.
         keep_realisations : bool
@@ -187,7 +190,7 @@ class Result:
         list of Path
             What was written; the summary, last, says that all is there.
         """
-        directory = Path(directory)
+        directory, stem = Path(directory), stem or self.name
         segmentation = directory / f"{stem}_segmentation.fits"
         products.write_segmentation(
             segmentation,

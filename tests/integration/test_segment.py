@@ -187,3 +187,13 @@ def test_a_file_is_enough(tmp_path):
     assert isinstance(result, appulse.Result) and nearest(result, 64, 60)[1] < 2
     assert result.catalog["flux"].unit == "adu" and result.provenance["version"] == appulse.__version__
     assert len(result.provenance["sha256"]) == 64
+
+
+def test_products_are_named_after_the_file(run, tmp_path):
+    fits.writeto(tmp_path / "tile_7.fits", sky((64, 64), (30, 30, 2.0)))
+    written = run(tmp_path / "tile_7.fits").write(tmp_path / "out", preview=False)
+    assert [path.name for path in written] == [
+        "tile_7_segmentation.fits",
+        "tile_7_catalog.fits",
+        "tile_7_summary.json",
+    ]
