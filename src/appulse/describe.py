@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,7 +22,9 @@ from appulse.objects.components import MIN_OVERLAP
 from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag
 from appulse.objects.measurement import light_shares, measure
+from appulse.objects.pairs import meeting_pairs
 from appulse.objects.separation import Separation, separate
+from appulse.products import PAIRS
 
 # Pixels around an object in which its realisations may reach.
 REACH = 12
@@ -137,7 +138,7 @@ def describe_object(
         reference.masks,
         _owners(reference, shares),
         rows,
-        _pairs(reference, ensemble),
+        _pairs(reference, ensemble, crop.image),
     )
 
 
@@ -204,8 +205,8 @@ def catalogue_of(
         ]
     _add_sky_positions(rows, wcs)
     catalog = build_catalog(rows, flux_unit=unit, pixel_scale_arcsec=pixel_scale(wcs))
-    empty = Table(names=("label_a", "label_b", "overlap_area", "p_blend"))
-    return catalog, Table(pairs) if pairs else empty, np.array(first_labels)
+    table = Table(pairs or None, names=[item.name for item in PAIRS])
+    return catalog, table, np.array(first_labels)
 
 
 class _Crop:
@@ -303,21 +304,21 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return grown
 
 
-def _pairs(reference: Separation, ensemble: Ensemble) -> list[dict]:
+def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray) -> list[dict]:
     found = []
-    for a, b in itertools.combinations(range(len(reference.masks)), 2):
-        shared = int(np.count_nonzero(reference.masks[a] & reference.masks[b]))
-        if shared:
-            both = ensemble.shared[a, b] >= MIN_OVERLAP
-            present = ensemble.present[a] & ensemble.present[b]
-            found.append(
-                {
-                    "label_a": 1 + a,
-                    "label_b": 1 + b,
-                    "overlap_area": shared,
-                    "p_blend": both.sum() / max(present.sum(), 1),
-                }
-            )
+    for pair in meeting_pairs(reference.masks, image):
+        a, b = pair.first, pair.second
+        both = ensemble.shared[a, b] >= MIN_OVERLAP
+        present = ensemble.present[a] & ensemble.present[b]
+        found.append(
+            {
+                "label_a": 1 + a,
+                "label_b": 1 + b,
+                "overlap_area": pair.overlap_area,
+                "p_blend": both.sum() / max(present.sum(), 1),
+                "border_area": pair.border_area,
+            }
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from appulse.evaluation.detection import detection_from_ternary
+from appulse.evaluation.detection import detection_from_result
 from appulse.evaluation.intervals import Interval, wilson
 from appulse.evaluation.measured import GalaxyCounts, count_galaxies, coverage_68, matched_galaxies, stack
 from appulse.evaluation.pixel_scores import brier_score, expected_calibration_error, rank_correlation
@@ -238,9 +238,7 @@ def score_fields(
             field.image, model=model, samples=samples, seed=field.seed, method=method, progress=progress
         )
         truth = true_objects(field.ternary(), field.id1, field.id2)
-        detection = detection_from_ternary(
-            result.ternary, min_area=point.min_area, min_overlap=point.min_overlap
-        )
+        detection = detection_from_result(result, min_area=point.min_area, min_overlap=point.min_overlap)
         counts += count_objects(truth, detection)
         tables.append(matched_galaxies(field, result))
         galaxy_counts += count_galaxies(field, result)
