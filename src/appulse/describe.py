@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -169,15 +169,80 @@ def calibration_warnings(scales: dict[str, float]) -> list[str]:
     return ["the error bars are not calibrated: the model holds no factors for this mode of realisations"]
 
 
-def catalogue_of(
-    objects: Iterable[Described], unit: u.UnitBase | None, wcs: WCS | None
-) -> tuple[QTable, Table, np.ndarray]:
-    """Catalogue and pairs of a field; galaxies are labelled in the order of their objects.
+def pack(objects: Iterable[Described]) -> dict[str, np.ndarray]:
+    """Described objects as plain arrays: those of the catalogue and of the pairs by column.
 
     Parameters
     ----------
     objects : iterable of Described
         By ascending number.
+
+    Returns
+    -------
+    dict of str to array
+        For `unpack` and `catalogue_of`.
+    """
+    objects = list(objects)
+    rows = [row | {"object": each.number} for each in objects for row in each.rows]
+    pairs = [pair | {"object": each.number} for each in objects for pair in each.pairs]
+    packed = {
+        "number": np.array([each.number for each in objects], np.int64),
+        "galaxies": np.array([len(each.masks) for each in objects], np.int64),
+        "windows": np.array([(w.start, w.stop) for each in objects for w in each.window], np.int64),
+        "masks": np.packbits(_joined([each.masks for each in objects], bool)),
+        "owners": _joined([each.owners for each in objects], np.uint8),
+    }
+    for kind, found in (("row", rows), ("pair", pairs)):
+        names = found[0] if found else ()
+        packed |= {f"{kind}.{name}": np.array([each[name] for each in found]) for name in names}
+    return packed
+
+
+def _joined(arrays: list[np.ndarray], dtype) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype), *(each.ravel() for each in arrays)], dtype=dtype)
+
+
+def unpack(packed: dict[str, np.ndarray]) -> Iterator[tuple[int, Window, np.ndarray, np.ndarray]]:
+    """What lies where, of described objects.
+
+    Parameters
+    ----------
+    packed : dict of str to array
+        From `pack`.
+
+    Yields
+    ------
+    number : int
+    window : (slice, slice)
+    masks : (n_galaxies, height, width) bool array
+    owners : (2, height, width) uint8 array
+        As in `Described`.
+    """
+    masks, owners = np.unpackbits(packed["masks"]).view(bool), packed["owners"]
+    windows = packed["windows"].reshape(-1, 2, 2)
+    at_mask = at_owner = 0
+    for number, galaxies, (rows, columns) in zip(packed["number"], packed["galaxies"], windows, strict=True):
+        shape = int(rows[1] - rows[0]), int(columns[1] - columns[0])
+        pixels = shape[0] * shape[1]
+        yield (
+            int(number),
+            (slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))),
+            masks[at_mask : at_mask + galaxies * pixels].reshape(-1, *shape),
+            owners[at_owner : at_owner + 2 * pixels].reshape(2, *shape),
+        )
+        at_mask += galaxies * pixels
+        at_owner += 2 * pixels
+
+
+def catalogue_of(
+    packed: Sequence[dict[str, np.ndarray]], unit: u.UnitBase | None, wcs: WCS | None
+) -> tuple[QTable, Table, np.ndarray]:
+    """Catalogue and pairs of a field; galaxies are labelled in the order of their objects.
+
+    Parameters
+    ----------
+    packed : sequence of dict of str to array
+        From `pack`, of all blocks, in any order.
     unit : astropy unit or None
         Of the image.
     wcs : WCS or None
@@ -190,23 +255,36 @@ def catalogue_of(
     first_labels : (n_objects + 1,) int64 array
         Label of the first galaxy of each object, by the object's number; 0 at 0.
     """
-    rows: list[dict] = []
-    pairs: list[dict] = []
-    first_labels = [0]
-    for each in objects:
-        first = len(rows) + 1
-        first_labels.append(first)
-        blend = each.number if len(each.rows) > 1 else 0
-        rows += [row | {"label": first + i, "blend_id": blend} for i, row in enumerate(each.rows)]
-        offset = first - 1
-        pairs += [
-            pair | {"label_a": pair["label_a"] + offset, "label_b": pair["label_b"] + offset}
-            for pair in each.pairs
-        ]
-    _add_sky_positions(rows, wcs)
+    numbers = _joined([each["number"] for each in packed], np.int64)
+    galaxies = np.zeros(len(numbers) + 1, np.int64)
+    galaxies[numbers] = _joined([each["galaxies"] for each in packed], np.int64)
+    first_labels = 1 + np.cumsum(galaxies) - galaxies
+    first_labels[0] = 0
+
+    rows, pairs = _columns(packed, "row."), _columns(packed, "pair.")
+    if rows:
+        blended = galaxies[rows.pop("object")] > 1
+        rows["label"] = 1 + np.arange(len(blended))
+        rows["blend_id"] = np.where(blended, np.repeat(np.arange(len(galaxies)), galaxies), 0)
+        _add_sky_positions(rows, wcs)
     catalog = build_catalog(rows, flux_unit=unit, pixel_scale_arcsec=pixel_scale(wcs))
-    table = Table(pairs or None, names=[item.name for item in PAIRS])
-    return catalog, table, np.array(first_labels)
+    if pairs:
+        offset = first_labels[pairs.pop("object")] - 1
+        pairs |= {name: pairs[name] + offset for name in ("label_a", "label_b")}
+    names = [item.name for item in PAIRS]
+    return catalog, Table({name: pairs[name] for name in names} if pairs else None, names=names), first_labels
+
+
+def _columns(packed: Sequence[dict[str, np.ndarray]], prefix: str) -> dict[str, np.ndarray]:
+    """Columns of all blocks, by ascending number of the object."""
+    filled = [each for each in packed if f"{prefix}object" in each]
+    if not filled:
+        return {}
+    order = np.argsort(np.concatenate([each[f"{prefix}object"] for each in filled]), kind="stable")
+    names = [name for name in filled[0] if name.startswith(prefix)]
+    return {
+        name.removeprefix(prefix): np.concatenate([each[name] for each in filled])[order] for name in names
+    }
 
 
 class _Crop:
@@ -335,12 +413,9 @@ def _touches_border(box: tuple[slice, slice], shape: tuple[int, int]) -> bool:
     return any(side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True))
 
 
-def _add_sky_positions(rows: list[dict], wcs) -> None:
-    if wcs is None or not rows:
+def _add_sky_positions(rows: dict[str, np.ndarray], wcs: WCS | None) -> None:
+    if wcs is None:
         return
-    x = np.array([row["x_centroid"] for row in rows])
-    y = np.array([row["y_centroid"] for row in rows])
     # Whatever the frame and order of the image's axes: galactic, FK5, declination first.
-    sky = wcs.pixel_to_world(x, y).icrs
-    for row, alpha, delta in zip(rows, sky.ra.deg, sky.dec.deg, strict=True):
-        row |= {"ra": float(alpha), "dec": float(delta)}
+    sky = wcs.pixel_to_world(rows["x_centroid"], rows["y_centroid"]).icrs
+    rows |= {"ra": sky.ra.deg, "dec": sky.dec.deg}

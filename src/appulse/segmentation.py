@@ -9,19 +9,26 @@ from typing import Literal
 import numpy as np
 
 import appulse
-from appulse.describe import describe_field
-from appulse.files import Image, InputError, read_image, read_map, split_hdu
-from appulse.inference.background import scale_to_noise
+from appulse.assembly import Assembly
+from appulse.describe import calibration_warnings, scales_for
+from appulse.engine import Job, run
+from appulse.files import Image, InputError, read_image, read_map, split_hdu, stem
+from appulse.inference.background import measure_noise
+from appulse.inference.blocks import Blocks
+from appulse.inference.exposure import ArraySource, Exposure, whole
 from appulse.inference.realisations import Mode, Sampler
-from appulse.inference.two_step import first_pass, second_pass
+from appulse.inference.store import MemoryStore
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model, load_model
-from appulse.result import Result
+from appulse.products import MAPS
+from appulse.result import GalaxyCutout, Result
 
 Method = Literal["two-step", "grid"]
 
 # Seeds below this have streams of their own (numpy's SeedSequence takes keys in words of 32 bits).
 SEED_LIMIT = 2**32
+# Width of a block, pixels: large beside a stamp, small beside the memory of any machine.
+BLOCK = 2048
 
 
 def segment(
@@ -40,6 +47,7 @@ def segment(
     mask: str | Path | np.ndarray | None = None,
     subtract_background: bool = True,
     device: str = "auto",
+    block: int = BLOCK,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Result:
     """Segment an image: background, galaxies, overlaps, and the uncertainty of every pixel and galaxy.
@@ -71,6 +79,8 @@ def segment(
         Whether to estimate and subtract the background.
     device : {"auto", "cpu", "cuda"}
         Where the network runs.
+    block : int, pixels
+        Width of the blocks of work, a multiple of the model's stamp; no result depends on it.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -97,28 +107,91 @@ def segment(
     source = read_image(image, hdu) if isinstance(image, str | Path) else _from_array(image)
     noise_maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
     noise_maps = {name: _as_map(value, source) for name, value in noise_maps.items()}
-    scaled = scale_to_noise(source.data, **noise_maps, subtract_background=subtract_background)
-
+    exposure = Exposure.of(ArraySource(source.data), **noise_maps)
+    noise = measure_noise(exposure, subtract_background=subtract_background, progress=progress)
     sampler = Sampler(model, samples, seed, mode, choose_device(device))
-    maps = first_pass(scaled.scaled, sampler, progress)
-    if method == "two-step":
-        second_pass(scaled.scaled, maps, sampler, point, progress)
-    provenance = {
+    blocks = Blocks(exposure.shape, check_block(block, sampler.size))
+    job = Job(exposure, noise, sampler, point, method, blocks, MemoryStore(exposure.shape, samples))
+    run(job, progress=progress)
+    return _result(job, source, provenance_of(job, operating_point))
+
+
+def check_block(block: int, stamp_size: int) -> int:
+    """A width of blocks that divides no stamp of the grid.
+
+    Parameters
+    ----------
+    block : int, pixels
+        As the user gave it.
+    stamp_size : int, pixels
+        Of the model.
+
+    Raises
+    ------
+    InputError
+        It is no multiple of the stamp.
+    """
+    if block < stamp_size or block % stamp_size:
+        raise InputError(
+            f"block is {block}; it must be a multiple of the model's stamp ({stamp_size})."
+        )
+    return block
+
+
+def provenance_of(job: Job, operating_point: str) -> dict:
+    """What produced a result, for headers and summary.
+
+    Parameters
+    ----------
+    job : Job
+        Of the field.
+    operating_point : str
+        Name of its thresholds.
+    """
+    sampler = job.sampler
+    return {
         "version": appulse.__version__,
-        "model": model.name,
-        "sha256": model.sha256,
-        "seed": seed,
-        "samples": samples,
-        "method": method,
-        "mode": mode,
+        "model": sampler.model.name,
+        "sha256": sampler.model.sha256,
+        "seed": sampler.seed,
+        "samples": sampler.samples,
+        "method": job.method,
+        "mode": sampler.mode,
         "operating_point": operating_point,
-        "t_galaxy": point.t_galaxy,
-        "t_overlap": point.t_overlap,
-        "noise_ratio": round(float(scaled.noise_ratio), 4),
-        "noise_correlation": round(float(scaled.correlation), 4),
+        "t_galaxy": job.point.t_galaxy,
+        "t_overlap": job.point.t_overlap,
+        "noise_ratio": round(job.noise.noise_ratio, 4),
+        "noise_correlation": round(job.noise.correlation, 4),
     }
-    return describe_field(
-        source, scaled, maps, point, model.calibration, provenance, stamp_size=sampler.size, progress=progress
+
+
+def warnings_of(job: Job) -> tuple[str, ...]:
+    """What in an image is unlike what the model was trained for; one sentence each.
+
+    Parameters
+    ----------
+    job : Job
+        Of the field.
+    """
+    scales = scales_for(job.sampler.model.calibration, job.sampler.mode)
+    return (*job.noise.warnings, *calibration_warnings(scales))
+
+
+def _result(job: Job, source: Image, provenance: dict) -> Result:
+    """Everything of a field that fits into memory."""
+    assembly = Assembly.of(job, source.unit, source.wcs)
+    maps = assembly.maps(whole(job.blocks.shape))
+    return Result(
+        catalog=assembly.catalog,
+        pairs=assembly.pairs,
+        **{item.name.lower(): maps[item.name.lower()] for item in MAPS},
+        image=job.scale(whole(job.blocks.shape)).scaled,
+        header=source.header,
+        provenance=provenance,
+        cutouts=tuple(GalaxyCutout(window, mask) for window, mask in assembly.masks()),
+        realisation_store=maps["realisations"],
+        name=stem(source.path),
+        warnings=warnings_of(job),
     )
 
 

@@ -15,6 +15,7 @@ from appulse.objects import COLUMNS, ObjectFlag, PixelFlag
 from appulse.segmentation import segment
 from by_hand import BRIGHTNESS, SAMPLES, SIZE, by_hand, discs, thresholding_model
 
+STAGES = ["background", "first pass", "second pass", "rebuilding", "galaxies"]
 MAPS = ("ternary", "mean", "std", "p_galaxy", "p_overlap", "segm", "segm2", "flags")
 
 
@@ -425,7 +426,7 @@ def test_a_device_that_is_not_there_is_refused():
 def test_progress_is_reported_stage_by_stage():
     calls = []
     run(discs((70, 70), (20, 20, 6), (50, 50, 6)), progress=lambda *call: calls.append(call))
-    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == ["first pass", "second pass", "galaxies"]
+    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == STAGES
     for stage, total in (("first pass", 4), ("second pass", 2), ("galaxies", 2)):
         assert [call[1:] for call in calls if call[0] == stage] == [(n, total) for n in range(1, total + 1)]
 

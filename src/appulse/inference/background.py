@@ -41,30 +41,17 @@ _REACH = int(4 * SMOOTHING + 0.5)
 
 
 @dataclass(frozen=True)
-class NoiseScaled:
-    """A window of an image in units of its background noise. See `Noise.scale`.
+class NoiseQuality:
+    """How the noise of an image compares with what the models know.
 
     Attributes
     ----------
-    scaled : (height, width) float32 array, units of the noise
-        ``(image - background) / sigma``; NaN where `bad`.
-    sigma, background : (height, width) float32 array, units of the image
-        The noise of the empty sky, without the photon noise of sources, and its level.
-    noise : (height, width) float32 array, units of the image
-        The supplied map whole, with the sources' photon noise if it has it; else `sigma`. For flux errors.
-    bad : (height, width) bool array
-        Not finite, masked, without a positive and finite noise, or the zero padding of a mosaic.
     noise_ratio : float
         Measured scatter over supplied sigma, the median over the background; 1 where no map was supplied.
     correlation : float
         Correlation of neighbouring background pixels: 0 for white noise, more in drizzled images.
     """
 
-    scaled: np.ndarray
-    sigma: np.ndarray
-    background: np.ndarray
-    noise: np.ndarray
-    bad: np.ndarray
     noise_ratio: float
     correlation: float
 
@@ -95,7 +82,30 @@ class NoiseScaled:
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoiseScaled(NoiseQuality):
+    """A window of an image in units of its background noise. See `Noise.scale`.
+
+    Attributes
+    ----------
+    scaled : (height, width) float32 array, units of the noise
+        ``(image - background) / sigma``; NaN where `bad`.
+    sigma, background : (height, width) float32 array, units of the image
+        The noise of the empty sky, without the photon noise of sources, and its level.
+    noise : (height, width) float32 array, units of the image
+        The supplied map whole, with the sources' photon noise if it has it; else `sigma`. For flux errors.
+    bad : (height, width) bool array
+        Not finite, masked, without a positive and finite noise, or the zero padding of a mosaic.
+    """
+
+    scaled: np.ndarray
+    sigma: np.ndarray
+    background: np.ndarray
+    noise: np.ndarray
+    bad: np.ndarray
+
+
+@dataclass(frozen=True)
+class Noise(NoiseQuality):
     """Background and noise of a whole image, in as many numbers as it has mesh cells. See `measure_noise`.
 
     Attributes
@@ -108,8 +118,6 @@ class Noise:
         Noise of rounding, of a quantised image.
     zero_is_bad : bool
         Whether exact zeros are the padding of a mosaic.
-    noise_ratio, correlation : float
-        As in `NoiseScaled`.
     subtract_background : bool
         Whether `level` is taken off.
     slope : float or None
@@ -125,8 +133,6 @@ class Noise:
     sigma: np.ndarray
     rounding: float
     zero_is_bad: bool
-    noise_ratio: float
-    correlation: float
     subtract_background: bool
     slope: float | None
     follows_pixels: bool
@@ -162,7 +168,7 @@ class Noise:
         scaled = np.full(image.shape, np.nan, np.float32)
         np.divide(light, sigma, out=scaled, where=~bad, casting="same_kind")
         sigma, noise = sigma.astype(np.float32, copy=False), noise.astype(np.float32, copy=False)
-        return NoiseScaled(scaled, sigma, background, noise, bad, self.noise_ratio, self.correlation)
+        return NoiseScaled(self.noise_ratio, self.correlation, scaled, sigma, background, noise, bad)
 
     def _bad(self, image, bad):
         return bad | (image == 0) if self.zero_is_bad else bad
@@ -180,7 +186,7 @@ class Noise:
             rows = slice(top, min(top + CELL, len(bad)))
             found = measure_cells(cut_cells(image[rows], bad[rows]), self.rounding)[2]
             sources[rows] = join_cells(found, bad[rows].shape)
-        light = image - join_mesh(self.level, self.shape, outer)
+        light = (image - join_mesh(self.level, self.shape, outer)).astype(np.float64)
         level = join_mesh(self.sky_variance, self.shape, outer)
         sky, sources = ~(bad | sources), sources & ~bad
         result = variance.copy()
@@ -289,13 +295,13 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
         sky_variance = fill_and_filter(sky_variance, seen) if seen.any() else None
         slope, follows_pixels, ratio = _compare_with_supplied(looked_at, sigma, sky_variance, shape)
     return Noise(
+        ratio,
+        correlation.value(),
         shape,
         level,
         sigma,
         rounding,
         zero_is_bad,
-        ratio,
-        correlation.value(),
         subtract_background,
         slope,
         follows_pixels,

@@ -123,7 +123,7 @@ class Pieces:
             ],
             np.int64,
         ).reshape(-1, 4)
-        # Pieces are numbered in raster order, so that the first pixel of each is where its number first comes.
+        # Pieces are numbered in raster order: the first pixel of each is where its number first comes.
         places = np.flatnonzero(labels)
         _, where = np.unique(labels.ravel()[places], return_index=True)
         y, x = np.divmod(places[where], labels.shape[1])

@@ -206,8 +206,7 @@ def cropped(window: Window, outer: Window) -> Window:
         Of the image.
     """
     rows, columns = (
-        slice(side.start - out.start, side.stop - out.start)
-        for side, out in zip(window, outer, strict=True)
+        slice(side.start - out.start, side.stop - out.start) for side, out in zip(window, outer, strict=True)
     )
     return rows, columns
 

@@ -1,7 +1,7 @@
 """Where the work on a field is kept while it grows: in memory, or on disk and resumable.
 
-Both hold arrays as large as the image, and records: what one stage of the work found in one block. A record is
-written last and at once, so that its presence says that the block is finished.
+Both hold arrays as large as the image, and records: what one stage of the work found in one block. A record
+is written last and at once, so that its presence says that the block is finished.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class MemoryStore:
         """
         self._records[kind, number] = record
 
-    def get(self, kind: str, number: int = 0) -> dict[str, np.ndarray]:
+    def get(self, kind: str, number: int = 0, omit: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
         """A record.
 
         Parameters
@@ -94,8 +94,11 @@ class MemoryStore:
             Stage that made it.
         number : int
             Of the block.
+        omit : tuple of str
+            Parts that are not wanted.
         """
-        return self._records[kind, number]
+        record = self._records[kind, number]
+        return {name: values for name, values in record.items() if name not in omit}
 
 
 class DiskStore:
@@ -169,7 +172,7 @@ class DiskStore:
         """
         atomic_write(self._record(kind, number), lambda path: np.savez_compressed(path, **record))
 
-    def get(self, kind: str, number: int = 0) -> dict[str, np.ndarray]:
+    def get(self, kind: str, number: int = 0, omit: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
         """Read a record.
 
         Parameters
@@ -178,9 +181,11 @@ class DiskStore:
             Stage that made it.
         number : int
             Of the block.
+        omit : tuple of str
+            Parts that are not wanted.
         """
         with np.load(self._record(kind, number), allow_pickle=False) as record:
-            return dict(record)
+            return {name: record[name] for name in record.files if name not in omit}
 
     def remove(self) -> None:
         """Delete everything, records last seen first, so that no half of a store looks like a whole."""
