@@ -183,7 +183,7 @@ def _companions(instrument, image, images):
 
 def _bits_of_planes(mask: Hdu, planes):
     numbers = [mask.header.get(f"MP_{plane}") for plane in planes]
-    return sum(1 << number for number in numbers if isinstance(number, int))
+    return sum(1 << number for number in numbers if isinstance(number, int) and 0 <= number < 64)
 
 
 def _describe(instrument, image, companions, others, hdus):

@@ -62,16 +62,19 @@ class Pixels:
         """Where any of ``bits`` is set, or the value is not an integer at all."""
         header = self.hdu.header
         scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
+        wanted = np.uint64(bits & 0xFFFF_FFFF_FFFF_FFFF)
         found, strips = self._prepare(y, x, bool)
         for out, raw in strips:
+            lost = False
             if raw.dtype.kind in "iu" and scale == 1.0 and zero == 2.0**63:
-                out[...] = _flip_sign_bit(raw) & bits != 0
+                values = _flip_sign_bit(raw)
             elif raw.dtype.kind in "iu" and scale == 1.0:
-                out[...] = (raw.astype(np.int64) + int(zero)) & bits != 0
+                values = raw.astype(np.int64) + int(zero)
             else:
-                values = raw.astype(np.float64) * scale + zero
-                whole = np.isfinite(values) & (np.abs(values) < 2.0**62)
-                out[...] = ~whole | (np.where(whole, values, 0).astype(np.int64) & bits != 0)
+                stored = raw.astype(np.float64) * scale + zero
+                lost = ~(np.abs(stored) < 2.0**62)  # NaN as well
+                values = np.where(lost, 0, stored).astype(np.int64)
+            out[...] = (values.view(np.uint64) & wanted != 0) | lost
         return found
 
     def _prepare(self, y, x, dtype):
