@@ -12,14 +12,15 @@ import appulse
 from appulse.assembly import Assembly
 from appulse.describe import calibration_warnings, scales_for
 from appulse.engine import Job, run
-from appulse.files import Image, InputError, read_image, read_map, split_hdu, stem
+from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
-from appulse.inference.exposure import ArraySource, Exposure, whole
+from appulse.inference.exposure import whole
 from appulse.inference.realisations import Mode, Sampler
 from appulse.inference.store import MemoryStore
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model, load_model
+from appulse.observation import Observation, observe
 from appulse.products import MAPS
 from appulse.result import GalaxyCutout, Result
 
@@ -72,9 +73,10 @@ def segment(
         HDU of the image.
     rms, variance, weight : str, Path, array or float, optional
         At most one: noise, its square, or its inverse square, in the image's units. Files may name an HDU:
-        ``field.fits[ERR]``.
+        ``field.fits[ERR]``. By default the noise in the image's own file, where `appulse.files.recognise`
+        knows its layout (Euclid, HST, JWST, Rubin).
     mask : str, Path or array, optional
-        Non-zero is bad.
+        Non-zero is bad. By default the mask in the image's own file, in the same way.
     subtract_background : bool
         Whether to estimate and subtract the background.
     device : {"auto", "cpu", "cuda"}
@@ -104,16 +106,16 @@ def segment(
         raise InputError(f"seed is {seed}; it must be from 0 to {SEED_LIMIT - 1}.")
     if samples < 1:
         raise InputError(f"samples is {samples}; at least 1 realisation is needed.")
-    source = read_image(image, hdu) if isinstance(image, str | Path) else _from_array(image)
-    noise_maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
-    noise_maps = {name: _as_map(value, source) for name, value in noise_maps.items()}
-    exposure = Exposure.of(ArraySource(source.data), **noise_maps)
-    noise = measure_noise(exposure, subtract_background=subtract_background, progress=progress)
+    maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
+    with observe(image, hdu, maps) as opened:
+        observation = opened.read()
     sampler = Sampler(model, samples, seed, mode, choose_device(device))
-    blocks = Blocks(exposure.shape, check_block(block, sampler.size))
-    job = Job(exposure, noise, sampler, point, method, blocks, MemoryStore(exposure.shape, samples))
+    blocks = Blocks(observation.exposure.shape, check_block(block, sampler.size))
+    noise = measure_noise(observation.exposure, subtract_background=subtract_background, progress=progress)
+    store = MemoryStore(blocks.shape, samples)
+    job = Job(observation.exposure, noise, sampler, point, method, blocks, store)
     run(job, progress=progress)
-    return _result(job, source, provenance_of(job, operating_point))
+    return _result(job, observation, provenance_of(job, observation, operating_point))
 
 
 def check_block(block: int, stamp_size: int) -> int:
@@ -132,21 +134,21 @@ def check_block(block: int, stamp_size: int) -> int:
         It is no multiple of the stamp.
     """
     if block < stamp_size or block % stamp_size:
-        raise InputError(
-            f"block is {block}; it must be a multiple of the model's stamp ({stamp_size})."
-        )
+        raise InputError(f"block is {block}; it must be a multiple of the model's stamp ({stamp_size}).")
     return block
 
 
-def provenance_of(job: Job, operating_point: str) -> dict:
+def provenance_of(job: Job, observation: Observation, operating_point: str) -> dict:
     """What produced a result, for headers and summary.
 
     Parameters
     ----------
     job : Job
         Of the field.
+    observation : Observation
+        The input.
     operating_point : str
-        Name of its thresholds.
+        Name of the thresholds.
     """
     sampler = job.sampler
     return {
@@ -160,6 +162,7 @@ def provenance_of(job: Job, operating_point: str) -> dict:
         "operating_point": operating_point,
         "t_galaxy": job.point.t_galaxy,
         "t_overlap": job.point.t_overlap,
+        **observation.origin,
         "noise_ratio": round(job.noise.noise_ratio, 4),
         "noise_correlation": round(job.noise.correlation, 4),
     }
@@ -177,20 +180,20 @@ def warnings_of(job: Job) -> tuple[str, ...]:
     return (*job.noise.warnings, *calibration_warnings(scales))
 
 
-def _result(job: Job, source: Image, provenance: dict) -> Result:
+def _result(job: Job, observation: Observation, provenance: dict) -> Result:
     """Everything of a field that fits into memory."""
-    assembly = Assembly.of(job, source.unit, source.wcs)
+    assembly = Assembly.of(job, observation.unit, observation.wcs)
     maps = assembly.maps(whole(job.blocks.shape))
     return Result(
         catalog=assembly.catalog,
         pairs=assembly.pairs,
         **{item.name.lower(): maps[item.name.lower()] for item in MAPS},
         image=job.scale(whole(job.blocks.shape)).scaled,
-        header=source.header,
+        header=observation.header,
         provenance=provenance,
         cutouts=tuple(GalaxyCutout(window, mask) for window, mask in assembly.masks()),
         realisation_store=maps["realisations"],
-        name=stem(source.path),
+        name=observation.name,
         warnings=warnings_of(job),
     )
 
@@ -237,20 +240,3 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not available:
         raise InputError("device cuda: no CUDA device here; use --device cpu or auto.")
     return "cuda" if name in ("auto", "cuda") and available else "cpu"
-
-
-def _from_array(data: np.ndarray) -> Image:
-    data = np.asarray(data)
-    if data.ndim != 2:
-        raise InputError(f"the image has {data.ndim} axes {data.shape}; appulse needs a 2-D image.")
-    data = data.astype(np.float32)
-    return Image(np.where(np.isfinite(data), data, np.nan), None, Path("image"), "", None, None)
-
-
-def _as_map(value, source: Image):
-    if not isinstance(value, str | Path):
-        return value
-    path, hdu = split_hdu(value)
-    if hdu is None and source.header is not None and path.resolve() == source.path.resolve():
-        raise InputError(f"{value} is the image itself; name the HDU of the map, as in '{value}[ERR]'.")
-    return read_map(path, source.data.shape, hdu)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from appulse.files import cutout_header, read_image, stem, wcs_cards
+from appulse.files import cutout_header, open_image, read_image, stem, wcs_cards
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 INTEGERS = st.sampled_from(["u1", "i2", "u2", "i4", "u4", "i8", "u8"])
@@ -53,6 +53,39 @@ def test_stored_integers_mean_scale_times_value_plus_zero(stored, scale, zero, b
     if blank is not None:
         expected[stored == blank] = np.nan
     np.testing.assert_allclose(read, expected, rtol=1e-6, atol=1e-30)
+
+
+@st.composite
+def windows(draw, height, width):
+    y0, y1 = sorted(draw(st.tuples(st.integers(0, height), st.integers(0, height))))
+    x0, x1 = sorted(draw(st.tuples(st.integers(0, width), st.integers(0, width))))
+    return slice(y0, y1), slice(x0, x1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.data(),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from(["u1", "i2", "u2", "i4", "f4"]),
+    st.none() | st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_windows_of_an_open_image_are_parts_of_what_astropy_reads(data, height, width, dtype, tiles):
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    values = random.integers(0, 200, (height, width)).astype(dtype)
+    if tiles is None:
+        hdu = fits.ImageHDU(values)
+    else:
+        tiles = (min(tiles[0], height), min(tiles[1], width))
+        hdu = fits.CompImageHDU(values, tile_shape=tiles, compression_type="GZIP_2")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.fits"
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+        expected = fits.getdata(path, 1, memmap=False).astype(np.float32)
+        with open_image(path) as source:
+            for _ in range(5):
+                window = data.draw(windows(height, width))
+                np.testing.assert_array_equal(source.window(*window), expected[window])
 
 
 @settings(max_examples=60, deadline=None)

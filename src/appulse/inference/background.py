@@ -10,7 +10,7 @@ An image is measured in strips of one row of cells (`measure_noise`) and scaled 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import ndimage
@@ -19,6 +19,7 @@ from appulse.files import InputError
 from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window, cropped, whole
 from appulse.inference.mesh import (
     CELL,
+    CLIP,
     SMOOTHING,
     clipped,
     cut_cells,
@@ -36,6 +37,7 @@ FEWEST_BRIGHT = 20  # pixels that show whether a noise map follows the light
 RATIO_RANGE = (0.8, 1.25)
 # Correlation of neighbouring sky pixels past which an image is unlike the independent noise of the training.
 LARGEST_CORRELATION = 0.25
+INDEPENDENT = 6  # pixels; further than drizzling or resampling correlates noise
 # Pixels that the smoothing of a noise map reaches: SciPy cuts its Gaussian at four standard deviations.
 _REACH = int(4 * SMOOTHING + 0.5)
 
@@ -137,6 +139,26 @@ class Noise(NoiseQuality):
     slope: float | None
     follows_pixels: bool
     sky_variance: np.ndarray | None
+
+    def record(self) -> dict[str, np.ndarray]:
+        """All of it as plain arrays; None becomes NaN."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: np.array(np.nan if value is None else value) for name, value in values.items()}
+
+    @classmethod
+    def from_record(cls, record: dict[str, np.ndarray]) -> Noise:
+        """What `record` was made of.
+
+        Parameters
+        ----------
+        record : dict of str to array
+            Plain arrays.
+        """
+        plain = {name: value.item() if value.ndim == 0 else value for name, value in record.items()}
+        plain["shape"] = tuple(int(side) for side in record["shape"])
+        for name in ("slope", "sky_variance"):
+            plain[name] = None if record[name].ndim == 0 and np.isnan(record[name]) else plain[name]
+        return cls(**plain)
 
     def scale(self, exposure: Exposure, window: Window | None = None) -> NoiseScaled:
         """A window of the image in units of its noise.
@@ -285,8 +307,8 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
             yield row, window, image - join_mesh(level, shape, window), variance, bad, ~(bad | found)
 
     correlation, sky_variance = _Correlation(), np.empty(level.shape)
-    for row, _, light, variance, _, sky in looked_at():
-        correlation.add(light, sky)
+    for row, window, light, variance, _, sky in looked_at():
+        correlation.add(light, join_mesh(sigma, shape, window), sky)
         if variance is not None:
             sky_variance[row] = _median_of_cells(cut_cells(variance, ~sky))
     slope, follows_pixels, ratio = None, False, 1.0
@@ -392,35 +414,42 @@ def _compare_with_supplied(looked_at, sigma, sky_variance, shape):
 
 
 class _Correlation:
-    """Mean correlation of horizontally and of vertically adjacent sky pixels, gathered strip by strip."""
+    """Mean correlation of horizontally and of vertically adjacent sky pixels, gathered strip by strip.
+
+    From differences: those of neighbours have twice the variance times (1 - correlation), those of pixels
+    `INDEPENDENT` apart twice the variance. Faint wings of galaxies are common to both pixels and drop out,
+    which in the product of two pixels they would not.
+    """
 
     def __init__(self):
-        self.count, self.total, self.squares = 0, 0.0, 0.0
-        self.pairs = np.zeros((2, 3))  # by direction: how many, sum of sums, sum of products
-        self.last = None
+        self.total = {1: 0.0, INDEPENDENT: 0.0}
+        self.pairs = {1: 0, INDEPENDENT: 0}
+        self.above = None
 
-    def add(self, light, sky):
-        light = np.where(sky, light, 0).astype(np.float64)
-        self.count += np.count_nonzero(sky)
-        self.total += light.sum()
-        self.squares += (light**2).sum()
-        self._add_pairs(0, (light[:, :-1], sky[:, :-1]), (light[:, 1:], sky[:, 1:]))
-        if self.last is not None:
-            self._add_pairs(1, self.last, (light[0], sky[0]))
-        self._add_pairs(1, (light[:-1], sky[:-1]), (light[1:], sky[1:]))
-        self.last = light[-1], sky[-1]
+    def add(self, light, sigma, sky):
+        scaled = np.divide(
+            light, sigma, out=np.zeros(light.shape, np.float32), where=sky, casting="same_kind"
+        )
+        quiet = sky & (np.abs(scaled) < CLIP)
+        new = 0
+        if self.above is not None:
+            new = len(self.above[0])
+            scaled, quiet = np.concatenate([self.above[0], scaled]), np.concatenate([self.above[1], quiet])
+        for lag in self.total:
+            left, right = np.s_[new:, :-lag], np.s_[new:, lag:]
+            self._add_pairs(lag, scaled[left], scaled[right], quiet[left], quiet[right])
+            start = max(new - lag, 0)  # of pairs one above the other, those whose lower pixel is new
+            one, other = slice(start, max(len(scaled) - lag, start)), slice(start + lag, None)
+            self._add_pairs(lag, scaled[one], scaled[other], quiet[one], quiet[other])
+        self.above = scaled[-INDEPENDENT:], quiet[-INDEPENDENT:]
 
-    def _add_pairs(self, direction, one, other):
-        both = one[1] & other[1]
-        product = (one[0] * other[0]).sum()  # 0 where either is no sky
-        self.pairs[direction] += np.count_nonzero(both), (one[0] + other[0])[both].sum(), product
+    def _add_pairs(self, lag, one, other, one_quiet, other_quiet):
+        if not one.size:
+            return
+        both = one_quiet & other_quiet
+        self.total[lag] += np.square(one - other, where=both, out=np.zeros(both.shape)).sum()
+        self.pairs[lag] += np.count_nonzero(both)
 
     def value(self):
-        if not self.count:
-            return 0.0
-        mean = self.total / self.count
-        power = self.squares / self.count - mean**2
-        found = [
-            (product - mean * sums + mean**2 * pairs) / pairs for pairs, sums, product in self.pairs if pairs
-        ]
-        return float(np.mean(found) / power) if found and power > 0 else 0.0
+        near, far = (self.total[lag] / max(self.pairs[lag], 1) for lag in self.total)
+        return float(1 - near / far) if far > 0 else 0.0

@@ -129,7 +129,9 @@ def _as_source(name, values, shape):
         return None
     if np.ndim(values) == 0 and not hasattr(values, "window"):
         return float(values) if name != "mask" else ArraySource(np.broadcast_to(values, shape))
-    source = values if hasattr(values, "window") else ArraySource(values)
+    if hasattr(values, "window"):
+        return values
+    source = ArraySource(values)
     if source.shape != shape:
         raise InputError(f"the {name} map has shape {source.shape}, the image {shape}; they must agree.")
     return source

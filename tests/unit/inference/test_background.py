@@ -96,6 +96,18 @@ def test_correlation_of_averaged_pixels_is_one_half_along_the_average():
     assert np.median(result.sigma) == pytest.approx(np.sqrt(0.5), rel=0.03)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.6])
+def test_wings_of_galaxies_are_no_correlation_of_the_noise(smoothing):
+    noise = white_noise(512, 512)
+    if smoothing:  # neighbours of smoothed white noise correlate, measured here without any galaxy
+        noise = ndimage.gaussian_filter(noise, smoothing, mode="wrap") / 0.48
+    expected = np.mean([np.corrcoef(noise.ravel(), np.roll(noise, 1, axis).ravel())[0, 1] for axis in (0, 1)])
+    y, x = np.mgrid[:512, :512]
+    halo = 30 * np.exp(-np.hypot(x - 250, y - 270) / 40)  # far above the noise, and wider than a mesh cell
+    result = scale_to_noise(noise + halo + galaxies(512, 150, brightest=600))
+    assert result.correlation == pytest.approx(expected, abs=0.03)
+
+
 def test_big_endian_integers_are_taken_as_they_are():
     counts = np.round(500 + 20 * white_noise(100, 100)).astype(np.int16)
     expected = scale_to_noise(counts.astype(np.float64)).scaled
