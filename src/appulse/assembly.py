@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -12,11 +14,14 @@ from astropy.wcs import WCS
 
 from appulse.describe import catalogue_of, unpack
 from appulse.engine import GALAXIES, Job
-from appulse.inference.exposure import Window, common, cropped
+from appulse.inference.exposure import Window, common, cropped, whole
 from appulse.inference.realisations import Realisations
 from appulse.inference.store import BAD, CENTRED
 from appulse.inference.two_step import class_map
 from appulse.objects.flags import PixelFlag
+from appulse.observation import Observation
+from appulse.products import MAPS
+from appulse.result import GalaxyCutout, Result
 
 
 @dataclass(frozen=True)
@@ -130,11 +135,98 @@ class Assembly:
 
         return described
 
-    def masks(self) -> list[tuple[Window, np.ndarray]]:
-        """Window in the image and mask in it of every galaxy, in the order of the catalogue."""
-        found = {
-            number: (window, masks)
-            for block in range(len(self.job.blocks))
-            for number, window, masks, _ in unpack(self.job.store.get(GALAXIES, block))
-        }
-        return [(found[number][0], mask) for number in sorted(found) for mask in found[number][1]]
+    def cutouts(self) -> Sequence[GalaxyCutout]:
+        """Window and mask of every galaxy, in the order of the catalogue; read when asked for."""
+        return _Cutouts(self)
+
+    def in_memory(self, observation: Observation, provenance: dict, warnings: tuple[str, ...]) -> Result:
+        """A result that holds every pixel.
+
+        Parameters
+        ----------
+        observation : Observation
+            The input.
+        provenance : dict
+            For the headers.
+        warnings : tuple of str
+            For the user.
+        """
+        window = whole(self.job.blocks.shape)
+        maps = self.maps(window) | {"image": self.job.scale(window).scaled}
+        return self._result(maps, tuple(self.cutouts()), observation, provenance, warnings)
+
+    def on_disk(self, observation: Observation, provenance: dict, warnings: tuple[str, ...]) -> Result:
+        """A result whose maps are read from the store, window by window; it lives as long as that.
+
+        Parameters
+        ----------
+        observation : Observation
+            The input.
+        provenance : dict
+            For the headers.
+        warnings : tuple of str
+            For the user.
+        """
+        shape = self.job.blocks.shape
+
+        @functools.lru_cache(maxsize=1)  # all maps of a part are asked for, one after the other
+        def part(top, bottom, left, right):
+            return self.maps((slice(top, bottom), slice(left, right)))
+
+        def of_part(name, window):
+            return part(window[0].start, window[0].stop, window[1].start, window[1].stop)[name]
+
+        names = (*(item.name.lower() for item in MAPS), "realisations")
+        maps: dict = {name: _Stored(shape, functools.partial(of_part, name)) for name in names}
+        maps["image"] = _Stored(shape, lambda window: self.job.scale(window).scaled)
+        return self._result(maps, self.cutouts(), observation, provenance, warnings)
+
+    def _result(self, maps, cutouts, observation, provenance, warnings):
+        return Result(
+            catalog=self.catalog,
+            pairs=self.pairs,
+            header=observation.header,
+            provenance=provenance,
+            cutouts=cutouts,
+            name=observation.name,
+            warnings=warnings,
+            realisation_store=maps.pop("realisations"),
+            **maps,
+        )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A map, or the realisations, of a field on disk."""
+
+    shape: tuple[int, int]
+    read: Callable[[Window], Any]
+
+    def __getitem__(self, window: Window):
+        return self.read(window)
+
+    def get(self, window: Window) -> np.ndarray:
+        realisations = self.read(window)
+        return realisations.get(whole(realisations.shape))
+
+
+class _Cutouts(Sequence):
+    def __init__(self, assembly: Assembly):
+        self._assembly = assembly
+        self._of_block = functools.lru_cache(maxsize=2)(self._read)
+
+    def __len__(self):
+        return len(self._assembly.catalog)
+
+    def __getitem__(self, place):
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        first_labels = self._assembly.first_labels
+        label = place % len(self) + 1
+        number = int(np.searchsorted(first_labels, label, side="right")) - 1
+        window, masks = self._of_block(int(self._assembly._block_of[number]))[number]
+        return GalaxyCutout(window, masks[label - first_labels[number]])
+
+    def _read(self, block):
+        packed = self._assembly.job.store.get(GALAXIES, block)
+        return {number: (window, masks) for number, window, masks, _ in unpack(packed)}

@@ -87,8 +87,8 @@ class _Tally:
 class Result:
     """Segmentation of one image.
 
-    The maps of a field that is larger than memory are read from where they are kept: they have a shape, and are
-    arrays once they are indexed with a window.
+    The maps of a field that is larger than memory are read from where they are kept: they have a shape, and
+    are arrays once they are indexed with a window.
 
     Parameters
     ----------

@@ -15,14 +15,12 @@ from appulse.engine import Job, run
 from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
-from appulse.inference.exposure import whole
 from appulse.inference.realisations import Mode, Sampler
 from appulse.inference.store import MemoryStore
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model, load_model
 from appulse.observation import Observation, observe
-from appulse.products import MAPS
-from appulse.result import GalaxyCutout, Result
+from appulse.result import Result
 
 Method = Literal["two-step", "grid"]
 
@@ -115,7 +113,9 @@ def segment(
     store = MemoryStore(blocks.shape, samples)
     job = Job(observation.exposure, noise, sampler, point, method, blocks, store)
     run(job, progress=progress)
-    return _result(job, observation, provenance_of(job, observation, operating_point))
+    assembly = Assembly.of(job, observation.unit, observation.wcs)
+    provenance = provenance_of(job, observation, operating_point)
+    return assembly.in_memory(observation, provenance, warnings_of(job))
 
 
 def check_block(block: int, stamp_size: int) -> int:
@@ -178,24 +178,6 @@ def warnings_of(job: Job) -> tuple[str, ...]:
     """
     scales = scales_for(job.sampler.model.calibration, job.sampler.mode)
     return (*job.noise.warnings, *calibration_warnings(scales))
-
-
-def _result(job: Job, observation: Observation, provenance: dict) -> Result:
-    """Everything of a field that fits into memory."""
-    assembly = Assembly.of(job, observation.unit, observation.wcs)
-    maps = assembly.maps(whole(job.blocks.shape))
-    return Result(
-        catalog=assembly.catalog,
-        pairs=assembly.pairs,
-        **{item.name.lower(): maps[item.name.lower()] for item in MAPS},
-        image=job.scale(whole(job.blocks.shape)).scaled,
-        header=observation.header,
-        provenance=provenance,
-        cutouts=tuple(GalaxyCutout(window, mask) for window, mask in assembly.masks()),
-        realisation_store=maps["realisations"],
-        name=observation.name,
-        warnings=warnings_of(job),
-    )
 
 
 def choose_operating_point(model: Model, name: str) -> OperatingPoint:

@@ -187,10 +187,19 @@ class DiskStore:
         with np.load(self._record(kind, number), allow_pickle=False) as record:
             return {name: record[name] for name in record.files if name not in omit}
 
-    def remove(self) -> None:
-        """Delete everything, records last seen first, so that no half of a store looks like a whole."""
-        shutil.rmtree(self.path / "records", ignore_errors=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Delete a store and its folder; records go first, so that no half of it looks like a whole.
+
+        Parameters
+        ----------
+        path : Path
+            Of the folder.
+        """
+        shutil.rmtree(path / "records", ignore_errors=True)
+        for name in ARRAYS:
+            shutil.rmtree(path / name, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
     def _record(self, kind, number):
         return self.path / "records" / f"{kind.replace(' ', '-')}-{number:06d}.npz"
