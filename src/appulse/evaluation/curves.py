@@ -10,7 +10,7 @@ from appulse.network.calibration import IDENTITY, LOGIT_REACH
 # Pixels are pooled in bins of their logit: with this width a bin's logits are one.
 _BIN = 0.05
 _REACH = 16.0
-# Cost, in nats, of a bend of one unit between neighbouring knots, and of a slope one off: the data decide where
+# What a bend of one unit between knots, and a slope one off, cost in nats: the data decide where
 # there are some hundred pixels, and the curve goes straight on where there are none.
 _STIFFNESS = 4.0
 _TO_IDENTITY = 0.1
