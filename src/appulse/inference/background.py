@@ -22,6 +22,9 @@ SOURCE_THRESHOLD = 2.5  # sigma of the smoothed image
 SOURCE_MARGIN = 4  # pixels around what the threshold finds
 SAMPLE = 1_000_000  # pixels enough to tell a quantised image
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
+# Share of exact zeros beside each other that noise does not make. Single ones it does, where lossy compression
+# rounds each tile on its own scale.
+PADDED = 0.005
 FEWEST_BRIGHT = 20  # pixels that show whether a noise map follows the light
 # Measured scatter over supplied noise outside which a map disagrees with its image.
 RATIO_RANGE = (0.8, 1.25)
@@ -283,26 +286,16 @@ def _rounding_and_empty(image, bad):
 
     An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
     step / sqrt(12), the step being the smallest gap between values. In any other image a value hardly ever
-    comes twice, and zeros side by side are padding, which would pull level and noise down.
+    comes twice, and many zeros side by side are padding, which would pull level and noise down.
     """
     good = image[~bad & (image != 0)]
     sample = good[:: max(1, good.size // SAMPLE)].astype(np.float64)
     values = np.unique(np.append(sample, 0.0))
     if values.size < DISTINCT * sample.size or sample.size < CELL:
         return float(np.diff(values).min() / np.sqrt(12)), np.zeros(image.shape, bool)
-    return 0.0, _blocks((image == 0) & ~bad)
-
-
-def _blocks(found):
-    """Pixels in blocks of 2x2 or lines of 4.
-
-    Padding, gaps and dead columns are. Single zeros are values like others where lossy compression rounds
-    each tile on its own scale.
-    """
-    if not found.any():
-        return found
-    shapes = ((2, 2), (1, 4), (4, 1))
-    return np.any([ndimage.binary_opening(found, np.ones(shape)) for shape in shapes], axis=0)
+    zeros = (image == 0) & ~bad
+    side_by_side = np.count_nonzero(zeros[:, 1:] & zeros[:, :-1])
+    return 0.0, zeros if side_by_side > PADDED * image.size else np.zeros(image.shape, bool)
 
 
 def _join_mesh(mesh, shape):

@@ -142,14 +142,6 @@ def test_padding_with_zeros_does_not_pull_the_mesh():
     np.testing.assert_allclose(result.sigma[covered], 1, atol=0.08)
 
 
-def test_dead_columns_and_gaps_of_zeros_are_bad_and_single_zeros_are_not():
-    image = white_noise(300, 300)
-    image[:, 70] = image[120:126, 20:200] = 0
-    padded = image == 0
-    image[140::4, 80::3] = 0  # as many as lossy compression leaves
-    np.testing.assert_array_equal(scale_to_noise(image).bad, padded)
-
-
 def test_lossy_compression_costs_no_pixel():
     """Each row is rounded to its own step, and what is near 0 becomes 0."""
     image = white_noise(512, 512)
