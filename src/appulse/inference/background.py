@@ -22,8 +22,8 @@ SOURCE_THRESHOLD = 2.5  # sigma of the smoothed image
 SOURCE_MARGIN = 4  # pixels around what the threshold finds
 SAMPLE = 1_000_000  # pixels enough to tell a quantised image
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
-# Share of exact zeros beside each other that noise does not make. Single ones it does, where lossy compression
-# rounds each tile on its own scale.
+# Share of exact zeros beside each other that noise does not make. Single ones it does, where lossy
+# compression rounds each tile on its own scale.
 PADDED = 0.005
 FEWEST_BRIGHT = 20  # pixels that show whether a noise map follows the light
 # Measured scatter over supplied noise outside which a map disagrees with its image.
