@@ -5,6 +5,7 @@ import gzip
 import os
 import tempfile
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +250,26 @@ def test_tpv_cards_are_kept_to_the_byte_and_understood(tmp_path, packing):
         del linear["PV*"]
         moved = WCS(linear).all_pix2world(corner, 0) - source.wcs.all_pix2world(corner, 0)
         assert np.abs(moved).max() * 3600 > 0.01  # the distortion is there
+
+
+# ------------------------------------------------------------------------------------------ real files
+
+
+@pytest.mark.parametrize(
+    ("name", "hdu", "plane"),
+    [
+        ("ntt-emmi/image.fits", None, ()),
+        ("hst-hsc-pairs/Cut_HST.fits", None, ()),
+        ("hst-hsc-pairs/Cut_HSC.fits", "PRIMARY[3]", (3,)),
+    ],
+)
+def test_windows_of_real_images(name, hdu, plane):
+    folder = os.environ.get("APPULSE_DATA")
+    if not folder or not (Path(folder) / name).exists():
+        pytest.skip(f"set APPULSE_DATA to a folder with {name}")
+    with warnings.catch_warnings(action="ignore"):  # astropy remarks on a card of the observatory's
+        expected = as_float32(fits.getdata(Path(folder) / name, memmap=False)[plane])
+    with open_image(Path(folder) / name, hdu) as source:
+        window = slice(11, 40), slice(5, 49)
+        np.testing.assert_allclose(source.window(*window), expected[window], rtol=1e-6)
+        assert source.recognised.startswith("plain image")
