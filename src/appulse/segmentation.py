@@ -124,7 +124,7 @@ def segment(
         "t_galaxy": point.t_galaxy,
         "t_overlap": point.t_overlap,
         "input": recognised,
-        "maps": ", ".join(f"{name}: {origin}" for name, origin in maps_used.items()) or "none",
+        "maps": "; ".join(f"{name} {origin}" for name, origin in maps_used.items()) or "none",
         "noise_ratio": round(float(scaled.noise_ratio), 4),
         "noise_correlation": round(float(scaled.correlation), 4),
     }

@@ -67,12 +67,12 @@ def expected():
 @pytest.mark.parametrize(
     ("layout", "words", "maps"),
     [
-        (hst, "HST: SCI with ERR as rms, DQ as mask", "rms: ERR, mask: DQ"),
-        (rubin, "Rubin: IMAGE with VARIANCE as variance, MASK as mask", "variance: VARIANCE, mask: MASK"),
+        (hst, "HST: SCI with ERR as rms, DQ as mask", "rms ERR; mask DQ"),
+        (rubin, "Rubin: IMAGE with VARIANCE as variance, MASK as mask", "variance VARIANCE; mask MASK"),
         (
             euclid,
             "Euclid: 1-1.E.SCI with 1-1.E.RMS as rms, 1-1.E.FLG as mask",
-            "rms: 1-1.E.RMS, mask: 1-1.E.FLG",
+            "rms 1-1.E.RMS; mask 1-1.E.FLG",
         ),
     ],
 )
@@ -89,10 +89,10 @@ def test_given_maps_beat_those_in_the_file(tmp_path, expected):
     path = hst(tmp_path / "a.fits")
     other = run(path, weight=1 / (1.5 * SCALE) ** 2)
     np.testing.assert_allclose(other.image, expected.image / 1.5, rtol=1e-5)
-    assert other.provenance["maps"] == "weight: given, mask: DQ"
+    assert other.provenance["maps"] == "weight given; mask DQ"
     unmasked = run(path, mask=np.zeros(SHAPE, bool))
     assert not np.isnan(unmasked.image).any()
-    assert unmasked.provenance["maps"] == "mask: given, rms: ERR"
+    assert unmasked.provenance["maps"] == "mask given; rms ERR"
     np.testing.assert_array_equal(unmasked.image[~BAD], expected.image[~BAD])
 
 
