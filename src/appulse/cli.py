@@ -37,7 +37,7 @@ def segment(
     model: str = "euclid",
     samples: int = 50,
     seed: int = 0,
-    method: Literal["two-step", "grid"] = "two-step",
+    method: Literal["two-step", "sliding", "grid"] = "two-step",
     operating_point: str = "balanced",
     mode: Literal["copula", "latent"] = "copula",
     keep_realisations: bool = False,
@@ -82,7 +82,8 @@ def segment(
     seed
         Of all randomness; the same seed gives the same result.
     method
-        two-step draws every object in its own centred stamp; grid is one pass, and faster.
+        two-step draws every object in its own centred stamp; sliding is one pass of overlapping stamps; grid
+        is one pass, and fastest.
     operating_point
         Thresholds of the model: balanced, complete or pure.
     mode

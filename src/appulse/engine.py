@@ -1,6 +1,6 @@
 """The stages of the work on a field, block by block; nothing that they find depends on the blocks.
 
-1. *first pass*: the fixed grid of stamps in the block; pieces of objects are labelled.
+1. *first pass*: the fixed grid of stamps in the block, or a sliding window; pieces of objects are labelled.
 2. *second pass*: a centred stamp for each object whose centre the block owns; its claims are kept.
 3. *rebuilding*: the block's pixels are given to the claims on them, its neighbours' among them; final pieces.
 4. *galaxies*: the objects whose centre the block owns are separated and measured.
@@ -21,6 +21,7 @@ from appulse.inference.background import Noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window, common, grown
 from appulse.inference.realisations import Realisations, Sampler
+from appulse.inference.sliding import sliding_pass
 from appulse.inference.store import BAD, CENTRED, Store, sync_chunks
 from appulse.inference.tiles import grid_origins
 from appulse.inference.two_step import (
@@ -50,7 +51,7 @@ class Job:
         Model, seed and realisations.
     point : OperatingPoint
         Thresholds.
-    method : {"two-step", "grid"}
+    method : {"two-step", "grid", "sliding"}
         Which stages there are.
     blocks : Blocks
         Division of the work.
@@ -110,7 +111,7 @@ def stages(method: str) -> tuple[str, ...]:
 
     Parameters
     ----------
-    method : {"two-step", "grid"}
+    method : {"two-step", "grid", "sliding"}
         As `appulse.segment` takes it.
     """
     return (FIRST, SECOND, REBUILDING, GALAXIES) if method == "two-step" else (FIRST, REBUILDING, GALAXIES)
@@ -135,7 +136,12 @@ def work(job: Job, stage: str, block: int, advance: Callable[[int], None] = lamb
 
 def _first_pass(job: Job, block: int, advance: Callable[[int], None]) -> None:
     core = job.blocks.core(block)
-    maps = first_pass(job.scale(core).scaled, job.sampler, lambda *_: advance(1), _corner(core))
+    if job.method == "sliding":
+        outer = grown(core, job.sampler.size // 2, job.blocks.shape)
+        scaled = job.scale(outer).scaled
+        maps = sliding_pass(scaled, outer, core, job.sampler, lambda: advance(1))
+    else:
+        maps = first_pass(job.scale(core).scaled, job.sampler, lambda *_: advance(1), _corner(core))
     labels, pieces = Pieces.of(maps.ternary(job.point) > 0, core, job.blocks.shape[1])
     arrays = {
         "p_galaxy": maps.p_galaxy,
@@ -308,7 +314,11 @@ def steps(job: Job, stage: str, block: int) -> int:
         Number of the block.
     """
     if stage == FIRST:
-        return len(grid_origins(tuple(s.stop - s.start for s in job.blocks.core(block)), job.sampler.size))
+        height, width = (side.stop - side.start for side in job.blocks.core(block))
+        if job.method == "sliding":
+            stride = job.sampler.size // 2
+            return (-(-height // stride) + 1) * (-(-width // stride) + 1)
+        return len(grid_origins((height, width), job.sampler.size))
     if stage == REBUILDING:
         return 1
     objects = job.detected if stage == SECOND else job.objects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from appulse.network.weights import Model, load_model
 from appulse.observation import Observation, observe
 from appulse.result import Result
 
-Method = Literal["two-step", "grid"]
+Method = Literal["two-step", "sliding", "grid"]
 
 # Seeds below this have streams of their own (numpy's SeedSequence takes keys in words of 32 bits).
 SEED_LIMIT = 2**32
@@ -61,8 +61,9 @@ def segment(
         Realisations (the paper draws 50).
     seed : int
         Of all randomness.
-    method : {"two-step", "grid"}
-        ``two-step``: every object in its own centred stamp (paper, appendix B). ``grid``: one pass, faster.
+    method : {"two-step", "sliding", "grid"}
+        ``two-step``: every object in its own centred stamp (paper, appendix B). ``sliding``: one pass of
+        overlapping stamps, blended. ``grid``: one pass, fastest.
     operating_point : str
         One of the model's: ``balanced``, ``complete``, ``pure``.
     mode : {"copula", "latent"}
@@ -96,8 +97,8 @@ def segment(
     if isinstance(model, str | Path):
         model = load_model(model)
     point = choose_operating_point(model, operating_point)
-    if method not in ("two-step", "grid"):
-        raise InputError(f"unknown method {method!r}; known: two-step, grid.")
+    if method not in get_args(Method):
+        raise InputError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}.")
     if mode not in ("copula", "latent"):
         raise InputError(f"unknown mode {mode!r}; known: copula, latent.")
     if not 0 <= seed < SEED_LIMIT:

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import torch
 
+from appulse.inference.tiles import overlap
 from appulse.network.calibration import LOGIT_REACH
 
 # log(2): the logit of P(class >= 1) lies between the larger of the two class scores and this much above it.
@@ -100,6 +101,42 @@ def _sample(joined, biases, weights, offsets, galaxy, overlap, thresholds, y0, x
                     classes[s, y, x] = 2 if two[x] > one[x] else 1
 
 
+@numba.njit(parallel=True, cache=True, error_model="numpy")
+def _blend(joined, biases, weights, offsets, galaxy, overlap, raw, share_y, share_x, y0, x0, blended, sums):
+    """Add a stamp's share to ``blended`` (2, samples, height, width) and ``sums`` (2, height, width)."""
+    n_channels, height, width = joined.shape
+    for y in numba.prange(height):
+        row = y0 + y
+        if row < 0 or row >= blended.shape[2] or share_y[y] == 0.0:
+            continue
+        one = np.empty(width, np.float32)
+        two = np.empty(width, np.float32)
+        for s in range(biases.shape[0]):
+            for x in range(width):
+                one[x] = offsets[0]
+                two[x] = offsets[1]
+            for c in range(n_channels):
+                bias = biases[s, c]
+                w_one = weights[0, c]
+                w_two = weights[1, c]
+                for x in range(width):
+                    hidden = max(joined[c, y, x] + bias, np.float32(0.0))
+                    one[x] += hidden * w_one
+                    two[x] += hidden * w_two
+            for x in range(max(-x0, 0), min(width, blended.shape[3] - x0)):
+                share = share_y[y] * share_x[x]
+                score = max(one[x], two[x]) + _softplus_of_minus(abs(one[x] - two[x]))
+                p_galaxy = _sigmoid(_calibrate(galaxy, score))
+                p_overlap = p_galaxy * _sigmoid(_calibrate(overlap, two[x] - one[x]))
+                sums[0, row, x0 + x] += share * p_galaxy
+                sums[1, row, x0 + x] += share * p_overlap
+                if raw:
+                    p_galaxy = _sigmoid(score)
+                    p_overlap = p_galaxy * _sigmoid(two[x] - one[x])
+                blended[0, s, row, x0 + x] += share * p_galaxy
+                blended[1, s, row, x0 + x] += share * p_overlap
+
+
 @numba.njit(cache=True)
 def pack_classes(classes):
     """Two bits per pixel and realisation; several times faster than ``np.packbits`` along the first axis.
@@ -152,17 +189,13 @@ def sample_fused(joined_chw, latent_biases, combiner, calibration, thresholds, o
     sums : (2, height, width) float32 array
         Calibrated P(class >= 1) and P(class 2), summed over the realisations.
     """
-    last = combiner.rest[0]
-    weight = last.weight.detach().float().reshape(3, -1).numpy()
-    bias = last.bias.detach().float().numpy()
     n_samples = len(latent_biases)
     classes = np.empty((n_samples, *joined_chw.shape[1:]), np.uint8)
     sums = np.empty((2, *joined_chw.shape[1:]), np.float32)
     _sample(
         joined_chw,
         latent_biases,
-        np.ascontiguousarray(weight[1:] - weight[0]),
-        bias[1:] - bias[0],
+        *_last_layer(combiner),
         np.array(calibration.galaxy, np.float32),
         np.array(calibration.overlap, np.float32),
         thresholds,
@@ -173,6 +206,77 @@ def sample_fused(joined_chw, latent_biases, combiner, calibration, thresholds, o
         sums,
     )
     return classes, sums
+
+
+def blend_fused(joined_chw, latent_biases, combiner, calibration, mode, shares, corner, blended, sums):
+    """Add the class probabilities of one stamp, per realisation, to those of a part of the sky; on the CPU.
+
+    Parameters
+    ----------
+    joined_chw, latent_biases, combiner, calibration
+        As `sample_fused` takes them.
+    mode : {"copula", "latent"}
+        Calibrated probabilities per realisation, or the network's own.
+    shares : (size,) float32 array
+        Of the stamp along either axis.
+    corner : (y, x)
+        Of the stamp in that part; may be negative.
+    blended : (2, samples, height, width) float32 array
+        P(class >= 1) and P(class 2) of each realisation; added to.
+    sums : (2, height, width) float32 array
+        Calibrated ones, summed over the realisations; added to.
+    """
+    _blend(
+        joined_chw,
+        latent_biases,
+        *_last_layer(combiner),
+        np.array(calibration.galaxy, np.float32),
+        np.array(calibration.overlap, np.float32),
+        mode == "latent",
+        shares,
+        shares,
+        int(corner[0]),
+        int(corner[1]),
+        blended,
+        sums,
+    )
+
+
+def _last_layer(combiner):
+    """Weights and offsets of the scores of classes 1 and 2 over class 0."""
+    last = combiner.rest[0]
+    weight = last.weight.detach().float().reshape(3, -1).numpy()
+    bias = last.bias.detach().float().numpy()
+    return np.ascontiguousarray(weight[1:] - weight[0]), bias[1:] - bias[0]
+
+
+def blend_torch(joined_chw, latent_biases, combiner, calibration, mode, shares, corner, blended, sums):
+    """`blend_fused` in plain torch: any combiner, any device.
+
+    Parameters
+    ----------
+    joined_chw : (width, height, width) float tensor
+        The combiner's first layer applied to the features.
+    latent_biases : (samples, width) float tensor
+        Its latent part, per realisation.
+    combiner, calibration, mode, shares, corner, blended, sums
+        As `blend_fused` takes them.
+    """
+    of_part, of_stamp = overlap(corner, len(shares), blended.shape[2:])
+    share = (shares[:, None] * shares)[of_stamp]
+    for sample, bias in enumerate(latent_biases):
+        logits = combiner(joined_chw[None], bias[None]).float()[0]
+        one, two = logits[1] - logits[0], logits[2] - logits[0]
+        probabilities = [part.cpu().numpy()[of_stamp] for part in calibrated(one, two, calibration)]
+        for total, part in zip(sums, probabilities, strict=True):
+            total[of_part] += share * part
+        if mode == "latent":
+            p_galaxy = torch.sigmoid(torch.logaddexp(one, two))
+            probabilities = [
+                part.cpu().numpy()[of_stamp] for part in (p_galaxy, p_galaxy * torch.sigmoid(two - one))
+            ]
+        for total, part in zip(blended[:, sample], probabilities, strict=True):
+            total[of_part] += share * part
 
 
 def sample_torch(joined_bchw, latent_biases, combiner, calibration, thresholds, mode):

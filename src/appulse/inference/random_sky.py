@@ -14,7 +14,7 @@ from appulse.inference.tiles import wrapped
 # Width of the repeating square, pixels: four stamps, so that no stamp sees a draw twice.
 PERIOD = 512
 # Purposes of the independent random streams of one seed.
-_EMPTY, _COPULA, _LATENT = 0, 1, 2
+_EMPTY, _COPULA, _LATENT, _SMOOTH_LATENT = 0, 1, 2, 3
 _ROOM = 0x696E6665  # "infe"
 # Stamp origins may be negative, and SeedSequence takes no negative number.
 _OFFSET = 1 << 30
@@ -59,11 +59,7 @@ def copula_field(seed: int, samples: int, correlation_length: float) -> np.ndarr
     -------
     (samples, PERIOD, PERIOD) float32 array
     """
-    frequency_y, frequency_x = fft.fftfreq(PERIOD)[:, None], fft.rfftfreq(PERIOD)[None, :]
-    response = np.exp(-2.0 * (np.pi * correlation_length) ** 2 * (frequency_y**2 + frequency_x**2))
-    # Unit variance: mean square of the response over all frequencies of the full (not the half) plane.
-    twice = np.where((frequency_x == 0) | (frequency_x == 0.5), 1.0, 2.0)
-    response /= np.sqrt(np.sum(twice * response**2) / PERIOD**2)
+    response = _response(PERIOD, correlation_length)
     field = np.empty((samples, PERIOD, PERIOD), np.float32)
     for sample in range(samples):
         white = _generator(seed, _COPULA, sample).standard_normal((PERIOD, PERIOD), dtype=np.float32)
@@ -91,6 +87,42 @@ def latent_draws(seed: int, samples: int, dimensions: int, origin: tuple[int, in
     """
     key = (seed, _LATENT, origin[0] + _OFFSET, origin[1] + _OFFSET)
     return _generator(*key).standard_normal((samples, dimensions), dtype=np.float32)
+
+
+def smooth_latents(seed: int, samples: int, dimensions: int, nodes: int, smoothing: float) -> np.ndarray:
+    """Draws of the latent that vary smoothly from stamp to stamp, so that neighbours may be blended.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run.
+    samples, dimensions : int
+        Realisations, the first ones independent of how many follow; latent dimensions.
+    nodes : int
+        Stamps along either side of the square of sky that repeats.
+    smoothing : float, nodes
+        Standard deviation of the Gaussian that white noise is smoothed with.
+
+    Returns
+    -------
+    (samples, dimensions, nodes, nodes) float32 array
+        Of mean 0 and variance 1 in each stamp.
+    """
+    response = _response(nodes, smoothing)
+    drawn = np.empty((samples, dimensions, nodes, nodes), np.float32)
+    for sample in range(samples):
+        white = _generator(seed, _SMOOTH_LATENT, sample).standard_normal((dimensions, nodes, nodes))
+        drawn[sample] = fft.irfft2(fft.rfft2(white) * response, s=(nodes, nodes))
+    return drawn
+
+
+def _response(period: int, smoothing: float) -> np.ndarray:
+    """What a Gaussian does to the frequencies of a periodic field, scaled so that its variance stays 1."""
+    frequency_y, frequency_x = fft.fftfreq(period)[:, None], fft.rfftfreq(period)[None, :]
+    response = np.exp(-2.0 * (np.pi * smoothing) ** 2 * (frequency_y**2 + frequency_x**2))
+    # Unit variance: mean square of the response over all frequencies of the full (not the half) plane.
+    twice = np.where((frequency_x == 0) | (frequency_x == 0.5), 1.0, 2.0)
+    return response / np.sqrt(np.sum(twice * response**2) / period**2)
 
 
 def look_at(field: np.ndarray, origin: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,14 @@ import numpy as np
 import torch
 
 from appulse.inference import random_sky
-from appulse.inference.kernels import latent_biases, pack_classes, sample_fused, sample_torch
+from appulse.inference.kernels import (
+    blend_fused,
+    blend_torch,
+    latent_biases,
+    pack_classes,
+    sample_fused,
+    sample_torch,
+)
 from appulse.inference.tiles import overlap
 from appulse.network.layers import native_bfloat16
 from appulse.network.weights import Model
@@ -125,15 +132,61 @@ class Sampler:
         """
         for start in range(0, len(origins), BATCH):
             batch = origins[start : start + BATCH]
-            stamps = np.zeros((BATCH, self.size, self.size), np.float32)
-            for slot, origin in enumerate(batch):
-                stamps[slot] = self.cut(scaled, origin, corner)
-            yield from self._draw_batch(stamps, batch)
+            yield from self._draw_batch(self._cut_batch(scaled, batch, corner), batch)
+
+    def _cut_batch(self, scaled, origins, corner):
+        stamps = np.zeros((BATCH, self.size, self.size), np.float32)
+        for slot, origin in enumerate(origins):
+            stamps[slot] = self.cut(scaled, origin, corner)
+        return stamps
+
+    @torch.inference_mode()
+    def blenders(
+        self,
+        scaled: np.ndarray,
+        origins: Sequence[tuple[int, int]],
+        corner: tuple[int, int],
+        draws: Sequence[np.ndarray],
+    ) -> list[Callable[..., None]]:
+        """What adds the class probabilities of each of a few stamps to a part of the sky.
+
+        Parameters
+        ----------
+        scaled : (height, width) float32 array, units of the noise
+            NaN where bad; a window of the image that holds all of the stamps that the image does.
+        origins : sequence of (y0, x0)
+            Of the stamps in the image, at most BATCH.
+        corner : (y0, x0)
+            Of the window in the image.
+        draws : sequence of (samples, latent) float32 array
+            Standard-normal draws of each stamp's latent.
+
+        Returns
+        -------
+        list of callable
+            `kernels.blend_fused` with its first five arguments given.
+        """
+        stacked = np.zeros((self.samples, BATCH, self.network.config.latent_dimensions), np.float32)
+        stacked[:, : len(draws)] = np.stack(draws, axis=1)
+        joined_bchw, biases = self._encode(self._cut_batch(scaled, origins, corner), stacked)
+        found = []
+        for slot in range(len(origins)):
+            joined_chw, of_slot = joined_bchw[slot].contiguous(), biases[:, slot].contiguous()
+            known = (self.network.combiner, self.model.calibration, self.mode)
+            if self._fused:
+                found.append(functools.partial(blend_fused, joined_chw.numpy(), of_slot.numpy(), *known))
+            else:
+                found.append(functools.partial(blend_torch, joined_chw, of_slot, *known))
+        return found
+
+    @property
+    def _fused(self) -> bool:
+        return self.device.type == "cpu" and len(self.network.combiner.rest) == 1
 
     @torch.inference_mode()
     def _draw_batch(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
         joined_bchw, biases = self.encode(stamps, origins)
-        fused = self.device.type == "cpu" and len(self.network.combiner.rest) == 1
+        fused = self._fused
         if not fused:
             sampled = self._draw_torch(joined_bchw, biases, origins)
         for slot, origin in enumerate(origins):
@@ -171,13 +224,16 @@ class Sampler:
         biases : (samples, BATCH, width) float32 tensor
             Its latent part.
         """
-        stamps_bchw = torch.from_numpy(stamps)[:, None].to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=native_bfloat16(self.device.type)):
-            joined_bchw, prior = self.network.encode(stamps_bchw)
         dimensions = self.network.config.latent_dimensions
         draws = np.zeros((self.samples, len(stamps), dimensions), np.float32)
         for slot, origin in enumerate(origins):
             draws[:, slot] = random_sky.latent_draws(self.seed, self.samples, dimensions, origin)
+        return self._encode(stamps, draws)
+
+    def _encode(self, stamps: np.ndarray, draws: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        stamps_bchw = torch.from_numpy(stamps)[:, None].to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=native_bfloat16(self.device.type)):
+            joined_bchw, prior = self.network.encode(stamps_bchw)
         latents = prior.at(torch.from_numpy(draws).to(self.device))
         return joined_bchw.float(), latent_biases(self.network.combiner, latents).float()
 

@@ -1,0 +1,137 @@
+"""The sliding window: overlapping stamps, blended realisation by realisation, without a grid in the maps.
+
+Averaging independent draws where stamps overlap would shrink the variance there. So the same realisation has,
+in neighbouring stamps, the same field of thresholds and nearly the same latent, a smooth field over the sky;
+its class probabilities are blended, and only then become classes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numba
+import numpy as np
+
+from appulse.inference import random_sky
+from appulse.inference.exposure import Window, cropped
+from appulse.inference.realisations import BATCH, Realisations, Sampler
+from appulse.inference.two_step import FieldMaps
+
+# Standard deviation, in strides, of the Gaussian that makes latents smooth: a stamp wide. Stamps that share
+# pixels then correlate by 0.94 and more along an axis.
+SMOOTHING = 2.0
+
+
+def hat(size: int) -> np.ndarray:
+    """Share of a stamp in each pixel along one axis; with the stamp half a width further on it makes 1.
+
+    Parameters
+    ----------
+    size : int, pixels
+        Even.
+
+    Returns
+    -------
+    (size,) float32 array
+        Exactly complementary where ``size`` is a power of two.
+    """
+    rising = (np.arange(size // 2, dtype=np.float32) + np.float32(0.5)) / np.float32(size // 2)
+    return np.concatenate([rising, 1 - rising])
+
+
+@functools.lru_cache(maxsize=2)
+def _latents(seed: int, samples: int, dimensions: int, stride: int) -> np.ndarray:
+    nodes = max(random_sky.PERIOD // stride, 8)
+    return random_sky.smooth_latents(seed, samples, dimensions, nodes, SMOOTHING)
+
+
+def sliding_pass(
+    scaled: np.ndarray, window: Window, core: Window, sampler: Sampler, progress: Callable | None = None
+) -> FieldMaps:
+    """Segment a block of a field with overlapping stamps, half a stamp apart.
+
+    Parameters
+    ----------
+    scaled : (height, width) float32 array, units of the noise
+        NaN where bad; the window.
+    window : (slice, slice)
+        Of the image: the block with half a stamp around it, as far as the image goes.
+    core : (slice, slice)
+        Of the image: the block, which begins on the grid of stamps.
+    sampler : Sampler
+        Model, seed and realisations.
+    progress : callable, optional
+        Called without arguments after each stamp.
+
+    Returns
+    -------
+    FieldMaps
+        Of the block.
+    """
+    size, stride = sampler.size, sampler.size // 2
+    height, width = (side.stop - side.start for side in core)
+    realisations = Realisations(sampler.samples, (height, width))
+    maps = FieldMaps(
+        np.zeros((height, width), np.float32),
+        np.zeros((height, width), np.float32),
+        realisations,
+        realisations.planes[0],
+        np.zeros((height, width), bool),
+    )
+    shares = hat(size)
+    latents = _latents(sampler.seed, sampler.samples, sampler.network.config.latent_dimensions, stride)
+    columns = range(core[1].start - stride, core[1].stop, stride)
+    # Two strips, each half a stamp high; a row of stamps completes the upper one and begins the lower.
+    blended = np.zeros((2, sampler.samples, size, width), np.float32)
+    sums = np.zeros((2, size, width), np.float32)
+    for top in range(core[0].start - stride, core[0].stop, stride):
+        for start in range(0, len(columns), BATCH):
+            origins = [(top, x) for x in columns[start : start + BATCH]]
+            draws = [
+                latents[:, :, (y // stride) % latents.shape[2], (x // stride) % latents.shape[3]]
+                for y, x in origins
+            ]
+            corner = (window[0].start, window[1].start)
+            for (_, x), add in zip(origins, sampler.blenders(scaled, origins, corner, draws), strict=True):
+                add(shares, (0, x - core[1].start), blended, sums)
+                if progress:
+                    progress()
+        if top >= core[0].start:
+            rows = slice(top, min(top + stride, core[0].stop))
+            _decide(maps, cropped((rows, core[1]), core), blended, sums, sampler, (top, core[1].start))
+        for strips in (blended, sums):
+            strips[..., :stride, :] = strips[..., stride:, :]
+            strips[..., stride:, :] = 0
+    return FieldMaps(maps.p_galaxy, maps.p_overlap, realisations, realisations.planes[0].copy(), maps.centred)
+
+
+def _decide(maps, here, blended, sums, sampler, origin):
+    """Classes of the finished strip."""
+    n_rows = here[0].stop - here[0].start
+    classes = np.empty((sampler.samples, n_rows, blended.shape[3]), np.uint8)
+    copula = sampler.mode == "copula"
+    _threshold(blended[:, :, :n_rows], sampler.thresholds, origin[0], origin[1], copula, classes)
+    maps.p_galaxy[here], maps.p_overlap[here] = sums[:, :n_rows] / sampler.samples
+    maps.realisations.put(here, classes)
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _threshold(blended, thresholds, y0, x0, copula, classes):
+    period = thresholds.shape[1]
+    n_samples, height, width = classes.shape
+    for s in range(n_samples):
+        for y in range(height):
+            for x in range(width):
+                p_galaxy, p_overlap = blended[0, s, y, x], blended[1, s, y, x]
+                if copula:
+                    threshold = thresholds[s, (y0 + y) % period, (x0 + x) % period]
+                    uniform = 1.0 / (1.0 + np.exp(-threshold))
+                    classes[s, y, x] = (uniform < p_galaxy) + (uniform < p_overlap)
+                else:  # the most probable class; of equals the lowest
+                    p_one = p_galaxy - p_overlap
+                    largest = max(np.float32(1.0) - p_galaxy, p_one, p_overlap)
+                    if np.float32(1.0) - p_galaxy == largest:
+                        classes[s, y, x] = 0
+                    else:
+                        classes[s, y, x] = 1 if p_one == largest else 2
