@@ -163,7 +163,7 @@ def cluster(address: str) -> Iterator[Callable[[Task], Executor]]:
                 client.submit(_on_cluster, task, stage, block, pure=False, retries=ATTEMPTS): block
                 for block in missing
             }
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 future.result()
                 advance(steps(job, stage, futures[future]))
 

@@ -194,6 +194,7 @@ def test_a_killed_worker_costs_its_block_only(inputs, expected, tmp_path):
         time.sleep(0.02)
     again = [path for path, at in finished.items() if path.exists() and path.stat().st_mtime_ns != at]
     assert run.wait() == 0, run.stderr.read()
+    run.stderr.close()
     assert again == [] and read(tmp_path) == expected
 
 

@@ -26,6 +26,8 @@ SMOOTHING = 2.0
 def hat(size: int) -> np.ndarray:
     """Share of a stamp in each pixel along one axis; with the stamp half a width further on it makes 1.
 
+    Flat at the stamp's sides, where the network lacks half of the surroundings.
+
     Parameters
     ----------
     size : int, pixels
@@ -34,10 +36,11 @@ def hat(size: int) -> np.ndarray:
     Returns
     -------
     (size,) float32 array
-        Exactly complementary where ``size`` is a power of two.
+        Exactly complementary: multiples of 2^-20.
     """
-    rising = (np.arange(size // 2, dtype=np.float32) + np.float32(0.5)) / np.float32(size // 2)
-    return np.concatenate([rising, 1 - rising])
+    place = (np.arange(size // 2) + 0.5) / (size // 2)
+    rising = np.round(place**2 * (3 - 2 * place) * 2**20) / 2**20
+    return np.concatenate([rising, 1 - rising]).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=2)
