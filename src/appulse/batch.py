@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from pathlib import Path
 import appulse
 from appulse.engine import Executor
 from appulse.files import InputError, UsageError, split_hdu, stem, write_json
+from appulse.forecast import forecast
+from appulse.inference.realisations import Sampler
 from appulse.inference.store import DiskStore
 from appulse.inference.two_step import Progress
 from appulse.network.weights import Model, load_model
+from appulse.observation import observe
 from appulse.on_disk import Task, claim_folder, finished
 from appulse.segmentation import BLOCK, SEED_LIMIT, check_block, choose_device, choose_operating_point
 from appulse.workers import Shard, cluster, processes
@@ -162,7 +166,8 @@ def run_batch(
     executors = _executors(workers, dask, shard, overwrite)
     journal = _Journal.open(options, model, overwrite)
     if dry_run:
-        return _tell(images, paired, options)
+        sampler = Sampler(model, options.samples, options.seed, options.mode, device)
+        return _tell(images, paired, options, block, workers, sampler)
 
     options.output.mkdir(parents=True, exist_ok=True)
     if overwrite:
@@ -180,6 +185,7 @@ def run_batch(
                     continue
                 fingerprint = {"options": journal.options, "content": content, "block": block}
                 claim_folder(folder, fingerprint, overwrite=overwrite)
+                started = time.perf_counter()
                 task = _task(path, maps_here, folder, options, model, device, block)
                 result = segment_to_files(task, options, name, executor_for and executor_for(task), progress)
                 if result is None:
@@ -191,7 +197,7 @@ def run_batch(
                     print(f"{path}: warning: {warning}", file=sys.stderr)
                 print(
                     f"{path}: {result['galaxies']} galaxies, {result['galaxies_in_blends']} of them in "
-                    f"{result['blends']} blends"
+                    f"{result['blends']} blends; {_speed(result, time.perf_counter() - started)}"
                 )
             except UsageError:
                 raise
@@ -204,6 +210,11 @@ def run_batch(
     if len(images) > 1:
         print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")
     return 1 if failed else 0
+
+
+def _speed(summary: dict, seconds: float) -> str:
+    pixels = summary["height"] * summary["width"] / 1e6
+    return f"{pixels:.2f} Mpix in {seconds:.0f} s ({pixels / seconds:.3f} Mpix/s)"
 
 
 def segment_to_files(
@@ -299,14 +310,28 @@ def _executors(workers: int, dask: str | None, shard: str | None, overwrite: boo
     return processes(workers) if workers > 1 else contextlib.nullcontext()
 
 
-def _tell(images: Sequence[Path], paired: dict[str, list[str] | None], options: BatchOptions) -> int:
-    for path in images:
+def _tell(
+    images: Sequence[Path],
+    paired: dict[str, list[str] | None],
+    options: BatchOptions,
+    block: int,
+    workers: int,
+    sampler: Sampler,
+) -> int:
+    unusable = False
+    for number, path in enumerate(images):
+        maps = {kind: files[number] for kind, files in paired.items() if files is not None}
+        try:
+            with observe(path, options.hdu, maps) as observation:
+                shape = observation.exposure.shape
+        except InputError as error:
+            unusable = True
+            print(error, file=sys.stderr)
+            continue
+        needs = forecast(shape, block, options.method, workers, sampler, options.keep_realisations)
         print(f"{path}: would write {options.output / stem(path)}_*")
-    named = [*images, *(split_hdu(each)[0] for files in paired.values() for each in files or ())]
-    missing = [str(path) for path in named if not path.is_file()]
-    if missing:
-        print(f"missing: {', '.join(missing)}", file=sys.stderr)
-    return 1 if missing else 0
+        print(f"  {shape[0]} x {shape[1]} pixels in {needs}")
+    return 1 if unusable else 0
 
 
 def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str] | None:

@@ -1,0 +1,112 @@
+"""What a field will take, before anything is done: blocks, memory, disk, time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from appulse.inference.blocks import Blocks
+from appulse.inference.realisations import BATCH, Sampler
+from appulse.products import MAPS
+
+# Measured by benchmarks/engine.py: of a process with the network loaded, and of each pixel of a block.
+_MEMORY = 0.45e9
+_MEMORY_PER_PIXEL = 60.0
+# Bytes per pixel of the compressed store: probabilities, which hardly compress, and the rest.
+_STORE_PER_PIXEL = 12.0
+# On the simulated euclid-wide sky: objects per 128 x 128 pixels, and what describing one costs, in stamps.
+_OBJECTS_PER_STAMP = 1.8
+_DESCRIBING = 1.0
+_SLIDING = 4.8  # a stamp of the grid against the four that cover it, blended
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a field will take; memory is for all workers together.
+
+    Parameters
+    ----------
+    blocks : int
+        Of work.
+    memory, work, products : float, bytes
+        Memory; disk while the work goes on; disk for the products.
+    seconds : float
+        With the workers given, on this machine.
+    """
+
+    blocks: int
+    memory: float
+    work: float
+    products: float
+    seconds: float
+
+    def __str__(self) -> str:
+        hours, minutes = divmod(round(self.seconds / 60), 60)
+        took = f"{hours} h {minutes:02d} min" if hours else f"{max(minutes, 1)} min"
+        memory, work, products = (size / 1e9 for size in (self.memory, self.work, self.products))
+        return (
+            f"{self.blocks} block{'s' if self.blocks > 1 else ''}, about {took}, {memory:.1f} GB of memory, "
+            f"{work:.2f} GB of disk for the work and {products:.2f} GB for the products"
+        )
+
+
+def seconds_per_stamp(sampler: Sampler) -> float:
+    """Time of one stamp with its realisations, measured here and now.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Of the run.
+    """
+    sky = np.random.default_rng(0).standard_normal((sampler.size, BATCH * sampler.size), dtype=np.float32)
+    origins = [(0, slot * sampler.size) for slot in range(BATCH)]
+    list(sampler.draw(sky, origins))  # compiles
+    start = time.perf_counter()
+    list(sampler.draw(sky, origins))
+    return (time.perf_counter() - start) / BATCH
+
+
+def forecast(
+    shape: tuple[int, int], block: int, method: str, workers: int, sampler: Sampler, keep_realisations: bool
+) -> Forecast:
+    """Estimate what a field will take.
+
+    Parameters
+    ----------
+    shape : (height, width), pixels
+        Of the image.
+    block : int, pixels
+        Width of the blocks.
+    method : {"two-step", "sliding", "grid"}
+        As `appulse.segment` takes it.
+    workers : int
+        Processes.
+    sampler : Sampler
+        Of the run; it is timed.
+    keep_realisations : bool
+        Whether they are written.
+
+    Returns
+    -------
+    Forecast
+        Of a field as full as simulated Euclid ones; time is good to a factor of two.
+    """
+    pixels = shape[0] * shape[1]
+    per_pixel = sum(np.dtype(item.dtype).itemsize for item in MAPS)
+    stamps = pixels / sampler.size**2
+    objects = pixels / 128**2 * _OBJECTS_PER_STAMP
+    drawn = {"two-step": stamps + objects, "sliding": _SLIDING * stamps, "grid": stamps}[method]
+    # One worker has all threads; several have one each.
+    threads = torch.get_num_threads() if workers > 1 else 1
+    seconds = (drawn + _DESCRIBING * objects) * seconds_per_stamp(sampler) * threads / workers
+    outer = min(block + sampler.size, shape[0]) * min(block + sampler.size, shape[1])
+    return Forecast(
+        blocks=len(Blocks(shape, block)),
+        memory=workers * (_MEMORY + _MEMORY_PER_PIXEL * outer) + (0.3e9 if workers > 1 else 0),
+        work=_STORE_PER_PIXEL * pixels,
+        products=(per_pixel + (sampler.samples if keep_realisations else 0)) * pixels,
+        seconds=seconds,
+    )
