@@ -1,11 +1,12 @@
 """Memory, disk and speed of whole fields of any size, and SEP beside.
 
-usage: python benchmarks/engine.py [SIZE ...] [--block N] [--workers N] [--samples N] [--method M] [--keep DIR]
+usage: python benchmarks/engine.py [SIZE ...] [--block N] [--workers N] [--samples N] [--method M]
+                                   [--keep DIR]
 
 Every SIZE x SIZE field is a mosaic of one simulated 2048-pixel tile of the euclid-wide sky, turned, mirrored,
-and with fresh noise; it is written in strips. `appulse segment` runs in a process of its own, whose anonymous and
-shared memory, children included, and whose work on disk are sampled while it runs. SEP (background, noise,
-extraction with deblending) then runs on the same file, in a process of its own as well.
+and with fresh noise; it is written in strips. `appulse segment` runs in a process of its own, whose anonymous
+and shared memory, children included, and whose work on disk are sampled while it runs. SEP (background,
+noise, extraction with deblending) then runs on the same file, in a process of its own as well.
 """
 
 import argparse
