@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy import special
 
 from appulse.inference import random_sky
 from appulse.inference.kernels import (
@@ -50,8 +51,9 @@ class SampledStamp:
 
 
 @functools.lru_cache(maxsize=2)
-def _copula_field(seed: int, samples: int, correlation_length: float) -> np.ndarray:
-    return random_sky.copula_field(seed, samples, correlation_length)
+def _uniform_field(seed: int, samples: int, correlation_length: float) -> np.ndarray:
+    # Coarse near 1, where no probability is; near 0 it keeps the precision of its logit.
+    return special.expit(random_sky.copula_field(seed, samples, correlation_length))
 
 
 class Sampler:
@@ -84,7 +86,7 @@ class Sampler:
         self.device = torch.device(device)
         self.size = model.network.config.stamp_size
         self.network = model.for_inference.to(self.device)
-        self.thresholds = _copula_field(seed, samples, model.calibration.correlation_length)
+        self.uniform = _uniform_field(seed, samples, model.calibration.correlation_length)
         self.empty = random_sky.empty_sky(seed)
 
     def cut(
@@ -196,7 +198,7 @@ class Sampler:
                     np.ascontiguousarray(biases[:, slot].numpy()),
                     self.network.combiner,
                     self.model.calibration,
-                    self.thresholds,
+                    self.uniform,
                     origin,
                     self.mode,
                 )
@@ -241,10 +243,10 @@ class Sampler:
         shape = (self.size, self.size)
         looked = np.zeros((self.samples, len(joined_bchw), *shape), np.float32)
         for slot, origin in enumerate(origins):
-            looked[:, slot] = random_sky.look_at(self.thresholds, origin, shape)
-        thresholds = torch.from_numpy(looked).to(self.device)
+            looked[:, slot] = random_sky.look_at(self.uniform, origin, shape)
+        uniform = torch.from_numpy(looked).to(self.device)
         combiner, calibration = self.network.combiner, self.model.calibration
-        sampled = sample_torch(joined_bchw, biases, combiner, calibration, thresholds, self.mode)
+        sampled = sample_torch(joined_bchw, biases, combiner, calibration, uniform, self.mode)
         return [part.cpu().numpy() for part in sampled]
 
 

@@ -114,23 +114,22 @@ def _decide(maps, here, blended, sums, sampler, origin):
     n_rows = here[0].stop - here[0].start
     classes = np.empty((sampler.samples, n_rows, blended.shape[3]), np.uint8)
     copula = sampler.mode == "copula"
-    _threshold(blended[:, :, :n_rows], sampler.thresholds, origin[0], origin[1], copula, classes)
+    _threshold(blended[:, :, :n_rows], sampler.uniform, origin[0], origin[1], copula, classes)
     maps.p_galaxy[here], maps.p_overlap[here] = sums[:, :n_rows] / sampler.samples
     maps.realisations.put(here, classes)
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
-def _threshold(blended, thresholds, y0, x0, copula, classes):
-    period = thresholds.shape[1]
+def _threshold(blended, uniform, y0, x0, copula, classes):
+    period = uniform.shape[1]
     n_samples, height, width = classes.shape
     for s in range(n_samples):
         for y in range(height):
             for x in range(width):
                 p_galaxy, p_overlap = blended[0, s, y, x], blended[1, s, y, x]
                 if copula:
-                    threshold = thresholds[s, (y0 + y) % period, (x0 + x) % period]
-                    uniform = 1.0 / (1.0 + np.exp(-threshold))
-                    classes[s, y, x] = (uniform < p_galaxy) + (uniform < p_overlap)
+                    drawn = uniform[s, (y0 + y) % period, (x0 + x) % period]
+                    classes[s, y, x] = (drawn < p_galaxy) + (drawn < p_overlap)
                 else:  # the most probable class; of equals the lowest
                     p_one = p_galaxy - p_overlap
                     largest = max(np.float32(1.0) - p_galaxy, p_one, p_overlap)

@@ -13,7 +13,7 @@ from appulse.network import Calibration, NetworkConfig, ProbabilisticUNet
 from appulse.network.calibration import IDENTITY
 
 SAMPLES, SIZE = 12, 32
-ORIGIN = (-17, 500)  # past both edges of the repeating thresholds
+ORIGIN = (-17, 500)  # past both edges of the repeating field
 FLOOR = 4.5e-5  # the kernel leaves out smaller probabilities, per realisation
 PLAIN = Calibration()
 KNOTS = np.array(IDENTITY)
@@ -45,24 +45,24 @@ def along(curve, logits):
 
 
 @functools.cache
-def smooth_thresholds(samples):
-    return copula_field(4, samples, 2.0)
+def smooth_uniform(samples):
+    return special.expit(copula_field(4, samples, 2.0))
 
 
 class Stamp:
     """One encoded stamp, its latents, and what the network's logits say about it in float64."""
 
-    def __init__(self, network, calibration=PLAIN, mode="copula", samples=SAMPLES, thresholds=None):
+    def __init__(self, network, calibration=PLAIN, mode="copula", samples=SAMPLES, uniform=None):
         self.network, self.calibration, self.mode = network, calibration, mode
         pixels = 4 * np.random.default_rng(1).standard_normal((1, 1, SIZE, SIZE), dtype=np.float32)
         self.joined, self.prior = network.encode(torch.from_numpy(pixels))
         draws = np.random.default_rng(2).standard_normal((samples, 1, 10), dtype=np.float32)
         self.latents = self.prior.at(torch.from_numpy(draws))
         self.biases = latent_biases(network.combiner, self.latents)
-        self.thresholds = smooth_thresholds(samples) if thresholds is None else thresholds
+        self.uniform = smooth_uniform(samples) if uniform is None else uniform
 
     def looked(self):
-        return look_at(self.thresholds, ORIGIN, (SIZE, SIZE))
+        return look_at(self.uniform, ORIGIN, (SIZE, SIZE))
 
     def fused(self):
         return sample_fused(
@@ -70,7 +70,7 @@ class Stamp:
             self.biases[:, 0].contiguous().numpy(),
             self.network.combiner,
             self.calibration,
-            self.thresholds,
+            self.uniform,
             ORIGIN,
             self.mode,
         )
@@ -95,7 +95,7 @@ class Stamp:
             two_best = np.sort(logits, axis=1)[:, 1:]
             margin = two_best[:, 1] - two_best[:, 0]
         else:
-            uniform = special.expit(self.looked().astype(np.float64))
+            uniform = self.looked()
             classes = (uniform < p_galaxy) + 1 * (uniform < p_overlap)
             margin = np.minimum(np.abs(uniform - p_galaxy), np.abs(uniform - p_overlap))
         return classes, np.stack([p_galaxy, p_overlap]), margin
@@ -137,8 +137,8 @@ def test_overlaps_are_never_more_probable_than_galaxies(network, mode):
 def test_frequencies_of_copula_realisations_are_the_probabilities(network):
     """By construction: class >= c happens with probability P(>= c), whatever the latent does."""
     samples = 400
-    thresholds = np.random.default_rng(9).logistic(size=(samples, 64, 64)).astype(np.float32)
-    stamp = Stamp(network, CORRECTED, samples=samples, thresholds=thresholds)
+    uniform = np.random.default_rng(9).random((samples, 64, 64), dtype=np.float32)
+    stamp = Stamp(network, CORRECTED, samples=samples, uniform=uniform)
     classes, sums = stamp.fused()
     for at_least, expected in ((1, sums[0] / samples), (2, sums[1] / samples)):
         frequency = (classes >= at_least).mean(axis=0)

@@ -74,7 +74,7 @@ def test_maps_are_those_of_the_definition(mode):
     np.testing.assert_allclose(maps.p_overlap, blended[1].mean(axis=0), atol=2e-4)
     classes = maps.realisations.get(window)
     if mode == "copula":
-        uniform = 1 / (1 + np.exp(-random_sky.look_at(sampler.thresholds, (0, 0), (40, 70)).astype(float)))
+        uniform = random_sky.look_at(sampler.uniform, (0, 0), (40, 70))
         expected, margin = (uniform < blended).sum(axis=0), np.abs(uniform - blended).min(axis=0)
     else:
         three = np.stack([1 - blended[0], blended[0] - blended[1], blended[1]])
