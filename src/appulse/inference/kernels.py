@@ -17,9 +17,9 @@ from appulse.inference.tiles import overlap
 from appulse.network.calibration import IDENTITY, LOGIT_REACH
 
 # The kernels read their functions from tables, interpolated linearly: P(class >= 1) of the score
-# log(e^one + e^two), P(class 2 | >= 1) of two - one, both calibrated, and log(1 + exp(-|two - one|)). Without a
-# branch in it the loop over pixels becomes vector instructions. With this step the error is below 1e-5 for the
-# steepest curves; knots of the calibration curves are points of the grid.
+# log(e^one + e^two), P(class 2 | >= 1) of two - one, both calibrated, and log(1 + exp(-|two - one|)). Without
+# a branch in it the loop over pixels becomes vector instructions. With this step the error is below 1e-5 for
+# the steepest curves; knots of the calibration curves are points of the grid.
 _STEPS = 256
 _REACH = 20
 _GRID = np.linspace(-_REACH, _REACH, 2 * _REACH * _STEPS + 1)
@@ -240,6 +240,7 @@ def _last_layer(combiner):
     return np.ascontiguousarray(weight[1:] - weight[0]), bias[1:] - bias[0]
 
 
+@torch.inference_mode()
 def blend_torch(joined_chw, latent_biases, combiner, calibration, mode, shares, corner, blended, sums):
     """`blend_fused` in plain torch: any combiner, any device.
 

@@ -142,44 +142,42 @@ class Sampler:
             stamps[slot] = self.cut(scaled, origin, corner)
         return stamps
 
-    @torch.inference_mode()
     def blenders(
         self,
         scaled: np.ndarray,
         origins: Sequence[tuple[int, int]],
         corner: tuple[int, int],
         draws: Sequence[np.ndarray],
-    ) -> list[Callable[..., None]]:
-        """What adds the class probabilities of each of a few stamps to a part of the sky.
+    ) -> Iterator[Callable[..., None]]:
+        """What adds the class probabilities of each stamp to a part of the sky.
 
         Parameters
         ----------
         scaled : (height, width) float32 array, units of the noise
             NaN where bad; a window of the image that holds all of the stamps that the image does.
         origins : sequence of (y0, x0)
-            Of the stamps in the image, at most BATCH.
+            Of the stamps in the image.
         corner : (y0, x0)
             Of the window in the image.
         draws : sequence of (samples, latent) float32 array
             Standard-normal draws of each stamp's latent.
 
-        Returns
-        -------
-        list of callable
+        Yields
+        ------
+        callable
             `kernels.blend_fused` with its first five arguments given.
         """
-        stacked = np.zeros((self.samples, BATCH, self.network.config.latent_dimensions), np.float32)
-        stacked[:, : len(draws)] = np.stack(draws, axis=1)
-        joined_bchw, biases = self._encode(self._cut_batch(scaled, origins, corner), stacked)
-        found = []
-        for slot in range(len(origins)):
-            joined_chw, of_slot = joined_bchw[slot].contiguous(), biases[:, slot].contiguous()
-            known = (self.network.combiner, self.model.calibration, self.mode)
-            if self._fused:
-                found.append(functools.partial(blend_fused, joined_chw.numpy(), of_slot.numpy(), *known))
-            else:
-                found.append(functools.partial(blend_torch, joined_chw, of_slot, *known))
-        return found
+        blend = blend_fused if self._fused else blend_torch
+        known = (self.network.combiner, self.model.calibration, self.mode)
+        for start in range(0, len(origins), BATCH):
+            batch = slice(start, start + BATCH)
+            stacked = np.zeros((self.samples, BATCH, self.network.config.latent_dimensions), np.float32)
+            stacked[:, : len(draws[batch])] = np.stack(draws[batch], axis=1)
+            joined_bchw, biases = self._encode(self._cut_batch(scaled, origins[batch], corner), stacked)
+            for slot in range(len(origins[batch])):
+                parts = joined_bchw[slot].contiguous(), biases[:, slot].contiguous()
+                parts = tuple(part.numpy() for part in parts) if self._fused else parts
+                yield functools.partial(blend, *parts, *known)
 
     @property
     def _fused(self) -> bool:
@@ -232,6 +230,7 @@ class Sampler:
             draws[:, slot] = random_sky.latent_draws(self.seed, self.samples, dimensions, origin)
         return self._encode(stamps, draws)
 
+    @torch.inference_mode()
     def _encode(self, stamps: np.ndarray, draws: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         stamps_bchw = torch.from_numpy(stamps)[:, None].to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=native_bfloat16(self.device.type)):

@@ -15,7 +15,7 @@ import numpy as np
 
 from appulse.inference import random_sky
 from appulse.inference.exposure import Window, cropped
-from appulse.inference.realisations import BATCH, Realisations, Sampler
+from appulse.inference.realisations import Realisations, Sampler
 from appulse.inference.two_step import FieldMaps
 
 # Standard deviation, in strides, of the Gaussian that makes latents smooth: a stamp wide. Stamps that share
@@ -85,24 +85,23 @@ def sliding_pass(
     shares = hat(size)
     latents = _latents(sampler.seed, sampler.samples, sampler.network.config.latent_dimensions, stride)
     columns = range(core[1].start - stride, core[1].stop, stride)
+    rows = range(core[0].start - stride, core[0].stop, stride)
+    origins = [(y, x) for y in rows for x in columns]
+    draws = [
+        latents[:, :, (y // stride) % latents.shape[2], (x // stride) % latents.shape[3]] for y, x in origins
+    ]
+    stamps = sampler.blenders(scaled, origins, (window[0].start, window[1].start), draws)
     # Two strips, each half a stamp high; a row of stamps completes the upper one and begins the lower.
     blended = np.zeros((2, sampler.samples, size, width), np.float32)
     sums = np.zeros((2, size, width), np.float32)
-    for top in range(core[0].start - stride, core[0].stop, stride):
-        for start in range(0, len(columns), BATCH):
-            origins = [(top, x) for x in columns[start : start + BATCH]]
-            draws = [
-                latents[:, :, (y // stride) % latents.shape[2], (x // stride) % latents.shape[3]]
-                for y, x in origins
-            ]
-            corner = (window[0].start, window[1].start)
-            for (_, x), add in zip(origins, sampler.blenders(scaled, origins, corner, draws), strict=True):
-                add(shares, (0, x - core[1].start), blended, sums)
-                if progress:
-                    progress()
+    for top in rows:
+        for x in columns:
+            next(stamps)(shares, (0, x - core[1].start), blended, sums)
+            if progress:
+                progress()
         if top >= core[0].start:
-            rows = slice(top, min(top + stride, core[0].stop))
-            _decide(maps, cropped((rows, core[1]), core), blended, sums, sampler, (top, core[1].start))
+            finished = slice(top, min(top + stride, core[0].stop)), core[1]
+            _decide(maps, cropped(finished, core), blended, sums, sampler, (top, core[1].start))
         for strips in (blended, sums):
             strips[..., :stride, :] = strips[..., stride:, :]
             strips[..., stride:, :] = 0
