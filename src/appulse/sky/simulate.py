@@ -170,7 +170,7 @@ class _Unfinished:
 
     @property
     def folder(self) -> Path:
-        return self.path.with_name(f".{self.path.stem}.parts")
+        return _parts(self.path)
 
     def jobs(self) -> list[_Job]:
         return [_Job(task, self.folder / f"strip_{task.number:04d}.npz") for task in self.plan.tasks()]
@@ -215,6 +215,10 @@ class _Unfinished:
                 write_field_file(complete, info, parts, deeper, catalog)
         os.replace(complete, self.path)
         shutil.rmtree(self.folder)
+
+
+def _parts(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.parts")
 
 
 def _prefixed(part: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -279,6 +283,7 @@ def simulate_fields(
     for path in paths:
         if path.exists():
             _check(path, survey, size)
+            shutil.rmtree(_parts(path), ignore_errors=True)  # of a run killed at its very end
     unfinished = {
         index: _Unfinished(FieldPlan.draw(survey, (size, size), seed, index), path)
         for index, path in enumerate(paths)

@@ -25,7 +25,6 @@ def hand_made(first, second, id1, id2):
     sigma = SURVEY.sigma
     return Field(
         image=np.zeros(shape, np.float32),
-        light=np.zeros(shape, np.float32),
         first=(np.asarray(first) * sigma).astype(np.float32),
         second=(np.asarray(second) * sigma).astype(np.float32),
         id1=np.asarray(id1, np.int32),
@@ -122,8 +121,8 @@ def test_report_of_an_empty_field():
     assert "0 objects" in str(report)
 
 
-def test_progress_names_the_field(tmp_path):
+def test_progress_counts_galaxies(tmp_path):
     calls = []
     simulate_fields(tmp_path, SURVEY, size=16, seed=4, progress=lambda *args: calls.append(args))
-    assert {name for name, _, _ in calls} == {"field_0004_00.fits"}
+    assert {name for name, _, _ in calls} == {"galaxies"}
     assert calls[-1][1] == calls[-1][2]
