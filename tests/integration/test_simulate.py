@@ -139,8 +139,9 @@ main(sys.argv[2:])
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1_000_000, 0), (7_200_000, 2)], ids=["strip", "file"])
-def test_no_room_left(tmp_path, limit, kept, capsys):
+def test_no_room_left(tmp_path, limit, kept, monkeypatch):
     """A limit on the size of a file stands for the full disk: it meets the same calls, a strip or the file."""
+    monkeypatch.setattr(strips, "STRIP_ROWS", 1024)  # as in the other process
     command = ("simulate", "-o", str(tmp_path), "--size", "1300", "--seed", "4", "--workers", "1")
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(limit), *command], capture_output=True, text=True, check=False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from appulse import __version__
 from appulse.files import InputError, UsageError, atomic_write, write_json
 from appulse.sky.field import Field, field_name, open_field, read_field
 from appulse.sky.field_file import FieldInfo, pack_strip, write_field_file
-from appulse.sky.strips import STRIP_ROWS, FieldPlan, StripTask, draw_strip, measured_catalog
+from appulse.sky.strips import FieldPlan, StripTask, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, true_objects
 from appulse.sky.workers import run_tasks, usable_cpus
@@ -172,6 +173,7 @@ class _Unfinished:
     def folder(self) -> Path:
         return _parts(self.path)
 
+    @functools.cached_property
     def jobs(self) -> list[_Job]:
         return [_Job(task, self.folder / f"strip_{task.number:04d}.npz") for task in self.plan.tasks()]
 
@@ -188,7 +190,7 @@ class _Unfinished:
             "version": __version__,
             "survey": plan.survey.to_dict(),
             "shape": list(plan.shape),
-            "strip_rows": STRIP_ROWS,
+            "strips": [job.task.y0 for job in self.jobs],
         }
         note = self.folder / "plan.json"
         if note.exists() and json.loads(note.read_text()) != json.loads(json.dumps(content)):
@@ -203,7 +205,7 @@ class _Unfinished:
     def finish(self) -> None:
         """Put the file together from its strips, and remove them."""
         with contextlib.ExitStack() as stack:
-            parts = [stack.enter_context(np.load(job.path)) for job in self.jobs()]
+            parts = [stack.enter_context(np.load(job.path)) for job in self.jobs]
             deeper = vstack([Table(_prefixed(part, "deeper_")) for part in parts])
             measured = [_prefixed(part, "measured_") for part in parts]
             catalog = measured_catalog(self.plan.catalog, measured)
@@ -325,7 +327,7 @@ def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, pro
     jobs = []
     for field in unfinished.values():
         field.begin()
-        jobs += field.jobs()
+        jobs += field.jobs
     missing = {index: 0 for index in unfinished}
     waiting = []
     for job in jobs:
