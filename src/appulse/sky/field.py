@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,15 +16,12 @@ from astropy.table import Table
 
 from appulse.files import InputError, atomic_write
 from appulse.objects.measurement import measure
-from appulse.sky.population import Population
+from appulse.sky.noise import draw_noise
 from appulse.sky.rendering import Renderer, Stamp
-from appulse.sky.survey import PSF, Survey
-from appulse.sky.truth import Layers, blendedness, ternary_map
+from appulse.sky.sources import GALAXY, draw_sources
+from appulse.sky.survey import Survey
+from appulse.sky.truth import Layers, blendedness, clip_to, ternary_map
 
-# Galaxies are drawn to this distance outside the field, so that its borders cut galaxies as a survey's do.
-MARGIN = 128
-# Purposes of the independent random streams of one field.
-_GALAXIES, _NOISE = 0, 1
 # Galaxies handed to a worker at a time.
 _CHUNK = 64
 
@@ -145,13 +143,19 @@ def simulate_field(
         ``isophotal_orientation``, and its ``blendedness``.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    catalog = _draw_catalog(survey, height, width, np.random.SeedSequence([seed, index, _GALAXIES]))
+    survey = survey.for_field(seed, index)
+    catalog = draw_sources(survey, (height, width), seed, index)
     layers = Layers.empty((height, width))
     kept: list[int] = []
     stamps: list[Stamp] = []
     isophotes = []
     for row, stamp in enumerate(_drawn(survey, catalog, workers)):
-        if stamp is not None and layers.add(stamp, len(kept) + 1):
+        if stamp is None:
+            continue
+        if catalog["kind"][row] != GALAXY:
+            window, image = clip_to(stamp, layers.light.shape)
+            layers.light[window] += image
+        elif layers.add(stamp, len(kept) + 1):
             kept.append(row)
             stamps.append(stamp)
             isophotes.append(measure(stamp.image, stamp.image > survey.sigma))
@@ -165,9 +169,7 @@ def simulate_field(
         catalog[f"isophotal_{quantity}"] = np.array(values, dtype=np.float64)
     catalog["blendedness"] = blendedness(stamps, layers.light)
 
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, _NOISE])))
-    noise = rng.standard_normal((height, width), dtype=np.float32)
-    noise *= np.float32(survey.sigma)
+    noise = draw_noise(survey, layers.light, 0, seed, index)
     noise += layers.light
     columns = zip(*layers.deeper, strict=True) if layers.deeper else [[np.zeros(0)]] * 4
     deeper = [np.concatenate(parts) for parts in columns]
@@ -187,21 +189,6 @@ def simulate_field(
         seed=seed,
         index=index,
     )
-
-
-def _draw_catalog(survey: Survey, height: int, width: int, sequence: np.random.SeedSequence) -> Table:
-    rng = np.random.Generator(np.random.Philox(sequence))
-    area = (height + 2 * MARGIN) * (width + 2 * MARGIN) * (survey.pixel_scale / 60.0) ** 2
-    drawn = survey.population.draw(area, rng)
-    n = len(drawn["magnitude"])
-    catalog = Table()
-    catalog["x"] = rng.uniform(-MARGIN - 0.5, width + MARGIN - 0.5, n)
-    catalog["y"] = rng.uniform(-MARGIN - 0.5, height + MARGIN - 0.5, n)
-    catalog["magnitude"] = drawn["magnitude"]
-    catalog["flux"] = 10.0 ** (-0.4 * (drawn["magnitude"] - survey.zero_point))
-    for name in ("half_light_radius", "sersic_index", "ellipticity", "orientation"):
-        catalog[name] = drawn[name]
-    return catalog
 
 
 def _draw_chunk(survey: Survey, chunk: list[dict]) -> list[Stamp | None]:
@@ -298,8 +285,8 @@ def _header(field: Field) -> fits.Header:
     header["PSFFWHM"] = (survey.psf.fwhm, "[arcsec]")
     header["PSFBETA"] = survey.psf.beta
     header["HIERARCH SURVEY_DIGEST"] = survey.digest()
-    for key, value in vars(survey.population).items():
-        header[f"HIERARCH POPULATION {key.upper()}"] = value
+    # Cards hold 68 characters; longer texts go on in CONTINUE cards.
+    header["SURVJSON"] = json.dumps(survey.to_dict() | {"description": ""}, sort_keys=True)
     return header
 
 
@@ -358,18 +345,7 @@ def _native_column(column):
 
 
 def _survey_from(header: fits.Header) -> Survey:
-    names = Population.__dataclass_fields__
-    population = Population(**{name: header[f"POPULATION {name.upper()}"] for name in names})
-    return Survey(
-        name=header["SURVEY"],
-        description="",
-        pixel_scale=header["PIXSCALE"],
-        zero_point=header["MAGZERO"],
-        noise=header["NOISESB"],
-        unit=header["FLUXUNIT"],
-        psf=PSF(header["PSFMODEL"], header["PSFFWHM"], header["PSFBETA"]),
-        population=population,
-    )
+    return Survey.from_dict(json.loads(header["SURVJSON"]))
 
 
 def field_paths(directory: str | Path) -> list[Path]:

@@ -155,7 +155,7 @@ def simulate_fields(
     for index in range(fields):
         path = output / field_name(seed, index)
         if path.exists():
-            field = _existing(path, survey, size)
+            field = _existing(path, survey.for_field(seed, index), size)
         else:
             update = functools.partial(progress, path.name) if progress else None
             field = simulate_field(survey, size, seed, index, workers=workers, progress=update)
