@@ -299,7 +299,8 @@ def simulate_fields(
 
 def _check(path: Path, survey: Survey, size: int) -> None:
     with open_field(path) as field:
-        if field.survey.digest() != survey.digest() or field.shape != (size, size):
+        wanted = survey.for_field(field.seed, field.index)
+        if field.survey.digest() != wanted.digest() or field.shape != (size, size):
             raise UsageError(f"{path} is of another survey or size; choose another directory.")
 
 

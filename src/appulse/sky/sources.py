@@ -1,25 +1,29 @@
-"""Which sources a field holds, drawn before anything is rendered."""
+"""Every source of one field: labelled galaxies, and the companions, faint galaxies and stars of the options."""
 
 from __future__ import annotations
 
 import numpy as np
 from astropy.table import Table
 
-from appulse.sky.survey import Survey
+from appulse.sky.population import DISC_INDEX, draw_magnitudes
+from appulse.sky.survey import Purpose, Survey
 
-# Galaxies are drawn to this distance outside the field, so that its borders cut galaxies as a survey's do.
+# Sources are drawn to this distance outside the field, pixels, so that its borders cut galaxies as a survey's do.
 MARGIN = 128
-_PURPOSE = 0
+# Values of the column ``kind``.
+GALAXY, UNLABELLED, STAR = 0, 1, 2
 
 
 def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) -> Table:
-    """Draw the sources of a field and of a margin around it.
+    """Draw the sources of one field.
+
+    Each option has random numbers of its own: galaxies are the same whether there are stars among them or not.
 
     Parameters
     ----------
     survey : Survey
-        Telescope and sky.
-    shape : (height, width), pixels
+        Telescope and sky; one with ranges as `Survey.for_field` made it.
+    shape : (height, width)
         Of the field.
     seed, index : int
         Seed, and number of the field under that seed.
@@ -27,20 +31,90 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
     Returns
     -------
     astropy.table.Table
-        ``x``, ``y`` (pixels), ``magnitude``, ``flux``, ``half_light_radius`` (arcsec), ``sersic_index``,
-        ``ellipticity``, ``orientation`` (degrees), and ``kind``: 0 for a galaxy with a label.
+        Galaxies (companions last), then unlabelled galaxies, then stars: ``x``, ``y`` (0-based pixels, to
+        ``MARGIN`` outside the field), ``magnitude``, ``flux``, ``half_light_radius`` (arcsec; of the disc where
+        there is a bulge; NaN for stars and real galaxies), ``sersic_index``, ``ellipticity`` (NaN likewise),
+        ``orientation`` (degrees; for a real galaxy the turn given to it), ``kind`` (int8: 0 galaxy,
+        1 unlabelled galaxy, 2 star), ``bulge_fraction`` (of the flux) and ``real_index`` (int32: row of the
+        catalogue of real galaxies, -1 none).
     """
-    height, width = shape
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, _PURPOSE])))
-    area = (height + 2 * MARGIN) * (width + 2 * MARGIN) * (survey.pixel_scale / 60.0) ** 2
-    drawn = survey.population.draw(area, rng)
-    n = len(drawn["magnitude"])
+    if survey.ranges is not None:
+        raise ValueError(f"survey {survey.name} has ranges; draw one from them with for_field(seed, index).")
+    area = (shape[0] + 2 * MARGIN) * (shape[1] + 2 * MARGIN) * (survey.pixel_scale / 60.0) ** 2
+
+    rng = _generator(seed, index, Purpose.GALAXIES)
+    parts = [_scattered(survey.population.draw(area, rng), shape, rng)]
+    if survey.pairs is not None:
+        parts.append(_companions(survey, parts[0], _generator(seed, index, Purpose.PAIRS)))
+    labelled = sum(len(part["x"]) for part in parts)
+    if survey.faint is not None:
+        rng = _generator(seed, index, Purpose.FAINT)
+        fainter = survey.population.fainter(survey.faint.magnitude_limit)
+        parts.append(_scattered(fainter.draw(area, rng), shape, rng))
+    galaxies = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    n = len(galaxies["x"])
+    galaxies["kind"] = np.where(np.arange(n) < labelled, GALAXY, UNLABELLED)
+    galaxies["bulge_fraction"] = np.zeros(n)
+    galaxies["real_index"] = np.full(n, -1)
+    if survey.bulges is not None:
+        _give_bulges(survey, galaxies, _generator(seed, index, Purpose.BULGES))
+    if survey.real_galaxies is not None:
+        survey.real_galaxies.assign(galaxies, _generator(seed, index, Purpose.REAL))
+    columns = galaxies
+    if survey.stars is not None:
+        stars = _stars(survey, area, shape, _generator(seed, index, Purpose.STARS))
+        columns = {name: np.concatenate([galaxies[name], stars[name]]) for name in galaxies}
+
     sources = Table()
-    sources["x"] = rng.uniform(-MARGIN - 0.5, width + MARGIN - 0.5, n)
-    sources["y"] = rng.uniform(-MARGIN - 0.5, height + MARGIN - 0.5, n)
-    sources["magnitude"] = drawn["magnitude"]
-    sources["flux"] = 10.0 ** (-0.4 * (drawn["magnitude"] - survey.zero_point))
+    for name in ("x", "y", "magnitude"):
+        sources[name] = columns[name]
+    sources["flux"] = 10.0 ** (-0.4 * (columns["magnitude"] - survey.zero_point))
     for name in ("half_light_radius", "sersic_index", "ellipticity", "orientation"):
-        sources[name] = drawn[name]
-    sources["kind"] = np.zeros(n, np.int8)
+        sources[name] = columns[name]
+    sources["kind"] = columns["kind"].astype(np.int8)
+    sources["bulge_fraction"] = columns["bulge_fraction"]
+    sources["real_index"] = columns["real_index"].astype(np.int32)
     return sources
+
+
+def _generator(seed: int, index: int, purpose: Purpose) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, purpose])))
+
+
+def _scattered(drawn: dict, shape: tuple[int, int], rng: np.random.Generator) -> dict:
+    n = len(drawn["magnitude"])
+    height, width = shape
+    x = rng.uniform(-MARGIN - 0.5, width + MARGIN - 0.5, n)
+    y = rng.uniform(-MARGIN - 0.5, height + MARGIN - 0.5, n)
+    return {"x": x, "y": y, **drawn}
+
+
+def _companions(survey: Survey, galaxies: dict, rng: np.random.Generator) -> dict:
+    hosts = np.flatnonzero(rng.random(len(galaxies["x"])) < survey.pairs.share)
+    drawn = survey.population.draw_number(len(hosts), rng)
+    distance = survey.pairs.separation / survey.pixel_scale * np.sqrt(rng.random(len(hosts)))
+    angle = 2.0 * np.pi * rng.random(len(hosts))
+    x = galaxies["x"][hosts] + distance * np.cos(angle)
+    y = galaxies["y"][hosts] + distance * np.sin(angle)
+    return {"x": x, "y": y, **drawn}
+
+
+def _give_bulges(survey: Survey, galaxies: dict, rng: np.random.Generator) -> None:
+    n = len(galaxies["x"])
+    has_bulge = rng.random(n) < survey.bulges.share
+    fraction = np.abs(survey.bulges.scale * rng.standard_normal(n))
+    galaxies["bulge_fraction"] = np.where(has_bulge, np.minimum(fraction, 1.0), 0.0)
+    galaxies["sersic_index"] = np.where(has_bulge, DISC_INDEX, galaxies["sersic_index"])
+
+
+def _stars(survey: Survey, area: float, shape: tuple[int, int], rng: np.random.Generator) -> dict:
+    stars = survey.stars
+    n = rng.poisson(stars.density * area)
+    magnitude = draw_magnitudes(n, stars.magnitude_bright, stars.magnitude_faint, stars.count_slope, rng)
+    shapeless = {name: np.full(n, np.nan) for name in ("half_light_radius", "sersic_index", "ellipticity")}
+    return _scattered({"magnitude": magnitude}, shape, rng) | shapeless | {
+        "orientation": np.full(n, np.nan),
+        "kind": np.full(n, STAR),
+        "bulge_fraction": np.zeros(n),
+        "real_index": np.full(n, -1),
+    }

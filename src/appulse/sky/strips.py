@@ -16,7 +16,7 @@ from astropy.table import Table
 from appulse.objects.measurement import measure
 from appulse.sky.noise import draw_noise
 from appulse.sky.rendering import Renderer, Stamp
-from appulse.sky.sources import draw_sources
+from appulse.sky.sources import GALAXY, draw_sources
 from appulse.sky.survey import Survey
 from appulse.sky.truth import Layers, add_light, blendedness, shared_light, summed_light, ternary_map
 
@@ -123,6 +123,7 @@ class FieldPlan:
             Seed, and number of the field under that seed.
         """
         height, width = shape
+        survey = survey.for_field(seed, index)
         sources = draw_sources(survey, shape, seed, index)
         renderer = Renderer(survey)
         boxes = np.array([renderer.box(row) for row in _rows(sources)], np.int64).reshape(-1, 4)
@@ -130,7 +131,7 @@ class FieldPlan:
         reach = (y_high > 0) & (y_low < height) & (x_high > 0) & (x_low < width)
         sources, boxes = sources[reach], boxes[reach]
         y_low, y_high, x_low, x_high = np.clip(boxes.T, 0, [[height], [height], [width], [width]])
-        labelled = np.asarray(sources["kind"]) == 0
+        labelled = np.asarray(sources["kind"]) == GALAXY
         sources["id"] = np.where(labelled, np.cumsum(labelled), 0).astype(np.int32)
         sources["y_low"], sources["y_high"] = y_low, y_high
         # Of a galaxy's box its ellipse covers pi / 4 at most.
