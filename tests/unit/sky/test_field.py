@@ -236,7 +236,7 @@ def test_survey_of_a_point_source_depth_survives_the_header(tmp_path):
 def test_progress_counts_every_galaxy():
     calls = []
     survey = dataclasses.replace(CROWDED, population=Population(density=20.0))
-    simulate_field(survey, 32, seed=3, progress=lambda done, total: calls.append((done, total)))
+    simulate_field(survey, 160, seed=3, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (calls[0][1],) * 2 and calls[-1][0] > 0
 
 
