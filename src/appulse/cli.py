@@ -157,7 +157,7 @@ def simulate(
     from appulse.sky.simulate import simulate_fields
 
     with _progress() as progress:
-        report = simulate_fields(
+        reports = simulate_fields(
             output,
             survey,
             size=size,
@@ -168,7 +168,7 @@ def simulate(
             progress=progress,
             say=print,
         )
-    print(report)
+    print("\n\n".join(map(str, reports)))
     return 0
 
 

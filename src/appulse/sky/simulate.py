@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,108 +16,19 @@ from astropy.table import Table, vstack
 
 from appulse import __version__
 from appulse.files import InputError, UsageError, atomic_write, write_json
-from appulse.sky.field import Field, field_name, open_field, read_field
+from appulse.sky.counts import StripCounts, count_strip, merge
+from appulse.sky.field import OpenField, field_name, open_field
 from appulse.sky.field_file import FieldInfo, pack_strip, write_field_file
+from appulse.sky.figure import PATCH, draw_sky
+from appulse.sky.oracle import ORACLE_FILE, survey_oracle
+from appulse.sky.report import SkyReport
 from appulse.sky.strips import FieldPlan, StripTask, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
-from appulse.sky.true_objects import Kind, true_objects
 from appulse.sky.workers import run_tasks, usable_cpus
 
-# Class shares that the paper gives for its fields (section 3): background, isolated, overlap; per cent.
-PAPER_SHARES = ("96", "3", "<1")
-_STAMP = 128
 # Of a field's file: the image; and layers, per pixel inside the galaxies' bounding ellipses. Upper ends of what
 # was measured.
 _BYTES_PER_PIXEL, _BYTES_PER_LIT_PIXEL = 4.2, 4.0
-
-
-@dataclass(frozen=True)
-class SkyReport:
-    """What simulated fields hold; counts, so that fields add up.
-
-    Parameters
-    ----------
-    survey : str
-        Name.
-    fields, galaxies, objects, isolated, touching, blended : int
-        Numbers. Objects are those of `true_objects`, small ones and those cut by the border included.
-    pixels : tuple of int
-        Of class 0, 1 and 2.
-    stamps, empty_stamps : int
-        128-pixel stamps of the grid, and those without a galaxy pixel.
-    """
-
-    survey: str
-    fields: int
-    galaxies: int
-    objects: int
-    isolated: int
-    touching: int
-    blended: int
-    pixels: tuple[int, ...]
-    stamps: int
-    empty_stamps: int
-
-    @classmethod
-    def of(cls, field: Field) -> SkyReport:
-        """Count one field.
-
-        Parameters
-        ----------
-        field : Field
-            At its own depth, threshold one sigma.
-        """
-        ternary = field.ternary()
-        objects = true_objects(ternary, field.id1, field.id2)
-        isolated, touching, blended = (
-            int(np.count_nonzero(objects.kind == kind))
-            for kind in (Kind.ISOLATED, Kind.TOUCHING, Kind.BLENDED)
-        )
-        rows, columns = (side // _STAMP for side in ternary.shape)
-        stamps = ternary[: rows * _STAMP, : columns * _STAMP].reshape(rows, _STAMP, columns, _STAMP)
-        lit = stamps.any(axis=(1, 3))
-        return cls(
-            survey=field.survey.name,
-            fields=1,
-            galaxies=len(field.catalog),
-            objects=isolated + touching + blended,
-            isolated=isolated,
-            touching=touching,
-            blended=blended,
-            pixels=tuple(int(np.count_nonzero(ternary == c)) for c in (0, 1, 2)),
-            stamps=lit.size,
-            empty_stamps=int(np.count_nonzero(~lit)),
-        )
-
-    @classmethod
-    def total(cls, reports: Sequence[SkyReport]) -> SkyReport:
-        """Add fields up.
-
-        Parameters
-        ----------
-        reports : sequence of SkyReport
-            Of one survey; at least one.
-        """
-        names = [name for name in cls.__dataclass_fields__ if name not in ("survey", "pixels")]
-        sums = {name: sum(getattr(report, name) for report in reports) for name in names}
-        pixels = tuple(int(n) for n in np.sum([report.pixels for report in reports], axis=0))
-        return cls(survey=reports[0].survey, pixels=pixels, **sums)
-
-    def __str__(self) -> str:
-        total = max(sum(self.pixels), 1)
-        lines = [f"{self.fields} fields of {self.survey}: {self.galaxies} galaxies"]
-        for name, count, paper in zip(
-            ("background", "galaxy", "overlap"), self.pixels, PAPER_SHARES, strict=True
-        ):
-            lines.append(f"  {name:10s} {100 * count / total:8.3f} % of the pixels   (paper: {paper} %)")
-        share = 100 * self.blended / max(self.objects, 1)
-        lines.append(
-            f"  {self.objects} objects: {self.isolated} isolated, {self.touching} touching, "
-            f"{self.blended} blended ({share:.1f} %)"
-        )
-        empty = 100 * self.empty_stamps / max(self.stamps, 1)
-        lines.append(f"  {empty:.1f} % of {self.stamps} stamps are empty")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -147,6 +58,9 @@ def write_strip(job: _Job) -> None:
     arrays = pack_strip(strip.layers)
     arrays |= {f"deeper_{name}": column for name, column in strip.deeper.items()}
     arrays |= {f"measured_{name}": column for name, column in strip.measured.items()}
+    layers = strip.layers
+    counts = count_strip(layers["ternary"], layers["id1"], layers["id2"], job.task.y0)
+    arrays["counts"] = np.array(json.dumps(counts.to_json()))
     with _room_errors(job.path):
         atomic_write(job.path, lambda temporary: np.savez(temporary, **arrays))
 
@@ -209,12 +123,13 @@ class _Unfinished:
             deeper = vstack([Table(_prefixed(part, "deeper_")) for part in parts])
             measured = [_prefixed(part, "measured_") for part in parts]
             catalog = measured_catalog(self.plan.catalog, measured)
+            counts = merge([StripCounts.from_json(json.loads(str(part["counts"]))) for part in parts])
             plan = self.plan
             info = FieldInfo(plan.survey, plan.shape, plan.seed, plan.index)
             # First inside the folder, so that whatever a kill leaves behind goes away with it.
             complete = self.folder / self.path.name
             with _room_errors(complete):
-                write_field_file(complete, info, parts, deeper, catalog)
+                write_field_file(complete, info, parts, deeper, catalog, counts)
         os.replace(complete, self.path)
         shutil.rmtree(self.folder)
 
@@ -238,7 +153,7 @@ def simulate_fields(
     dask: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
-) -> SkyReport:
+) -> list[SkyReport]:
     """Simulate fields into a directory; what is there already, fields or strips of one, is kept.
 
     Parameters
@@ -262,7 +177,8 @@ def simulate_fields(
 
     Returns
     -------
-    SkyReport
+    list of SkyReport
+        One over all fields; one for each where the survey has ranges.
 
     Raises
     ------
@@ -294,7 +210,7 @@ def simulate_fields(
     if unfinished:
         _check_room(output, list(unfinished.values()), say)
         _run(unfinished, workers, dask, progress)
-    return _report(output, paths, survey, seed, size)
+    return _report(output, paths, progress)
 
 
 def _check(path: Path, survey: Survey, size: int) -> None:
@@ -352,58 +268,29 @@ def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, pro
             unfinished[index].finish()
 
 
-def _report(output: Path, paths: list[Path], survey: Survey, seed: int, size: int) -> SkyReport:
-    reports = []
-    for number, path in enumerate(paths):
-        field = read_field(path)
-        reports.append(SkyReport.of(field))
-        if number == 0:
-            draw_sky(field, output / "sky.png")
-    report = SkyReport.total(reports)
-    write_json(
-        output / "sky.json", vars(report) | {"seed": seed, "size": size, "survey_digest": survey.digest()}
-    )
-    return report
-
-
-def draw_sky(field: Field, path: str | Path) -> None:
-    """Picture of a part of a field: image, class map, number counts and sizes.
-
-    Parameters
-    ----------
-    field : Field
-        To draw.
-    path : str or Path
-        PNG to write.
-    """
-    from matplotlib.figure import Figure
-
-    side = min(640, *field.image.shape)
-    figure = Figure(figsize=(11, 10), layout="constrained")
-    (image, classes), (counts, sizes) = figure.subplots(2, 2)
-    stretched = np.arcsinh(field.image[:side, :side] / field.sigma)
-    image.imshow(
-        stretched, vmin=-1.5, vmax=max(np.percentile(stretched, 99.7), 3), cmap="gray", origin="lower"
-    )
-    image.set_title(f"{field.survey.name}: image, arcsinh of noise units")
-    classes.imshow(field.ternary()[:side, :side], vmin=0, vmax=2, cmap="inferno", origin="lower")
-    classes.set_title("true class map: background, galaxy, overlap")
-    magnitude = np.asarray(field.catalog["magnitude"])
-    population, area = field.survey.population, _area(field)
-    edges = np.arange(population.magnitude_bright, population.magnitude_faint + 0.26, 0.5)
-    histogram, _ = np.histogram(magnitude, edges)
-    counts.stairs(histogram / area, edges, label="drawn", fill=True, alpha=0.5)
-    at_faint = population.density
-    slope = population.count_slope
-    law = at_faint * 10 ** (slope * (edges - population.magnitude_faint))
-    counts.stairs(np.diff(np.minimum(law, at_faint)), edges, label="law", color="black")
-    counts.set(yscale="log", xlabel="magnitude", ylabel="galaxies per arcmin² and half magnitude")
-    counts.legend()
-    sizes.scatter(magnitude, field.catalog["half_light_radius"], s=3, alpha=0.4)
-    sizes.set(yscale="log", xlabel="magnitude", ylabel="half-light radius (arcsec)")
-    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=100))
-
-
-def _area(field: Field) -> float:
-    height, width = field.image.shape
-    return height * width * (field.survey.pixel_scale / 60.0) ** 2
+def _report(
+    output: Path, paths: list[Path], progress: Callable[[str, int, int], None] | None
+) -> list[SkyReport]:
+    groups: dict[str, list[OpenField]] = {}
+    with contextlib.ExitStack() as stack:
+        fields = [stack.enter_context(open_field(path)) for path in paths]
+        for field in fields:
+            groups.setdefault(field.survey.digest(), []).append(field)
+        # Fields of a survey of ranges differ in pixel scale and depth: each has a report of its own.
+        reports = [
+            SkyReport.of(
+                group[0].survey,
+                group[0].shape,
+                [field.counts for field in group],
+                [field.catalog for field in group],
+            )
+            for group in groups.values()
+        ]
+        first = fields[0]
+        patch = first.read((slice(PATCH), slice(PATCH)))
+        update = functools.partial(progress, ORACLE_FILE) if progress else None
+        oracle = survey_oracle(first.survey, output, progress=update)
+        draw_sky(reports[0], patch.image / first.sigma, patch.ternary(), oracle, output / "sky.png")
+        content = [report.as_dict() | {"seed": first.seed} for report in reports]
+        write_json(output / "sky.json", content[0] if len(content) == 1 else {"reports": content})
+    return reports

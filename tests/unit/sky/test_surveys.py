@@ -49,7 +49,7 @@ def test_a_strip_of_every_sky(name):
     field = simulate_field(survey, (256, 512), seed=9500)
     shares = np.bincount(field.ternary().ravel(), minlength=3) / field.light.size
     assert 0.7 < shares[0] < 0.998 and 0.001 < shares[1] < 0.3 and shares[2] < 0.05
-    assert len(field.catalog) > 0 and (field.catalog["kind"] == 0).all()
+    assert len(field.catalog) > 0
     assert np.isfinite(field.image).all()
     blank = field.light < 0.05 * field.sigma
     if blank.sum() > 1000:
