@@ -13,10 +13,10 @@ from scipy import ndimage
 from appulse.files import InputError
 
 # A drawn galaxy takes the image of one that is up to this much brighter, magnitudes: the noise of the image
-# shrinks with its flux.
+# shrinks with its flux. Never that of a fainter one, whose noise would grow.
 _BRIGHTER = 3.0
-# Fewest images a galaxy is chosen from, where the catalogue has so many.
-_FEWEST = 10
+# Fewest images to choose from; a galaxy with fewer keeps its Sérsic profile.
+_FEWEST = 5
 # Natural log of size per magnitude along the law of Miller et al. 2013, as in `Population`.
 _SIZE_SLOPE = -0.269
 # A galaxy's own pixels: connected to the centre above this many sigma of the image, smoothed by 2 pixels.
@@ -70,29 +70,30 @@ class RealGalaxies:
         return cls(hashlib.sha256(found[0].read_bytes()).hexdigest(), found[0].resolve())
 
     def assign(self, galaxies: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-        """Give every galaxy an image: that of a catalogued galaxy up to 3 magnitudes brighter, turned at random.
+        """Give galaxies images, each that of a catalogued galaxy up to 3 magnitudes brighter, turned at random.
+
+        Galaxies brighter than all but a few of the catalogue keep their Sérsic profiles.
 
         Parameters
         ----------
         galaxies : dict of (n,) arrays
-            ``magnitude`` in; ``real_index`` and ``orientation`` (degrees, [0, 360), the turn) are set, the
-            Sérsic parameters become NaN.
+            ``magnitude`` in; of the galaxies with an image ``real_index`` and ``orientation`` (degrees,
+            [0, 360), the turn) are set, and the Sérsic parameters become NaN.
         rng : numpy.random.Generator
             Source of randomness.
         """
         magnitudes = _catalog(self._path()).mag
         order = np.argsort(magnitudes, kind="stable")
-        n, fewest = len(order), min(_FEWEST, len(order))
-        wanted = galaxies["magnitude"]
-        high = np.maximum(np.searchsorted(magnitudes[order], wanted), fewest)
-        low = np.searchsorted(magnitudes[order], wanted - _BRIGHTER)
-        low = np.clip(low, 0, np.minimum(high, n) - fewest)
-        drawn = low + np.floor((high - low) * rng.random(len(wanted))).astype(int)
-        galaxies["real_index"] = order[drawn]
-        galaxies["orientation"] = 360.0 * rng.random(len(wanted))
+        high = np.searchsorted(magnitudes[order], galaxies["magnitude"], side="right")
+        low = np.searchsorted(magnitudes[order], galaxies["magnitude"] - _BRIGHTER)
+        u, turn = rng.random((2, len(high)))
+        chosen = high - low >= _FEWEST
+        drawn = low + np.floor((high - low) * u).astype(int)
+        galaxies["real_index"] = np.where(chosen, order[np.minimum(drawn, len(order) - 1)], -1)
+        galaxies["orientation"] = np.where(chosen, 360.0 * turn, galaxies["orientation"])
+        galaxies["bulge_fraction"] = np.where(chosen, 0.0, galaxies["bulge_fraction"])
         for name in ("half_light_radius", "sersic_index", "ellipticity"):
-            galaxies[name] = np.full(len(wanted), np.nan)
-        galaxies["bulge_fraction"] = np.zeros(len(wanted))
+            galaxies[name] = np.where(chosen, np.nan, galaxies[name])
 
     def profile(self, galaxy) -> tuple[object, float]:
         """GalSim profile of a galaxy, its telescope's PSF removed, and the radius that holds it.
