@@ -32,7 +32,7 @@ class RealGalaxies:
     digest : str
         SHA-256 of the catalogue file; part of the survey's own digest.
     path : Path or None
-        Of the catalogue file; None where a survey was read back from a field, which cannot be drawn again then.
+        Of the catalogue file; None where a survey was read back from a field, and cannot be drawn again.
         Two surveys that differ in nothing else are equal.
     """
 
@@ -64,13 +64,13 @@ class RealGalaxies:
         if len(found) != 1:
             names = ", ".join(each.name for each in found) or "none"
             raise InputError(
-                f"{path}: real_galaxies needs a directory with one real_galaxy_catalog*.fits (found: {names}), "
-                "or the path of that file."
+                f"{path}: real_galaxies needs a directory with one real_galaxy_catalog*.fits "
+                f"(found: {names}), or the path of that file."
             )
         return cls(hashlib.sha256(found[0].read_bytes()).hexdigest(), found[0].resolve())
 
     def assign(self, galaxies: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-        """Give galaxies images, each that of a catalogued galaxy up to 3 magnitudes brighter, turned at random.
+        """Give each galaxy the image of a catalogued one up to 3 magnitudes brighter, turned at random.
 
         Galaxies brighter than all but a few of the catalogue keep their Sérsic profiles.
 
@@ -98,8 +98,8 @@ class RealGalaxies:
     def profile(self, galaxy) -> tuple[object, float]:
         """GalSim profile of a galaxy, its telescope's PSF removed, and the radius that holds it.
 
-        Its flux is the drawn one, and its size follows from the catalogued galaxy's along the size-magnitude law
-        of the population. Pixels that are not the galaxy's are set to 0 before, so noise and neighbours stay out.
+        Its flux is the drawn one, and its size follows from the catalogued galaxy's along the size-magnitude
+        law of the population. Pixels that are not the galaxy's are 0: noise and neighbours stay out.
 
         Parameters
         ----------
@@ -121,7 +121,9 @@ class RealGalaxies:
 
     def _path(self) -> Path:
         if self.path is None:
-            raise InputError("the survey's real galaxies are not at hand; name their directory in its TOML file.")
+            raise InputError(
+                "the survey's real galaxies are not at hand; name their directory in its TOML file."
+            )
         return self.path
 
 
@@ -149,7 +151,9 @@ def _cleaned(path: Path, index: int):
 
 def _own_pixels(image: np.ndarray) -> np.ndarray:
     smooth = ndimage.gaussian_filter(image, _SMOOTHING)
-    border = np.concatenate([smooth[:5].ravel(), smooth[-5:].ravel(), smooth[:, :5].ravel(), smooth[:, -5:].ravel()])
+    border = np.concatenate(
+        [smooth[:5].ravel(), smooth[-5:].ravel(), smooth[:, :5].ravel(), smooth[:, -5:].ravel()]
+    )
     sigma = 1.4826 * np.median(np.abs(border - np.median(border)))
     labels, _ = ndimage.label(smooth > _THRESHOLD * sigma)
     y, x = (np.array(image.shape) - 1) // 2

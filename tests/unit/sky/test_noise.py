@@ -1,6 +1,7 @@
-"""Noise of strips: the same however a field is cut, with the variance and correlation that its kernel promises."""
+"""Noise of strips: the same however a field is cut, with the variance and correlation of its kernel."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -27,8 +28,7 @@ def test_strips_are_the_field(name, cuts):
     whole = draw_noise(survey, light, 0, seed=5, index=1)
     edges = [0, *cuts, 600]
     strips = [
-        draw_noise(survey, light[low:high], low, seed=5, index=1)
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        draw_noise(survey, light[low:high], low, seed=5, index=1) for low, high in itertools.pairwise(edges)
     ]
     np.testing.assert_array_equal(np.concatenate(strips), whole, strict=True)
     assert whole.dtype == np.float32

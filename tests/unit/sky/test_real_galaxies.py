@@ -1,7 +1,7 @@
 """Real galaxies: found, chosen and drawn with the flux and place that were asked for; a catalogue of our own.
 
-The catalogue is written here in GalSim's format, from known profiles and noise. Where the COSMOS images of the
-project's shared data lie beside the checkout, they are drawn too.
+The catalogue is written here in GalSim's format, from known profiles and noise. Where the COSMOS images of
+the project's shared data lie beside the checkout, they are drawn too.
 """
 
 import dataclasses

@@ -21,7 +21,13 @@ def star(flux, x=0.0, y=0.0):
 
 def galaxy(**changes):
     values = dict(
-        x=0.0, y=0.0, flux=200.0, half_light_radius=0.6, sersic_index=DISC_INDEX, ellipticity=0.3, orientation=25.0
+        x=0.0,
+        y=0.0,
+        flux=200.0,
+        half_light_radius=0.6,
+        sersic_index=DISC_INDEX,
+        ellipticity=0.3,
+        orientation=25.0,
     )
     return values | dict(kind=0, bulge_fraction=0.0, real_index=-1) | changes
 
@@ -77,7 +83,9 @@ def test_a_bulge_is_the_sum_of_its_parts(fraction):
     np.testing.assert_allclose(stamp.image[clear], expected[clear], rtol=2e-3, atol=0.5 * level)
 
 
-@pytest.mark.parametrize(("fraction", "index", "size"), [(0.0, DISC_INDEX, 1.0), (1.0, BULGE_INDEX, BULGE_SIZE)])
+@pytest.mark.parametrize(
+    ("fraction", "index", "size"), [(0.0, DISC_INDEX, 1.0), (1.0, BULGE_INDEX, BULGE_SIZE)]
+)
 def test_the_ends_of_the_bulge_fraction(fraction, index, size):
     ours = Renderer(WIDE).draw(galaxy(bulge_fraction=fraction))
     single = Renderer(WIDE).draw(galaxy(sersic_index=index, half_light_radius=0.6 * size))

@@ -98,7 +98,7 @@ def test_bulges_follow_their_law(plain):
 
 @pytest.mark.parametrize("radius", [0.7, 1.5, 2.0])  # arcsec
 def test_pairs_beyond_chance(plain, radius):
-    """Pairs within a radius: Poisson's, those of hosts and companions, and of each with all others by chance."""
+    """Pairs within a radius: those by chance, and those of hosts with their companions."""
     share, separation = 0.5, 2.0
     surveys = [dataclasses.replace(WIDE, pairs=pairs) for pairs in (None, Pairs(share, separation))]
     counted, expected = np.zeros(2), np.zeros(2)

@@ -87,7 +87,11 @@ def test_every_option_is_part_of_the_digest(load):
         ("share = 0.5", "", ["bulges.share", "missing"]),
         ("share = 0.5", "share = 0.5\nindex = 4", ["bulges.index", "scale"]),
         ("density = 3\n", "", ["stars.density", "missing"]),
-        ("magnitude_faint = 24.0", "magnitude_faint = 17.0", ["stars.magnitude_bright", "stars.magnitude_faint"]),
+        (
+            "magnitude_faint = 24.0",
+            "magnitude_faint = 17.0",
+            ["stars.magnitude_bright", "stars.magnitude_faint"],
+        ),
         ("magnitude_limit = 26.5", "magnitude_limit = 24.5", ["faint.magnitude_limit", "25.0"]),
         ("magnitude_limit = 26.5", "limit = 26.5", ["faint.limit", "magnitude_limit"]),
         ("share = 0.2", "share = true", ["pairs.share", "True"]),
