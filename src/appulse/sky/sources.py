@@ -33,10 +33,10 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
     astropy.table.Table
         Galaxies (companions last), then unlabelled galaxies, then stars: ``x``, ``y`` (0-based pixels, to
         ``MARGIN`` outside the field), ``magnitude``, ``flux``, ``half_light_radius`` (arcsec; of the disc
-        where there is a bulge; NaN for stars and real galaxies), ``sersic_index`` and ``ellipticity``
-        (likewise), ``orientation`` (degrees; for a real galaxy the turn given to it), ``kind`` (int8: 0 galaxy,
-        1 unlabelled galaxy, 2 star), ``bulge_fraction`` (of the flux) and ``real_index`` (int32: row of the
-        catalogue of real galaxies, -1 none).
+        where there is a bulge), ``sersic_index``, ``ellipticity``, ``orientation`` (degrees; of a real galaxy
+        the turn given to it), ``kind`` (int8: 0 galaxy, 1 unlabelled galaxy, 2 star), ``bulge_fraction`` (of
+        the flux) and ``real_index`` (int32: row of the catalogue of real galaxies, -1 none). What stars and
+        real galaxies lack is NaN.
     """
     if survey.ranges is not None:
         raise ValueError(f"survey {survey.name} has ranges; draw one from them with for_field(seed, index).")

@@ -82,6 +82,21 @@ def test_correlated_noise(length):
     assert diagonal == pytest.approx(expected[1] ** 2, abs=6 * error)
 
 
+@pytest.mark.parametrize("length", [0.6, 1.2])
+def test_noise_of_an_aperture_is_that_of_its_kernel(length):
+    """Sums over squares: every pair of pixels adds its correlation. At 0.6 twice the noise of white pixels."""
+    noise = draw_noise(dataclasses.replace(WHITE, correlation=length), dark(1000, 1000), 0, 4, 0).astype(float)
+    side = 25
+    sums = noise.reshape(40, side, 40, side).sum(axis=(1, 3))
+    kernel = correlation_kernel(length)
+    correlation = np.correlate(kernel, kernel, "full")
+    distance = np.abs(np.arange(len(correlation)) - len(kernel) + 1)
+    along_a_line = np.sum((side - distance) * correlation)
+    assert sums.std() == pytest.approx(along_a_line, rel=4 / np.sqrt(2 * sums.size))
+    if length == 0.6:
+        assert sums.std() / side == pytest.approx(2.0, rel=0.1)
+
+
 def test_correlation_has_no_seam_between_bands_or_at_the_border():
     noise = [draw_noise(DRIZZLED, dark(2 * BAND, 300), 0, seed, 0).astype(float) for seed in range(8)]
     kernel = correlation_kernel(DRIZZLED.correlation)
