@@ -84,8 +84,9 @@ def test_correlated_noise(length):
 
 @pytest.mark.parametrize("length", [0.6, 1.2])
 def test_noise_of_an_aperture_is_that_of_its_kernel(length):
-    """Sums over squares: every pair of pixels adds its correlation. At 0.6 twice the noise of white pixels."""
-    noise = draw_noise(dataclasses.replace(WHITE, correlation=length), dark(1000, 1000), 0, 4, 0).astype(float)
+    """Sums over squares: every pair of pixels adds its correlation. At 0.6 twice the noise of white ones."""
+    survey = dataclasses.replace(WHITE, correlation=length)
+    noise = draw_noise(survey, dark(1000, 1000), 0, 4, 0).astype(float)
     side = 25
     sums = noise.reshape(40, side, 40, side).sum(axis=(1, 3))
     kernel = correlation_kernel(length)
