@@ -159,7 +159,6 @@ def _own_pixels(image: np.ndarray) -> np.ndarray:
     y, x = (np.array(image.shape) - 1) // 2
     # The brightest pixel near the centre is the galaxy's, whatever the exact position of its peak.
     near = np.zeros(image.shape, bool)
-    near[y - 5 : y + 7, x - 5 : x + 7] = True
-    peak = np.argmax(np.where(near, smooth, -np.inf))
-    own = labels == max(labels.flat[peak], 1)
-    return ndimage.binary_dilation(own, iterations=2)
+    near[max(y - 5, 0) : y + 7, max(x - 5, 0) : x + 7] = True
+    label = labels.flat[np.argmax(np.where(near, smooth, -np.inf))]
+    return ndimage.binary_dilation(labels == label, iterations=2) if label else near

@@ -41,7 +41,7 @@ class PSF:
 
 
 class Purpose(IntEnum):
-    """Independent random streams of one field: the last word of the keys that begin with seed and index."""
+    """Independent random streams of one field: the third word of their keys, after seed and index."""
 
     GALAXIES = 0
     NOISE = 1

@@ -149,6 +149,15 @@ def _check_agreement(survey: Survey, from_point_source: bool, source: str) -> No
             f"{source}: faint.magnitude_limit is {survey.faint.magnitude_limit}; it must lie above "
             f"population.magnitude_faint, {population.magnitude_faint}."
         )
+    if survey.ranges is not None and survey.ranges.fwhm_pixels is not None:
+        scales = survey.ranges.pixel_scale or (survey.pixel_scale,) * 2
+        widths = [scale * pixels for scale, pixels in zip(scales, survey.ranges.fwhm_pixels, strict=True)]
+        low, high = _NUMBERS["psf"]["fwhm"]
+        if not low <= widths[0] <= widths[1] <= high:
+            raise InputError(
+                f"{source}: ranges.fwhm_pixels and pixel_scale allow a PSF of {widths[0]:.3g} to "
+                f"{widths[1]:.3g} arcsec; its width must stay from {low} to {high}."
+            )
     if survey.correlation is not None and from_point_source:
         raise InputError(
             f"{source}: noise.correlation goes with noise.surface_brightness (mag/arcsec^2 of 1 sigma per "
