@@ -42,28 +42,30 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
         raise ValueError(f"survey {survey.name} has ranges; draw one from them with for_field(seed, index).")
     area = (shape[0] + 2 * MARGIN) * (shape[1] + 2 * MARGIN) * (survey.pixel_scale / 60.0) ** 2
 
-    rng = _generator(seed, index, Purpose.GALAXIES)
-    parts = [_scattered(survey.population.draw(area, rng), shape, rng)]
+    def generator(*purpose: Purpose) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, *purpose])))
+
+    rng = generator(Purpose.GALAXIES)
+    parts = {Purpose.GALAXIES: _scattered(survey.population.draw(area, rng), shape, rng)}
     if survey.pairs is not None:
-        parts.append(_companions(survey, survey.pairs, parts[0], _generator(seed, index, Purpose.PAIRS)))
-    labelled = sum(len(part["x"]) for part in parts)
+        hosts, rng = parts[Purpose.GALAXIES], generator(Purpose.PAIRS)
+        parts[Purpose.PAIRS] = _companions(survey, survey.pairs, hosts, rng)
     if survey.faint is not None:
-        rng = _generator(seed, index, Purpose.FAINT)
-        fainter = survey.population.fainter(survey.faint.magnitude_limit)
-        parts.append(_scattered(fainter.draw(area, rng), shape, rng))
-    galaxies = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    n = len(galaxies["x"])
-    galaxies["kind"] = np.where(np.arange(n) < labelled, GALAXY, UNLABELLED)
-    galaxies["bulge_fraction"] = np.zeros(n)
-    galaxies["real_index"] = np.full(n, -1)
-    if survey.bulges is not None:
-        _give_bulges(survey.bulges, galaxies, _generator(seed, index, Purpose.BULGES))
-    if survey.real_galaxies is not None:
-        survey.real_galaxies.assign(galaxies, _generator(seed, index, Purpose.REAL))
-    columns = galaxies
+        fainter, rng = survey.population.fainter(survey.faint.magnitude_limit), generator(Purpose.FAINT)
+        parts[Purpose.FAINT] = _scattered(fainter.draw(area, rng), shape, rng)
+    for purpose, part in parts.items():
+        n = len(part["x"])
+        part["kind"] = np.full(n, UNLABELLED if purpose is Purpose.FAINT else GALAXY)
+        part["bulge_fraction"], part["real_index"] = np.zeros(n), np.full(n, -1)
+        if survey.bulges is not None:
+            _give_bulges(survey.bulges, part, generator(Purpose.BULGES, purpose))
+        if survey.real_galaxies is not None:
+            survey.real_galaxies.assign(part, generator(Purpose.REAL, purpose))
     if survey.stars is not None:
-        stars = _draw_stars(survey.stars, area, shape, _generator(seed, index, Purpose.STARS))
-        columns = {name: np.concatenate([galaxies[name], stars[name]]) for name in galaxies}
+        parts[Purpose.STARS] = _draw_stars(survey.stars, area, shape, generator(Purpose.STARS))
+    columns = {
+        name: np.concatenate([part[name] for part in parts.values()]) for name in parts[Purpose.GALAXIES]
+    }
 
     sources = Table()
     for name in ("x", "y", "magnitude"):
@@ -75,10 +77,6 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
     sources["bulge_fraction"] = columns["bulge_fraction"]
     sources["real_index"] = columns["real_index"].astype(np.int32)
     return sources
-
-
-def _generator(seed: int, index: int, purpose: Purpose) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, purpose])))
 
 
 def _scattered(drawn: dict, shape: tuple[int, int], rng: np.random.Generator) -> dict:
