@@ -36,9 +36,9 @@ def draw_noise(survey: Survey, light: np.ndarray, y0: int, seed: int, index: int
     """Noise of a strip of rows of a field.
 
     Its standard deviation per pixel is ``survey.sigma`` where there is no light, whether neighbouring pixels
-    correlate or not: ``Survey.noise`` is what one measures on the image. (So with a ``correlation`` the noise of
-    an aperture is larger than ``sigma * sqrt(n_pixels)``.) Where the survey has a ``gain``, the sources' photons
-    add the variance ``light / gain``, as Gaussian noise and correlated like the background's.
+    correlate or not: ``Survey.noise`` is what one measures on the image. With a ``correlation`` the noise of
+    an aperture is therefore larger than ``sigma * sqrt(n_pixels)``. Where the survey has a ``gain``, the
+    photons of the sources add the variance ``light / gain``, as Gaussian noise, correlated like the rest.
 
     Parameters
     ----------
@@ -75,8 +75,10 @@ def draw_noise(survey: Survey, light: np.ndarray, y0: int, seed: int, index: int
 def _white(y0: int, rows: int, width: int, seed: int, index: int) -> np.ndarray:
     white = np.empty((rows, width), np.float32)
     for band in range(y0 // BAND, (y0 + rows - 1) // BAND + 1):
-        sequence = np.random.SeedSequence([seed, index, Purpose.NOISE, band])
-        drawn = np.random.Generator(np.random.Philox(sequence)).standard_normal((BAND, width), dtype=np.float32)
+        rng = np.random.Generator(
+            np.random.Philox(np.random.SeedSequence([seed, index, Purpose.NOISE, band]))
+        )
+        drawn = rng.standard_normal((BAND, width), dtype=np.float32)
         first = band * BAND
         low, high = max(y0, first), min(y0 + rows, first + BAND)
         white[low - y0 : high - y0] = drawn[low - first : high - first]

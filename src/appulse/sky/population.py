@@ -131,7 +131,9 @@ class Population:
         return self.size_factor * scale_length / 1.134 * rng.gamma(1.5, size=len(magnitude)) ** 0.75
 
 
-def draw_magnitudes(n: int, bright: float, faint: float, slope: float, rng: np.random.Generator) -> np.ndarray:
+def draw_magnitudes(
+    n: int, bright: float, faint: float, slope: float, rng: np.random.Generator
+) -> np.ndarray:
     """Draw magnitudes whose cumulative counts grow as ``10**(slope * m)``.
 
     Parameters

@@ -13,10 +13,10 @@ from scipy import ndimage
 from appulse.files import InputError
 
 # A drawn galaxy takes the image of one that is up to this much brighter, magnitudes: the noise of the image
-# shrinks with its flux.
+# shrinks with its flux. Never that of a fainter one, whose noise would grow.
 _BRIGHTER = 3.0
-# Fewest images a galaxy is chosen from, where the catalogue has so many.
-_FEWEST = 10
+# Fewest images to choose from; a galaxy with fewer keeps its Sérsic profile.
+_FEWEST = 5
 # Natural log of size per magnitude along the law of Miller et al. 2013, as in `Population`.
 _SIZE_SLOPE = -0.269
 # A galaxy's own pixels: connected to the centre above this many sigma of the image, smoothed by 2 pixels.
@@ -32,7 +32,7 @@ class RealGalaxies:
     digest : str
         SHA-256 of the catalogue file; part of the survey's own digest.
     path : Path or None
-        Of the catalogue file; None where a survey was read back from a field, which cannot be drawn again then.
+        Of the catalogue file; None where a survey was read back from a field, and cannot be drawn again.
         Two surveys that differ in nothing else are equal.
     """
 
@@ -64,41 +64,42 @@ class RealGalaxies:
         if len(found) != 1:
             names = ", ".join(each.name for each in found) or "none"
             raise InputError(
-                f"{path}: real_galaxies needs a directory with one real_galaxy_catalog*.fits (found: {names}), "
-                "or the path of that file."
+                f"{path}: real_galaxies needs a directory with one real_galaxy_catalog*.fits "
+                f"(found: {names}), or the path of that file."
             )
         return cls(hashlib.sha256(found[0].read_bytes()).hexdigest(), found[0].resolve())
 
     def assign(self, galaxies: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-        """Give every galaxy an image: that of a catalogued galaxy up to 3 magnitudes brighter, turned at random.
+        """Give each galaxy the image of a catalogued one up to 3 magnitudes brighter, turned at random.
+
+        Galaxies brighter than all but a few of the catalogue keep their Sérsic profiles.
 
         Parameters
         ----------
         galaxies : dict of (n,) arrays
-            ``magnitude`` in; ``real_index`` and ``orientation`` (degrees, [0, 360), the turn) are set, the
-            Sérsic parameters become NaN.
+            ``magnitude`` in; of the galaxies with an image ``real_index`` and ``orientation`` (degrees,
+            [0, 360), the turn) are set, and the Sérsic parameters become NaN.
         rng : numpy.random.Generator
             Source of randomness.
         """
         magnitudes = _catalog(self._path()).mag
         order = np.argsort(magnitudes, kind="stable")
-        n, fewest = len(order), min(_FEWEST, len(order))
-        wanted = galaxies["magnitude"]
-        high = np.maximum(np.searchsorted(magnitudes[order], wanted), fewest)
-        low = np.searchsorted(magnitudes[order], wanted - _BRIGHTER)
-        low = np.clip(low, 0, np.minimum(high, n) - fewest)
-        drawn = low + np.floor((high - low) * rng.random(len(wanted))).astype(int)
-        galaxies["real_index"] = order[drawn]
-        galaxies["orientation"] = 360.0 * rng.random(len(wanted))
+        high = np.searchsorted(magnitudes[order], galaxies["magnitude"], side="right")
+        low = np.searchsorted(magnitudes[order], galaxies["magnitude"] - _BRIGHTER)
+        u, turn = rng.random((2, len(high)))
+        chosen = high - low >= _FEWEST
+        drawn = low + np.floor((high - low) * u).astype(int)
+        galaxies["real_index"] = np.where(chosen, order[np.minimum(drawn, len(order) - 1)], -1)
+        galaxies["orientation"] = np.where(chosen, 360.0 * turn, galaxies["orientation"])
+        galaxies["bulge_fraction"] = np.where(chosen, 0.0, galaxies["bulge_fraction"])
         for name in ("half_light_radius", "sersic_index", "ellipticity"):
-            galaxies[name] = np.full(len(wanted), np.nan)
-        galaxies["bulge_fraction"] = np.zeros(len(wanted))
+            galaxies[name] = np.where(chosen, np.nan, galaxies[name])
 
     def profile(self, galaxy) -> tuple[object, float]:
         """GalSim profile of a galaxy, its telescope's PSF removed, and the radius that holds it.
 
-        Its flux is the drawn one, and its size follows from the catalogued galaxy's along the size-magnitude law
-        of the population. Pixels that are not the galaxy's are set to 0 before, so noise and neighbours stay out.
+        Its flux is the drawn one, and its size follows from the catalogued galaxy's along the size-magnitude
+        law of the population. Pixels that are not the galaxy's are 0: noise and neighbours stay out.
 
         Parameters
         ----------
@@ -120,7 +121,9 @@ class RealGalaxies:
 
     def _path(self) -> Path:
         if self.path is None:
-            raise InputError("the survey's real galaxies are not at hand; name their directory in its TOML file.")
+            raise InputError(
+                "the survey's real galaxies are not at hand; name their directory in its TOML file."
+            )
         return self.path
 
 
@@ -148,13 +151,14 @@ def _cleaned(path: Path, index: int):
 
 def _own_pixels(image: np.ndarray) -> np.ndarray:
     smooth = ndimage.gaussian_filter(image, _SMOOTHING)
-    border = np.concatenate([smooth[:5].ravel(), smooth[-5:].ravel(), smooth[:, :5].ravel(), smooth[:, -5:].ravel()])
+    border = np.concatenate(
+        [smooth[:5].ravel(), smooth[-5:].ravel(), smooth[:, :5].ravel(), smooth[:, -5:].ravel()]
+    )
     sigma = 1.4826 * np.median(np.abs(border - np.median(border)))
     labels, _ = ndimage.label(smooth > _THRESHOLD * sigma)
     y, x = (np.array(image.shape) - 1) // 2
     # The brightest pixel near the centre is the galaxy's, whatever the exact position of its peak.
     near = np.zeros(image.shape, bool)
-    near[y - 5 : y + 7, x - 5 : x + 7] = True
-    peak = np.argmax(np.where(near, smooth, -np.inf))
-    own = labels == max(labels.flat[peak], 1)
-    return ndimage.binary_dilation(own, iterations=2)
+    near[max(y - 5, 0) : y + 7, max(x - 5, 0) : x + 7] = True
+    label = labels.flat[np.argmax(np.where(near, smooth, -np.inf))]
+    return ndimage.binary_dilation(labels == label, iterations=2) if label else near

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import gamma, gammaincinv
 
 from appulse.sky.population import BULGE_INDEX, BULGE_SIZE
+from appulse.sky.real_galaxies import RealGalaxies
 from appulse.sky.sources import GALAXY, STAR
 from appulse.sky.survey import PSF, Survey
 
@@ -131,8 +132,9 @@ class Renderer:
         galsim.GSObject
         """
         galsim = self._galsim
-        if _option(source, "real_index", -1) >= 0:
-            return self.survey.real_galaxies.profile(source)[0]
+        real = self._real_galaxies(source)
+        if real is not None:
+            return real.profile(source)[0]
         shear = galsim.Shear(
             q=1.0 - float(source["ellipticity"]), beta=float(source["orientation"]) * galsim.degrees
         )
@@ -158,8 +160,9 @@ class Renderer:
         scale = self.survey.pixel_scale
         level = self.level / scale**2
         radius = psf_radius(self.survey.psf, source["flux"], level)
-        if _option(source, "real_index", -1) >= 0:
-            radius += self.survey.real_galaxies.profile(source)[1]
+        real = self._real_galaxies(source)
+        if real is not None:
+            radius += real.profile(source)[1]
         elif _option(source, "kind", GALAXY) != STAR:
             parts = _components(source)
             # Where the sum of two parts reaches the level, one of them reaches its half.
@@ -178,8 +181,8 @@ class Renderer:
         ----------
         source : mapping
             A row of `draw_sources`: ``x``, ``y`` (0-based pixels), ``flux``, ``half_light_radius`` (arcsec),
-            ``sersic_index``, ``ellipticity``, ``orientation`` (degrees). Without ``kind``, ``bulge_fraction`` and
-            ``real_index`` it is a galaxy of one Sérsic profile.
+            ``sersic_index``, ``ellipticity``, ``orientation`` (degrees). Without ``kind``,
+            ``bulge_fraction`` and ``real_index`` it is a galaxy of one Sérsic profile.
 
         Returns
         -------
@@ -199,6 +202,9 @@ class Renderer:
             dtype=np.float32,
         )
         return _trimmed(drawn.array, y0, x0, self.level)
+
+    def _real_galaxies(self, source) -> RealGalaxies | None:
+        return self.survey.real_galaxies if _option(source, "real_index", -1) >= 0 else None
 
 
 def _option(source, name: str, default: int | float) -> int | float:

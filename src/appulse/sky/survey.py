@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from appulse.files import InputError, UsageError
-from appulse.sky.population import SERSIC_INDEX_RANGE, Bulges, Faint, Pairs, Population, Stars
+from appulse.sky.population import Bulges, Faint, Pairs, Population, Stars
 from appulse.sky.real_galaxies import RealGalaxies
 
 _BUNDLED = resources.files("appulse.sky") / "surveys"
@@ -41,7 +41,7 @@ class PSF:
 
 
 class Purpose(IntEnum):
-    """Independent random streams of one field: the last word of the keys that begin with seed and index."""
+    """Independent random streams of one field: the third word of their keys, after seed and index."""
 
     GALAXIES = 0
     NOISE = 1
@@ -180,7 +180,9 @@ class Survey:
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, Purpose.RANGES])))
         # One number for each, given or not: a further range leaves the others' values alone.
         drawn = {
-            name: None if limits is None else float(np.exp(np.log(limits[0]) + u * np.log(limits[1] / limits[0])))
+            name: None
+            if limits is None
+            else float(np.exp(np.log(limits[0]) + u * np.log(limits[1] / limits[0])))
             for (name, limits), u in zip(vars(self.ranges).items(), rng.random(3), strict=True)
         }
         changes: dict[str, Any] = {"ranges": None}
@@ -199,8 +201,8 @@ class Survey:
         Returns
         -------
         dict
-            Options that are off are left out. Real galaxies are named by the digest of their catalogue, not by
-            its place.
+            Options that are off are left out. Real galaxies are named by the digest of their catalogue,
+            not by its place.
         """
         return {
             name: _plain(getattr(self, name))

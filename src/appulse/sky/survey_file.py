@@ -89,7 +89,8 @@ def parse_survey(content: dict[str, Any], source: str, directory: Path = Path())
     if unknown:
         known = sorted({*_NUMBERS[""], *_TEXTS, "real_galaxies"})
         raise InputError(
-            f"{source}: unknown key {unknown[0]}; known: {', '.join(known)} and the tables {', '.join(_TABLES)}."
+            f"{source}: unknown key {unknown[0]}; known: {', '.join(known)} "
+            f"and the tables {', '.join(_TABLES)}."
         )
     psf = dict(tables.get("psf", {}))
     model = psf.pop("model", "moffat")
@@ -113,12 +114,15 @@ def parse_survey(content: dict[str, Any], source: str, directory: Path = Path())
     ]
     if missing:
         raise InputError(f"{source}: {', '.join(missing)} missing; a survey needs a value for each.")
-    options = {table: option(**numbers[table]) for table, option in _OPTIONS.items() if table in tables}
+    options: dict[str, Any] = {
+        table: option(**numbers[table]) for table, option in _OPTIONS.items() if table in tables
+    }
     noise = numbers.get("noise", {})
     try:
         survey = Survey(
             **texts,
-            **scalars,
+            pixel_scale=scalars["pixel_scale"],
+            zero_point=scalars["zero_point"],
             correlation=noise.pop("correlation", None),
             gain=noise.pop("gain", None),
             noise=_noise(noise, scalars["pixel_scale"], source),
@@ -145,10 +149,19 @@ def _check_agreement(survey: Survey, from_point_source: bool, source: str) -> No
             f"{source}: faint.magnitude_limit is {survey.faint.magnitude_limit}; it must lie above "
             f"population.magnitude_faint, {population.magnitude_faint}."
         )
+    if survey.ranges is not None and survey.ranges.fwhm_pixels is not None:
+        scales = survey.ranges.pixel_scale or (survey.pixel_scale,) * 2
+        widths = [scale * pixels for scale, pixels in zip(scales, survey.ranges.fwhm_pixels, strict=True)]
+        low, high = _NUMBERS["psf"]["fwhm"]
+        if not low <= widths[0] <= widths[1] <= high:
+            raise InputError(
+                f"{source}: ranges.fwhm_pixels and pixel_scale allow a PSF of {widths[0]:.3g} to "
+                f"{widths[1]:.3g} arcsec; its width must stay from {low} to {high}."
+            )
     if survey.correlation is not None and from_point_source:
         raise InputError(
-            f"{source}: noise.correlation goes with noise.surface_brightness (mag/arcsec^2 of 1 sigma per pixel, "
-            "as measured on the image); the noise of an aperture is converted for uncorrelated pixels only."
+            f"{source}: noise.correlation goes with noise.surface_brightness (mag/arcsec^2 of 1 sigma per "
+            "pixel, as measured on the image); that of an aperture is converted for uncorrelated pixels only."
         )
 
 
@@ -172,7 +185,8 @@ def _checked_ranges(values: dict, source: str) -> dict[str, tuple[float, float]]
         is_pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
         if not is_pair or not low <= value[0] <= value[1] <= high:
             raise InputError(
-                f"{source}: ranges.{key} is {value!r}; it must be [low, high], two numbers from {low} to {high}."
+                f"{source}: ranges.{key} is {value!r}; it must be [low, high], two numbers "
+                f"from {low} to {high}."
             )
     return {key: (float(value[0]), float(value[1])) for key, value in values.items()}
 

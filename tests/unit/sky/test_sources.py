@@ -21,6 +21,7 @@ OPTIONS = {
     "pairs": Pairs(0.5, 2.0),
 }
 COLUMNS = ("x", "y", "magnitude", "flux", "half_light_radius", "ellipticity", "orientation")
+SHAPES = ("bulge_fraction", "sersic_index")
 
 
 def drawn(**options):
@@ -52,7 +53,7 @@ def test_an_option_leaves_galaxies_and_the_other_options_alone(plain, name):
     for kind in (GALAXY, UNLABELLED, STAR):
         # Companions come last among the galaxies, so the shorter list is the beginning of the longer.
         n = min(np.count_nonzero(table["kind"] == kind) for table in (everything, without))
-        for column in COLUMNS:
+        for column in COLUMNS if name == "bulges" else COLUMNS + SHAPES:
             ours, theirs = (table[column][table["kind"] == kind][:n] for table in (everything, without))
             np.testing.assert_array_equal(ours, theirs)
     for column in COLUMNS:
@@ -97,8 +98,8 @@ def test_bulges_follow_their_law(plain):
 
 
 @pytest.mark.parametrize("radius", [0.7, 1.5, 2.0])  # arcsec
-def test_pairs_beyond_chance(plain, radius):
-    """Pairs within a radius: Poisson's, those of hosts and companions, and of each with all others by chance."""
+def test_pairs_beyond_chance(radius):
+    """Pairs within a radius: those by chance, and those of hosts with their companions."""
     share, separation = 0.5, 2.0
     surveys = [dataclasses.replace(WIDE, pairs=pairs) for pairs in (None, Pairs(share, separation))]
     counted, expected = np.zeros(2), np.zeros(2)
@@ -111,9 +112,9 @@ def test_pairs_beyond_chance(plain, radius):
             expected[k] += 0.5 * n**2 * np.pi * (radius / 60) ** 2 / AREA
             # Uniform over the disc: (radius / separation)^2 of the companions are so near.
             expected[k] += k * share * 53.0 * AREA * (radius / separation) ** 2
-    # Companions of neighbours make triples: a few per cent more than two-body counts.
-    assert counted[0] == pytest.approx(expected[0], abs=4 * np.sqrt(expected[0]))
-    assert counted[1] == pytest.approx(expected[1], abs=4 * np.sqrt(expected[1]) + 0.08 * expected[1])
+    # Numbers of pairs scatter a little more than Poisson's: each galaxy is in several.
+    assert counted[0] == pytest.approx(expected[0], abs=5 * np.sqrt(expected[0]))
+    assert counted[1] == pytest.approx(expected[1], abs=5 * np.sqrt(expected[1]))
     assert counted[1] > 2 * counted[0]
 
 

@@ -120,7 +120,11 @@ class TestMixed:
         only = dataclasses.replace(self.mixed, ranges=Ranges(density=self.mixed.ranges.density))
         one = only.for_field(3, 1)
         assert one.population.density == self.drawn[13].population.density
-        assert (one.pixel_scale, one.psf, one.noise) == (self.mixed.pixel_scale, self.mixed.psf, self.mixed.noise)
+        assert (one.pixel_scale, one.psf, one.noise) == (
+            self.mixed.pixel_scale,
+            self.mixed.psf,
+            self.mixed.noise,
+        )
 
 
 def test_purposes_are_apart():
