@@ -1,5 +1,6 @@
 """Fields counted in strips against the whole field counted at once."""
 
+import itertools
 import json
 
 import numpy as np
@@ -32,9 +33,7 @@ def cut_fields(draw):
 
 def in_strips(ternary, id1, id2, rows):
     bounds = [0, *rows, len(ternary)]
-    return [
-        count_strip(ternary[a:b], id1[a:b], id2[a:b], a) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [count_strip(ternary[a:b], id1[a:b], id2[a:b], a) for a, b in itertools.pairwise(bounds)]
 
 
 @settings(max_examples=80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -252,13 +253,13 @@ def merge(strips: Sequence[StripCounts]) -> SkyCounts:
             )
         y += strip.shape[0]
 
-    start = np.cumsum([0, *(len(strip.open_objects.n_overlap) for strip in strips)])
+    start = np.cumsum(np.array([0, *(len(strip.open_objects.n_overlap) for strip in strips)]))
     ends = [
         _across(above.open_objects.last_row, below.open_objects.first_row, above.shape[1]) + start[[i, i + 1]]
-        for i, (above, below) in enumerate(zip(strips[:-1], strips[1:], strict=True))
+        for i, (above, below) in enumerate(itertools.pairwise(strips))
     ]
     n = int(start[-1])
-    objects = np.sum([strip.objects for strip in strips], axis=0, dtype=np.int64)
+    objects = np.array([strip.objects for strip in strips]).sum(axis=0)
     if n:
         edges = np.concatenate([np.zeros((0, 2), np.int64), *ends])
         graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(n, n))
@@ -267,12 +268,12 @@ def merge(strips: Sequence[StripCounts]) -> SkyCounts:
         owner = np.repeat(joined, [len(part) for part in pieces])
         members = _distinct_pairs(owner, np.array([i for part in pieces for i in part], dtype=np.int64))
         overlap = [number for strip in strips for number in strip.open_objects.n_overlap]
-        objects += _of_each_kind(
+        objects = objects + _of_each_kind(
             np.bincount(members[0], minlength=n_joined),
             np.bincount(joined, weights=overlap, minlength=n_joined),
         )
     sums = {
-        name: tuple(np.sum([getattr(strip, name) for strip in strips], axis=0).tolist())
+        name: tuple(np.array([getattr(strip, name) for strip in strips]).sum(axis=0).tolist())
         for name in ("pixels", "stamp_sums", "stamp_squares")
     }
     return SkyCounts(

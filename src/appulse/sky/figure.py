@@ -99,7 +99,7 @@ def _draw_counts(axes, report):
 
 def _draw_sizes(axes, report):
     table = report.by_magnitude(0.5)
-    table = table[table["number"] > 0]
+    table = table[table["number"] >= 5]  # fewer have no quantiles to speak of
     middle = 0.5 * (table["magnitude_low"] + table["magnitude_high"])
     population = report.survey.population
     magnitude = np.linspace(population.magnitude_bright, population.magnitude_faint, 50)
@@ -112,13 +112,19 @@ def _draw_sizes(axes, report):
     axes.errorbar(middle, table["size"], bars, fmt="o", color=_COUNTED, label="drawn, the same")
     axes.axhline(report.survey.psf.fwhm / 2, color=_SECOND, ls="--", label="half the PSF's FWHM")
     axes.set_title("Sizes")
-    axes.set(yscale="log", xlabel="magnitude", ylabel="half-light radius, major axis (arcsec)")
-    axes.legend(frameon=False)
+    # Room below for the legend.
+    lowest = 0.3 * min(low[-1], report.survey.psf.fwhm / 2)
+    axes.set(
+        yscale="log", ylim=(lowest, None), xlabel="magnitude", ylabel="half-light radius, major axis (arcsec)"
+    )
+    axes.legend(frameon=False, loc="lower left")
 
 
 def _draw_ellipticities(axes, report):
     edges = np.linspace(0.0, 0.9, 31)
-    axes.hist(report.galaxies["ellipticity"], edges, density=True, color=_COUNTED, alpha=0.6, label="drawn")
+    number, _ = np.histogram(report.galaxies["ellipticity"], edges)
+    drawn = number / (max(number.sum(), 1) * np.diff(edges))
+    axes.stairs(drawn, edges, fill=True, color=_COUNTED, alpha=0.6, label="drawn")
     fine = np.linspace(0.0, 0.9, 200)
     law = closed_forms.ellipticity_density(report.survey.population, fine)
     axes.plot(fine, law, color=_LAW, label="law")
@@ -130,37 +136,47 @@ def _draw_ellipticities(axes, report):
 def _draw_shares(axes, report):
     shares = report.shares()
     place = np.arange(len(shares))[::-1]
-    counted, errors, expected = (
-        100 * np.array([getattr(share, name) for share in shares])
-        for name in ("measured", "error", "expected")
+    counted, errors, expected, scatter = (
+        100 * np.nan_to_num([getattr(share, name) for share in shares])
+        for name in ("measured", "error", "expected", "expected_error")
     )
-    axes.plot(expected, place, "|", color=_LAW, ms=24, mew=2, label="closed form")
-    axes.errorbar(counted, place, xerr=np.nan_to_num(errors), fmt="o", color=_COUNTED, label="counted")
+    axes.errorbar(
+        expected, place, xerr=scatter, fmt="|", color=_LAW, ms=22, mew=2, lw=4, alpha=0.6, label="closed form"
+    )
+    axes.errorbar(counted, place, xerr=errors, fmt="o", color=_COUNTED, label="counted")
     paper = [float(text.strip("<")) for text in PAPER_SHARES]
     axes.plot(paper, place[:3] + 0.25, "v", color=_PAPER, label="paper (overlap: upper limit)")
     axes.set_title("Shares")
     axes.set(xscale="log", xlabel="per cent", ylim=(-0.6, len(shares) - 0.1))
     axes.set_yticks(place, [share.name for share in shares])
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False, loc="upper left", labelspacing=0.9)
 
 
 def _draw_areas(axes, report):
     areas = np.asarray(report.galaxies["isophotal_area"])
-    hidden = np.count_nonzero(areas == 0) / max(len(areas), 1)
-    edges = np.geomspace(1, max(areas.max(initial=0), 10) * 1.1, 40)
+    axes.set(xscale="log", xlabel="pixels above the noise", ylabel="galaxies", title="Isophotal areas")
+    if not areas.any():
+        return
+    hidden = np.count_nonzero(areas == 0) / len(areas)
+    edges = np.geomspace(1, max(areas.max(), 10) * 1.1, 40)
     axes.hist(areas[areas > 0], edges, color=_COUNTED, alpha=0.6)
-    mean = areas.mean() if len(areas) else 0.0
-    axes.axvline(mean, color=_LAW, label=f"mean of all {mean:.0f}; {100 * hidden:.1f} % have none")
-    axes.set_title("Isophotal areas")
-    axes.set(xscale="log", yscale="log", xlabel="pixels above the noise", ylabel="galaxies")
-    axes.legend(frameon=False)
+    axes.axvline(areas.mean(), color=_LAW, label=f"mean of all: {areas.mean():.0f}")
+    axes.set_title(f"Isophotal areas ({100 * hidden:.1f} % have none)")
+    axes.set(yscale="log")
+    axes.legend(frameon=False, loc="upper left")
 
 
 def _draw_oracle(axes, oracle):
     edges = np.append(oracle["magnitude_low"], oracle["magnitude_high"][-1])
     middle = 0.5 * (edges[:-1] + edges[1:])
     axes.stairs(
-        oracle["visible"], edges, color=_LAW, ls=":", lw=2, label="at least 10 pixels above the noise"
+        oracle["visible"],
+        edges,
+        baseline=None,
+        color=_LAW,
+        ls=":",
+        lw=2,
+        label="at least 10 pixels above the noise",
     )
     axes.plot(middle, oracle["completeness"], "s-", color=_SECOND, label="of those, fits with IoU of 0.5")
     axes.errorbar(middle, oracle["iou"], oracle["iou_error"], fmt="o-", color=_COUNTED, label="mean IoU")

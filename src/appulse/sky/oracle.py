@@ -166,8 +166,8 @@ def model_image(renderer: Renderer, parameters: np.ndarray, sersic_index: float,
     renderer : Renderer
         Of the survey.
     parameters : (6,) float array
-        Flux; half-light radius (arcsec); x, y from the central pixel (pixels); the two components of the shear
-        ``(a - b) / (a + b)``. A shear above 0.8 is drawn as 0.8.
+        Flux; half-light radius (arcsec); x, y from the central pixel (pixels); the two components of the
+        shear ``(a - b) / (a + b)``. A shear above 0.8 is drawn as 0.8.
     sersic_index : float
         Known to the oracle.
     half : int

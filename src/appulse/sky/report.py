@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,17 +35,19 @@ class Share:
     name : str
         Of what.
     measured, error : float
-        In the fields, and its standard error.
-    expected : float
-        By the closed form for galaxies placed independently of each other.
+        In the fields, and its standard error as an estimate of the survey's.
+    expected, expected_error : float
+        By the closed form for these galaxies placed independently of each other, and the standard deviation
+        of what is measured about it; NaN where that has no closed form.
     paper : str
-        The paper's, per cent; empty where it gives none.
+        The paper's, in per cent; empty where it gives none.
     """
 
     name: str
     measured: float
     error: float
     expected: float
+    expected_error: float = float("nan")
     paper: str = ""
 
 
@@ -119,24 +120,27 @@ class SkyReport:
         areas = np.asarray(galaxies["isophotal_area"], dtype=float)
         ellipticities = np.asarray(galaxies["isophotal_ellipticity"], dtype=float)
         density = len(galaxies) / pixels
-        classes = zip(
-            ("background", "galaxy", "overlap"),
-            counts.pixels,
-            counts.class_errors(),
-            closed_forms.poisson_shares(float(areas.sum() / pixels)),
-            PAPER_SHARES,
-            strict=True,
-        )
+        expected = closed_forms.poisson_shares(float(areas.sum() / pixels))
+        deviation = closed_forms.overlap_deviation(areas, pixels)
+        errors = counts.class_errors()
         shares = [
-            Share(name, n / pixels, float(e), expected, paper) for name, n, e, expected, paper in classes
+            Share(
+                name,
+                counts.pixels[c] / pixels,
+                float(errors[c]),
+                expected[c],
+                factor * deviation,
+                PAPER_SHARES[c],
+            )
+            for c, (name, factor) in enumerate((("background", 1), ("galaxy", 2), ("overlap", 1)))
         ]
         empty = closed_forms.empty_share(
             density, areas, ellipticities, np.asarray(galaxies["isophotal_orientation"], float), STAMP
         )
         shares.append(_binomial("empty stamps", counts.empty_stamps, counts.stamps, empty))
-        expected = closed_forms.blended_share(density, areas, ellipticities)
+        blended = closed_forms.blended_share(density, areas, ellipticities)
         # Blended galaxies come in pairs, so half as many are independent.
-        shares.append(_binomial("blended galaxies", counts.blended_galaxies, counts.galaxies, expected, 2))
+        shares.append(_binomial("blended galaxies", counts.blended_galaxies, counts.galaxies, blended, 2))
         return shares
 
     def by_magnitude(self, step: float = 1.0) -> Table:
@@ -179,9 +183,9 @@ class SkyReport:
             rows.append(
                 (low, high, n, density, np.sqrt(n) / area, law, *quantiles, median_law, median_e, seen)
             )
-        names = ("magnitude_low", "magnitude_high", "number", "density", "density_error", "density_law")
-        names += ("size_p16", "size", "size_p84", "size_law", "ellipticity", "visible")
-        return Table(rows=rows, names=names)
+        names = "magnitude_low magnitude_high number density density_error density_law "
+        names += "size_p16 size size_p84 size_law ellipticity visible"
+        return Table(rows=rows, names=names.split())
 
     def _major(self) -> np.ndarray:
         # The laws give radii along the major axis, catalogues circularised ones.
@@ -201,25 +205,24 @@ class SkyReport:
             f"{counts.objects} objects: {counts.isolated} isolated, {counts.touching} touching, "
             f"{counts.blended} blended ({100 * counts.blended / max(counts.objects, 1):.1f} %)",
             "",
-            "share, %               counted            closed form    paper",
+            "share, %               counted            closed form        paper",
         ]
         for share in self.shares():
-            error = f"± {100 * share.error:.3f}" if np.isfinite(share.error) else ""
+            line = f"  {share.name:16s} {_percent(share.measured, share.error)}   "
             lines.append(
-                f"  {share.name:16s} {100 * share.measured:10.3f} {error:9s} {100 * share.expected:12.3f}"
-                f"    {share.paper:>8s}".rstrip()
+                f"{line}{_percent(share.expected, share.expected_error)}  {share.paper:>6s}".rstrip()
             )
         lines += [
             "",
-            "magnitude      galaxies/arcmin^2    law   half-light radius, arcsec    law   median 1 - b/a   seen, %",
+            "magnitude    galaxies/arcmin^2     law   half-light radius (arcsec)   law   1 - b/a   seen, %",
         ]
         for row in self.by_magnitude():
             if row["number"]:
                 lines.append(
                     f"  {row['magnitude_low']:.1f}-{row['magnitude_high']:.1f} "
                     f"{row['density']:9.2f} ± {row['density_error']:<6.2f} {row['density_law']:7.2f} "
-                    f"{row['size']:19.3f} {row['size_law']:14.3f} {row['ellipticity']:15.3f} "
-                    f"{100 * row['visible']:12.1f}"
+                    f"{row['size']:15.3f} {row['size_law']:17.3f} {row['ellipticity']:9.3f} "
+                    f"{100 * row['visible']:9.1f}"
                 )
         law = closed_forms.ellipticity_median(self.survey.population)
         if len(self.galaxies):
@@ -236,9 +239,6 @@ class SkyReport:
             ``survey``, ``survey_digest``, ``shape``, the counts, ``shares`` and ``by_magnitude``.
         """
         by_magnitude = self.by_magnitude()
-        shares = [{**asdict(share), "paper_percent": share.paper} for share in self.shares()]
-        for share in shares:
-            del share["paper"]
         return {
             "survey": self.survey.name,
             "survey_digest": self.survey.digest(),
@@ -247,10 +247,16 @@ class SkyReport:
             "galaxies_drawn": len(self.galaxies),
             **asdict(self.counts),
             "objects": self.counts.objects,
-            "shares": shares,
+            "shares": [asdict(share) for share in self.shares()],
             "by_magnitude": {name: by_magnitude[name].tolist() for name in by_magnitude.colnames},
             "ellipticity_median_law": closed_forms.ellipticity_median(self.survey.population),
         }
+
+
+def _percent(share: float, error: float) -> str:
+    if np.isnan(share):
+        return f"{'-':>8s} " + " " * 8
+    return f"{100 * share:8.3f} " + (f"± {100 * error:<6.3f}" if np.isfinite(error) else " " * 8)
 
 
 def _binomial(name: str, n: int, total: int, expected: float, weight: int = 1) -> Share:

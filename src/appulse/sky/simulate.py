@@ -291,6 +291,6 @@ def _report(
         update = functools.partial(progress, ORACLE_FILE) if progress else None
         oracle = survey_oracle(first.survey, output, progress=update)
         draw_sky(reports[0], patch.image / first.sigma, patch.ternary(), oracle, output / "sky.png")
-        content = [report.as_dict() | {"seed": first.seed} for report in reports]
+        content = [report.as_dict() | {"seed": first.seed, "size": first.shape[0]} for report in reports]
         write_json(output / "sky.json", content[0] if len(content) == 1 else {"reports": content})
     return reports
