@@ -1,12 +1,14 @@
-"""Sources drawn with GalSim, each on the smallest stamp that holds it down to the rendering limit."""
+"""Sources drawn as GalSim draws them, each on the smallest stamp that holds it down to the rendering limit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.special import gamma, gammaincinv
 
+from appulse.sky.fourier import fourier_drawer
 from appulse.sky.population import BULGE_INDEX, BULGE_SIZE
 from appulse.sky.real_galaxies import RealGalaxies
 from appulse.sky.sources import GALAXY, STAR
@@ -190,18 +192,48 @@ class Renderer:
             None where no pixel reaches the rendering limit.
         """
         y0, y1, x0, x1 = self.box(source)
+        image = self._through_fourier(source, (y1 - y0) // 2, (y0 + y1) // 2, (x0 + x1) // 2)
+        if image is None:
+            image = self.reference_image(source)
+        return _trimmed(image, y0, x0, self.level)
+
+    def reference_image(self, source) -> np.ndarray:
+        """A source in its `box`, drawn by GalSim alone: slower, and what `draw` is tested against.
+
+        Parameters
+        ----------
+        source : mapping
+            A row of `draw_sources`.
+
+        Returns
+        -------
+        (height, width) float64 array
+            Flux per pixel.
+        """
+        y0, y1, x0, x1 = self.box(source)
         if _option(source, "kind", GALAXY) == STAR:
             profile = self.psf.withFlux(float(source["flux"]))
         else:
             profile = self._galsim.Convolve(self.profile(source), self.psf)
-        drawn = profile.drawImage(
+        return profile.drawImage(
             nx=x1 - x0,
             ny=y1 - y0,
             scale=self.survey.pixel_scale,
             offset=(float(source["x"]) - (x0 + x1) // 2, float(source["y"]) - (y0 + y1) // 2),
-            dtype=np.float32,
+            dtype=np.float64,
+        ).array
+
+    def _through_fourier(self, source, half: int, y: int, x: int) -> np.ndarray | None:
+        if self._real_galaxies(source) is not None:
+            return None
+        parts, ellipticity, orientation = [(float(source["flux"]), 0.0, 1.0)], 0.0, 0.0
+        if _option(source, "kind", GALAXY) != STAR:
+            parts = _components(source)
+            ellipticity, orientation = float(source["ellipticity"]), float(source["orientation"])
+        offset = (float(source["y"]) - y, float(source["x"]) - x)
+        return fourier_drawer(self.psf, self.survey.pixel_scale).draw(
+            parts, ellipticity, orientation, offset, half
         )
-        return _trimmed(drawn.array, y0, x0, self.level)
 
     def _real_galaxies(self, source) -> RealGalaxies | None:
         return self.survey.real_galaxies if _option(source, "real_index", -1) >= 0 else None
@@ -226,9 +258,29 @@ def _components(source) -> list[tuple[float, float, float]]:
 
 
 def _trimmed(image: np.ndarray, y0: int, x0: int, level: float) -> Stamp | None:
-    lit = image >= level
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    if rows.size == 0:
+    top, bottom, left, right = _lit_window(image, level)
+    if top == bottom:
         return None
-    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    return Stamp(y0 + int(rows[0]), x0 + int(columns[0]), np.where(lit[window], image[window], np.float32(0)))
+    return Stamp(y0 + top, x0 + left, _above(image[top:bottom, left:right], level))
+
+
+@njit(cache=True, nogil=True)
+def _lit_window(image, level):  # pragma: no cover
+    height, width = image.shape
+    top, bottom, left, right = height, 0, width, 0
+    for y in range(height):
+        for x in range(width):
+            if image[y, x] >= level:
+                top, bottom = min(top, y), y + 1
+                left, right = min(left, x), max(right, x + 1)
+    return min(top, bottom), bottom, left, right
+
+
+@njit(cache=True, nogil=True)
+def _above(image, level):  # pragma: no cover
+    light = np.zeros(image.shape, np.float32)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            if image[y, x] >= level:
+                light[y, x] = image[y, x]
+    return light
