@@ -181,8 +181,8 @@ def test_several_catalogues(directory, tmp_path):
 @pytest.mark.skipif(not COSMOS, reason="needs shared/data/hst-cosmos-100 beside the checkout")
 def test_cosmos():
     survey = dataclasses.replace(Survey.load("euclid-wide"), real_galaxies=RealGalaxies.open(COSMOS[0]))
-    field = simulate_field(survey, 512, seed=9000)
-    plain = simulate_field(Survey.load("euclid-wide"), 512, seed=9000)
+    field = simulate_field(survey, 360, seed=9000)
+    plain = simulate_field(Survey.load("euclid-wide"), 360, seed=9000)
     real = field.catalog["real_index"] >= 0
     assert real.mean() > 0.5
     # About as many pixels above the noise as Sérsic profiles have.
