@@ -100,7 +100,9 @@ def main():
     parser.add_argument("--fields", type=int, default=1)
     parser.add_argument("--workers", type=int, default=usable_cpus())
     parser.add_argument("--sample", type=int, default=400, help="galaxies drawn naively")
-    parser.add_argument("--output", type=Path, help="kept; by default a temporary directory, removed at the end")
+    parser.add_argument(
+        "--output", type=Path, help="kept; by default a temporary directory, removed at the end"
+    )
     options = parser.parse_args()
 
     seed, survey = 9900, Survey.load(options.survey).for_field(9900, 0)
@@ -122,19 +124,26 @@ def main():
     seconds_ours += ours(survey, rows[half:])
     seconds_naive += naive(survey, rows[half:])
 
-    plans = [FieldPlan.draw(Survey.load(options.survey), (options.size,) * 2, seed, i) for i in range(options.fields)]
+    plans = [
+        FieldPlan.draw(Survey.load(options.survey), (options.size,) * 2, seed, i)
+        for i in range(options.fields)
+    ]
     galaxies = sum(len(plan.catalog) for plan in plans)
     disk = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     pixels = options.fields * options.size**2
     per_naive, per_ours = seconds_naive / len(rows), seconds_ours / len(rows)
     print()
-    print(f"{options.survey}: {options.fields} x {options.size}^2 pixels, {galaxies} galaxies, {options.workers} workers")
+    print(
+        f"{options.survey}: {options.fields} x {options.size}^2 pixels, {galaxies} galaxies, {options.workers} workers"
+    )
     print(f"  wall time, report included                {wall:9.1f} s")
     print(f"  CPU time of all processes                 {cpu:9.1f} s")
     print(f"  galaxies per second, wall                 {galaxies / wall:9.1f}")
     print(f"  galaxies per CPU second                   {galaxies / cpu:9.1f}")
     print(f"  peak resident memory of all processes     {peak / 2**30:9.2f} GiB")
-    print(f"  on disk                                   {disk / 1e9:9.2f} GB, {disk / pixels:.2f} bytes per pixel")
+    print(
+        f"  on disk                                   {disk / 1e9:9.2f} GB, {disk / pixels:.2f} bytes per pixel"
+    )
     print(f"  naive GalSim, drawing only                {per_naive * 1e3:9.2f} ms of CPU per galaxy")
     print(f"  drawing here                              {per_ours * 1e3:9.2f} ms of CPU per galaxy")
     print(f"  naive drawing over drawing here           {per_naive / per_ours:9.2f}")

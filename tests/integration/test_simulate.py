@@ -15,7 +15,9 @@ from appulse.files import UsageError
 from appulse.sky import Population, Survey, read_field, simulate_field, strips, write_field
 from appulse.sky.simulate import simulate_fields
 
-SURVEY = dataclasses.replace(Survey.load("euclid-wide"), population=Population(density=60.0, magnitude_bright=24.5))
+SURVEY = dataclasses.replace(
+    Survey.load("euclid-wide"), population=Population(density=60.0, magnitude_bright=24.5)
+)
 SIZE, FIELDS, SEED = 560, 2, 4
 STRIPS = 3 * FIELDS
 
@@ -71,7 +73,13 @@ def run(output, **options):
     """Strips drawn by the same command."""
     calls = []
     simulate_fields(
-        output, SURVEY, size=SIZE, fields=FIELDS, seed=SEED, progress=lambda *call: calls.append(call), **options
+        output,
+        SURVEY,
+        size=SIZE,
+        fields=FIELDS,
+        seed=SEED,
+        progress=lambda *call: calls.append(call),
+        **options,
     )
     return [call for call in calls if call[0] == "galaxies"]
 
@@ -155,7 +163,12 @@ def test_no_room_left(tmp_path, limit, kept, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         main(list(command))
     assert not stopped.value.code
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["field_0004_00.fits", "oracle.ecsv", "sky.json", "sky.png"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "field_0004_00.fits",
+        "oracle.ecsv",
+        "sky.json",
+        "sky.png",
+    ]
 
 
 def test_strips_of_another_survey_are_refused(tmp_path):

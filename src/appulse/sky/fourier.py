@@ -189,7 +189,9 @@ class FourierDrawer:
 
 
 @njit(cache=True, nogil=True)
-def _add_transform(spectrum, transfer, phase_y, phase_x, flux, table, per_unit, xx, xy, yy):  # pragma: no cover
+def _add_transform(
+    spectrum, transfer, phase_y, phase_x, flux, table, per_unit, xx, xy, yy
+):  # pragma: no cover
     side, columns = spectrum.shape
     n = transfer.shape[0]
     last = table.shape[0] - 1

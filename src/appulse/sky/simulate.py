@@ -258,7 +258,9 @@ def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, pro
             field.finish()
     for job, _ in run_tasks(write_strip, waiting, workers=workers, dask=dask):
         if not job.path.exists():
-            raise InputError(f"{job.path}: not there, though a worker wrote it; --dask needs a shared directory.")
+            raise InputError(
+                f"{job.path}: not there, though a worker wrote it; --dask needs a shared directory."
+            )
         index = job.task.index
         missing[index] -= 1
         done += job.task.galaxies

@@ -18,7 +18,7 @@ _PIXEL_SCALE = (0.01, 5.0)
 # Allowed range of every number of a survey file, by table and key.
 _NUMBERS = {
     "": {"pixel_scale": _PIXEL_SCALE, "zero_point": (-50.0, 60.0)},
-    "psf": {"fwhm": (0.01, 10.0), "beta": (1.1, 20.0)},
+    "psf": {"fwhm": (0.01, 10.0), "beta": (1.2, 20.0)},
     "noise": {
         "surface_brightness": (10.0, 40.0),
         "magnitude": _MAGNITUDE,

@@ -99,7 +99,11 @@ class Layers:
 def _enter(first, second, id1, id2, image, identity):  # pragma: no cover
     # The galaxy enters at its rank; what it pushes past the second place is returned.
     height, width = image.shape
-    y, x, pushed = np.empty(image.size, np.int32), np.empty(image.size, np.int32), np.empty(image.size, np.int32)
+    y, x, pushed = (
+        np.empty(image.size, np.int32),
+        np.empty(image.size, np.int32),
+        np.empty(image.size, np.int32),
+    )
     flux = np.empty(image.size, np.float32)
     n = 0
     for i in range(height):

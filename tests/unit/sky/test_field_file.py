@@ -96,7 +96,9 @@ def test_nothing_in_it_depends_on_time_or_place(field, path, tmp_path):
     assert other.read_bytes() == path.read_bytes()
     with fits.open(path) as hdus:
         text = "\n".join(repr(hdu.header) for hdu in hdus).upper()
-    assert "DATE" not in text and os.uname().nodename.upper() not in text and str(tmp_path).upper() not in text
+    assert (
+        "DATE" not in text and os.uname().nodename.upper() not in text and str(tmp_path).upper() not in text
+    )
 
 
 WINDOWS = [
@@ -133,9 +135,7 @@ def test_catalogue_of_a_window(field):
     for row in cut.catalog:
         before = field.catalog[row["id"] - 1]
         assert (row["x"], row["y"]) == (before["x"] - 50, before["y"] - 100)
-        np.testing.assert_array_equal(
-            cut.galaxy_mask(row["id"]), field.galaxy_mask(row["id"])[window]
-        )
+        np.testing.assert_array_equal(cut.galaxy_mask(row["id"]), field.galaxy_mask(row["id"])[window])
     some = cut.catalog["id"][[3, 1, 3]]
     assert cut.galaxies(some)["id"].tolist() == some.tolist()
     # The field itself is as it was.

@@ -14,7 +14,11 @@ from appulse.sky.sources import draw_sources
 
 # GalSim's defaults err by up to 0.13 of the noise themselves (docs/decisions/0006-*.md).
 ACCURATE = galsim.GSParams(
-    folding_threshold=1e-4, maxk_threshold=1e-5, kvalue_accuracy=1e-7, stepk_minimum_hlr=10, maximum_fft_size=16384
+    folding_threshold=1e-4,
+    maxk_threshold=1e-5,
+    kvalue_accuracy=1e-7,
+    stepk_minimum_hlr=10,
+    maximum_fft_size=16384,
 )
 # Units of the noise, in every pixel.
 LARGEST_ERROR = 0.02
@@ -87,9 +91,13 @@ def test_transform_is_galsims(index):
 def test_a_psf_much_narrower_than_a_pixel_is_left_to_galsim():
     survey = dataclasses.replace(Survey.load("euclid-wide"), psf=PSF("gaussian", 0.02))
     renderer = Renderer(survey)
-    source = dict(x=3.2, y=8.7, flux=20.0, half_light_radius=0.3, sersic_index=1.02, ellipticity=0.2, orientation=30)
+    source = dict(
+        x=3.2, y=8.7, flux=20.0, half_light_radius=0.3, sersic_index=1.02, ellipticity=0.2, orientation=30
+    )
     image = renderer.reference_image(source)
     stamp, (y0, _, x0, _) = renderer.draw(source), renderer.box(source)
     height, width = stamp.image.shape
     inside = image[stamp.y0 - y0 :, stamp.x0 - x0 :][:height, :width]
-    np.testing.assert_array_equal(stamp.image, np.where(inside >= renderer.level, inside, 0).astype(np.float32))
+    np.testing.assert_array_equal(
+        stamp.image, np.where(inside >= renderer.level, inside, 0).astype(np.float32)
+    )

@@ -24,7 +24,9 @@ def whole():
 
 
 def sparse(field):
-    return sorted(zip(*(np.asarray(field.deeper[name]).tolist() for name in ("y", "x", "id", "flux")), strict=True))
+    return sorted(
+        zip(*(np.asarray(field.deeper[name]).tolist() for name in ("y", "x", "id", "flux")), strict=True)
+    )
 
 
 @pytest.mark.parametrize("rows", [64, 128])
@@ -37,7 +39,9 @@ def test_the_height_of_strips_does_not_matter(whole, rows, monkeypatch):
     for name in whole.catalog.colnames:
         # A galaxy's two sums may differ in their last bits where it straddles strips.
         rtol = 1e-6 if name == "blendedness" else 0
-        np.testing.assert_allclose(parts.catalog[name], whole.catalog[name], rtol=rtol, atol=rtol, err_msg=name)
+        np.testing.assert_allclose(
+            parts.catalog[name], whole.catalog[name], rtol=rtol, atol=rtol, err_msg=name
+        )
 
 
 def test_all_galaxies_drawn_into_whole_arrays(whole):
