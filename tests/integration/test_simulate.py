@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from appulse.cli import main
-from appulse.files import UsageError
+from appulse.files import InputError, UsageError
 from appulse.sky import Population, Survey, read_field, simulate_field, strips, write_field
 from appulse.sky.simulate import simulate_fields
 
@@ -21,12 +21,13 @@ SURVEY = dataclasses.replace(
 SIZE, FIELDS, SEED = 560, 2, 4
 STRIPS = 3 * FIELDS
 
-# The same command as `whole`, in a process of its own that tells of every strip, and stops where it is told to.
+# The same run as `whole` in a process of its own, which tells of every strip and dies where it is told to.
 SCRIPT = f"""
 import dataclasses, os, signal, sys
 from appulse.sky import Population, Survey, simulate, strips
 strips.STRIP_ROWS = 256
-survey = dataclasses.replace(Survey.load("euclid-wide"), population=Population(density=60.0, magnitude_bright=24.5))
+population = Population(density=60.0, magnitude_bright=24.5)
+survey = dataclasses.replace(Survey.load("euclid-wide"), population=population)
 output, workers, moment = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 def die(*_):
@@ -148,7 +149,7 @@ main(sys.argv[2:])
 
 @pytest.mark.parametrize(("limit", "kept"), [(1_000_000, 0), (7_200_000, 2)], ids=["strip", "file"])
 def test_no_room_left(tmp_path, limit, kept, monkeypatch):
-    """A limit on the size of a file stands for the full disk: it meets the same calls, a strip or the file."""
+    """A limit on the size of files stands for the full disk: it meets the same calls."""
     monkeypatch.setattr(strips, "STRIP_ROWS", 1024)  # as in the other process
     command = ("simulate", "-o", str(tmp_path), "--size", "1300", "--seed", "4", "--workers", "1")
     done = subprocess.run(
@@ -184,7 +185,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_drawn(tmp_path, 
     total = os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize
     size = int(np.sqrt(total / 4)) + 1000
     said = []
-    with pytest.raises(UsageError.__base__, match="are needed and .* are free"):
+    with pytest.raises(InputError, match=r"are needed and .* are free"):
         simulate_fields(tmp_path, survey, size=size, seed=0, workers=1, say=said.append)
     assert "GB are free" in said[0]
     assert not list(tmp_path.iterdir())

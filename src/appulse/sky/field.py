@@ -192,10 +192,9 @@ def simulate_field(
     Returns
     -------
     Field
-        Its catalogue has every galaxy whose bounding box reaches the field: the drawn parameters (``id``, from
-        1; ``x``, ``y``, ``magnitude``, ``flux``, ``half_light_radius`` in arcsec, ``sersic_index``,
-        ``ellipticity``, ``orientation``) and, measured on the galaxy's own noise-free image inside its isophote
-        at one sigma, ``isophotal_area`` (pixels; 0 for one too faint, and then NaN follows),
+        Its catalogue has every galaxy whose bounding box reaches the field: the drawn parameters (``id``,
+        from 1, and the columns of `draw_sources`) and, measured on the galaxy's own noise-free image inside
+        its isophote at one sigma, ``isophotal_area`` (pixels; 0 for one too faint, and then NaN follows),
         ``isophotal_flux``, ``isophotal_half_light_radius`` (pixels), ``isophotal_ellipticity``,
         ``isophotal_orientation``, and its ``blendedness``.
     """

@@ -1,9 +1,9 @@
-"""The file of a simulated field: how its bytes are laid out, written strip by strip and read window by window.
+"""The file of a simulated field: its layout, written strip by strip and read window by window.
 
 The image is a plain HDU: noise does not compress, and a plain HDU opens in anything. The layers are
-tile-compressed without loss (FITS 4.0, section 10: GZIP_2), so that astropy, CFITSIO and DS9 read them. astropy
-compresses whole arrays only; here a strip is compressed as soon as it is drawn, and the file is put together
-from compressed strips.
+tile-compressed without loss (FITS 4.0, section 10: GZIP_2), so that astropy, CFITSIO and DS9 read them.
+astropy compresses whole arrays only; here a strip is compressed as soon as it is drawn, and the file is put
+together from compressed strips.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ LAYERS = (
     Layer("OTHER", np.float32, "Sources without a label, noise-free"),
     Layer("TERNARY", np.uint8, "Class map at 1 sigma: 0 background, 1 galaxy, 2 overlap"),
 )
-_BITPIX = {np.float32: -32, np.int32: 32, np.uint8: 8}
+_BITPIX: dict[type, int] = {np.float32: -32, np.int32: 32, np.uint8: 8}
 _DEEPER = "Third and later galaxies of crowded pixels, noise-free"
 
 

@@ -1,8 +1,8 @@
 """Galaxies drawn through their Fourier transforms, as GalSim draws them, without what it does anew for each.
 
 GalSim evaluates, for every galaxy, the transforms of the Sérsic profile, the PSF and the pixel on a grid of
-wavenumbers, multiplies them, folds the product to the sampling of the image, and transforms back. So does this;
-but the transform of PSF and pixel is kept per grid, and that of a Sérsic profile read from a table per index.
+wavenumbers, multiplies them, folds the product to the sampling of the image, and transforms back. So does
+this; but the transform of PSF and pixel is kept per grid, and that of a Sérsic profile read from a table.
 `tests/unit/sky/test_fourier.py` compares the images with GalSim's, source by source.
 """
 
@@ -18,9 +18,9 @@ from numba import njit
 from scipy.interpolate import CubicSpline
 from scipy.special import gamma, gammaincinv
 
-# Wavenumbers are left out where the PSF has less of its amplitude than this: a hundredth of what GalSim leaves out.
+# Wavenumbers are left out where the PSF has less of its amplitude than this; GalSim's limit is 100 times it.
 _CUT = 1e-5
-# Tables are even in the root of (wavenumber x half-light radius), in which profiles of all indices are smooth.
+# Tables have even steps in the root of (wavenumber x half-light radius), in which all profiles are smooth.
 # Past their end a disc has less than 1e-7 of its amplitude, a de Vaucouleurs profile 1e-4.
 _TABLE_END, _TABLE_CELLS = 24.0, 2048
 # Sides of grids: the next period's copy of a galaxy is at least two half-widths away from the image's border.
@@ -79,7 +79,7 @@ class _Grid:
     side : int, pixels
         Period of the image.
     transfer : (n, 2 n - 1) float32 array
-        Transform of PSF and pixel at wavenumbers of 0 to n - 1 cycles per period along y, 1 - n to n - 1 along x.
+        Transform of PSF and pixel at 0 to n - 1 cycles per period along y and 1 - n to n - 1 along x.
     """
 
     side: int
@@ -202,7 +202,7 @@ def _add_transform(
         row = spectrum[m_y % side]
         along_y = flux * phase_y[m_y + n - 1]
         reach = int(np.sqrt((n - 1.0) ** 2 - m_y * m_y))
-        # Every period of wavenumbers folds onto the same columns; those beyond half of it follow from symmetry.
+        # Every period of wavenumbers folds onto the same columns; the other half follows from symmetry.
         for period in range(-((reach + side - 1) // side), reach // side + 1):
             low = max(0, -reach - period * side)
             high = min(columns - 1, reach - period * side)

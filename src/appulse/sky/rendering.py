@@ -1,4 +1,4 @@
-"""Sources drawn as GalSim draws them, each on the smallest stamp that holds it down to the rendering limit."""
+"""Sources as GalSim draws them, each on the smallest stamp that holds it down to the rendering limit."""
 
 from __future__ import annotations
 

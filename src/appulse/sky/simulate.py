@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,9 @@ from appulse.sky.strips import FieldPlan, StripTask, draw_strip, measured_catalo
 from appulse.sky.survey import Survey
 from appulse.sky.workers import run_tasks, usable_cpus
 
-# Of a field's file: the image; and layers, per pixel inside the galaxies' bounding ellipses. Upper ends of what
-# was measured.
-_BYTES_PER_PIXEL, _BYTES_PER_LIT_PIXEL = 4.2, 4.0
+# Bytes of a field's file: of the image, and of the layers for every pixel that a bounding ellipse covers (1.2
+# to 2.0 on fields of all bundled surveys).
+_BYTES_PER_PIXEL, _BYTES_PER_LIT_PIXEL = 4.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def write_strip(job: _Job) -> None:
     counts = count_strip(layers["ternary"], layers["id1"], layers["id2"], job.task.y0)
     arrays["counts"] = np.array(json.dumps(counts.to_json()))
     with _room_errors(job.path):
-        atomic_write(job.path, lambda temporary: np.savez(temporary, **arrays))
+        atomic_write(job.path, lambda temporary: np.savez(temporary, **arrays))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -71,8 +72,8 @@ def _room_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); what was finished is kept. Make room and "
-            "give the same command again."
+            f"{path}: cannot be written ({error.strerror or error}); what was finished is kept. Make room "
+            "and give the same command again."
         ) from None
 
 
@@ -93,7 +94,7 @@ class _Unfinished:
 
     @property
     def bytes_needed(self) -> int:
-        """Bytes of its file, about; not less (measured: docs/decisions/0005)."""
+        """Bytes of its file, rather too many."""
         height, width = self.plan.shape
         return int(height * width * (_BYTES_PER_PIXEL + _BYTES_PER_LIT_PIXEL * self.plan.lit))
 
@@ -209,7 +210,11 @@ def simulate_fields(
     }
     if unfinished:
         _check_room(output, list(unfinished.values()), say)
-        _run(unfinished, workers, dask, progress)
+        start = time.perf_counter()
+        drawn = _run(unfinished, workers, dask, progress)
+        if say is not None and drawn:
+            seconds = time.perf_counter() - start
+            say(f"{drawn} galaxies drawn in {seconds:.1f} s, {drawn / seconds:.0f} per second.")
     return _report(output, paths, progress)
 
 
@@ -235,12 +240,12 @@ def _check_room(output: Path, unfinished: list[_Unfinished], say: Callable[[str]
         )
     if free < needed - held:
         raise InputError(
-            f"{output}: {(needed - held) / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free. Make room, "
-            "choose another directory, or ask for fewer or smaller fields."
+            f"{output}: {(needed - held) / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free. Make "
+            "room, choose another directory, or ask for fewer or smaller fields."
         )
 
 
-def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress) -> None:
+def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress) -> int:
     jobs = []
     for field in unfinished.values():
         field.begin()
@@ -252,7 +257,7 @@ def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, pro
             waiting.append(job)
             missing[job.task.index] += 1
     total = sum(job.task.galaxies for job in jobs)
-    done = total - sum(job.task.galaxies for job in waiting)
+    before = done = total - sum(job.task.galaxies for job in waiting)
     for index, field in unfinished.items():
         if missing[index] == 0:
             field.finish()
@@ -268,6 +273,7 @@ def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, pro
             progress("galaxies", done, total)
         if missing[index] == 0:
             unfinished[index].finish()
+    return done - before
 
 
 def _report(

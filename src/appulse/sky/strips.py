@@ -1,8 +1,8 @@
 """A field in strips of rows: each is simulated alone, and together they are the field.
 
 A strip draws every source whose bounding box meets it, in the order of the catalogue, and keeps the part
-inside. Sources near its borders are drawn by two strips; nothing else is shared, so that strips can be made in
-any order, by any process, on any machine. Each galaxy is owned by one strip, which measures it.
+inside. Sources near its borders are drawn by two strips; nothing else is shared, so that strips can be made
+in any order, by any process, on any machine. Each galaxy is owned by one strip, which measures it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class StripTask:
     y0, rows, width : int
         First row, height and width, pixels.
     sources : astropy.table.Table
-        Those that may have light here, in the order of the catalogue, with ``id`` (0: no label) and ``owned``.
+        Those that may have light here, in the catalogue's order, with ``id`` (0: no label) and ``owned``.
     has_other : bool
         Whether any source of the *field* has no label.
     """
@@ -201,7 +201,7 @@ def draw_strip(task: StripTask) -> Strip:
         if stamp is None:
             continue
         inside = Stamp(stamp.y0 - task.y0, stamp.x0, stamp.image)
-        if identity == 0:
+        if other is not None and identity == 0:
             add_light(other, inside)
         elif layers.add(inside, identity):
             lit.append((identity, inside))
@@ -212,7 +212,7 @@ def draw_strip(task: StripTask) -> Strip:
     sums = [shared_light(stamp, light) for _, stamp in lit]
     image = draw_noise(survey, light, task.y0, task.seed, task.index)
     image += light
-    planes = {
+    planes: dict[str, np.ndarray] = {
         "image": image,
         "first": layers.first,
         "second": layers.second,
@@ -222,7 +222,7 @@ def draw_strip(task: StripTask) -> Strip:
     }
     if other is not None:
         planes["other"] = other
-    measured = {
+    measured: dict[str, np.ndarray] = {
         "owned": np.array(owned, np.int32),
         "isophotal": np.array(isophotal, np.float64).reshape(-1, len(ISOPHOTAL)),
         "lit": np.array([identity for identity, _ in lit], np.int32),

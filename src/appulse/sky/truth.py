@@ -186,7 +186,7 @@ def summed_light(first, second, deeper, other=None):
 
 
 def shared_light(stamp: Stamp, light: np.ndarray) -> tuple[float, float]:
-    """The two sums of a galaxy's blendedness, ``1 - sum g_i^2 / sum (g_i sum_j g_j)``, over a part of a field.
+    """The two sums of a galaxy's blendedness, ``1 - sum g_i^2 / sum (g_i sum_j g_j)``, over part of a field.
 
     Parameters
     ----------

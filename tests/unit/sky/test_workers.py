@@ -3,8 +3,8 @@
 import os
 
 import pytest
-import tasks as work
 
+import tasks as work
 from appulse.files import InputError, UsageError
 from appulse.sky.workers import run_tasks, usable_cpus
 
