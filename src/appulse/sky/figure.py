@@ -113,7 +113,7 @@ def _draw_sizes(axes, report):
     axes.axhline(report.survey.psf.fwhm / 2, color=_SECOND, ls="--", label="half the PSF's FWHM")
     axes.set_title("Sizes")
     # Room below for the legend.
-    lowest = 0.3 * min(low[-1], report.survey.psf.fwhm / 2)
+    lowest = 0.2 * min(low[-1], report.survey.psf.fwhm / 2)
     axes.set(
         yscale="log", ylim=(lowest, None), xlabel="magnitude", ylabel="half-light radius, major axis (arcsec)"
     )
@@ -159,10 +159,10 @@ def _draw_areas(axes, report):
         return
     hidden = np.count_nonzero(areas == 0) / len(areas)
     edges = np.geomspace(1, max(areas.max(), 10) * 1.1, 40)
-    axes.hist(areas[areas > 0], edges, color=_COUNTED, alpha=0.6)
+    number, *_ = axes.hist(areas[areas > 0], edges, color=_COUNTED, alpha=0.6)
     axes.axvline(areas.mean(), color=_LAW, label=f"mean of all: {areas.mean():.0f}")
     axes.set_title(f"Isophotal areas ({100 * hidden:.1f} % have none)")
-    axes.set(yscale="log")
+    axes.set(yscale="log", ylim=(0.7, 5.0 * number.max()))  # room above for the legend
     axes.legend(frameon=False, loc="upper left")
 
 
