@@ -97,7 +97,7 @@ def observe(
                 maps[name] = stack.enter_context(_open_map(value, path))
                 _check_shape(value, maps[name].shape, shape)
         exposure = Exposure.of(source, **maps, **beside)
-        listed = ", ".join(f"{name}: {origin}" for name, origin in used.items()) or "none"
+        listed = "; ".join(f"{name} {origin}" for name, origin in used.items()) or "none"
         yield Observation(exposure, *about, {"input": recognised, "maps": listed})
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from appulse.inference.background import CELL
+from appulse.objects import PixelFlag
 from appulse.segmentation import segment
-from by_hand import SAMPLES, by_hand, discs
+from by_hand import SAMPLES, SIZE, by_hand, discs
 
 SHAPE = (80, 100)
 SCALE = 3.0  # of the units: without the noise plane nothing would be as bright as the network's galaxies
@@ -65,12 +67,12 @@ def expected():
 @pytest.mark.parametrize(
     ("layout", "words", "maps"),
     [
-        (hst, "HST: SCI with ERR as rms, DQ as mask", "rms: ERR, mask: DQ"),
-        (rubin, "Rubin: IMAGE with VARIANCE as variance, MASK as mask", "variance: VARIANCE, mask: MASK"),
+        (hst, "HST: SCI with ERR as rms, DQ as mask", "rms ERR; mask DQ"),
+        (rubin, "Rubin: IMAGE with VARIANCE as variance, MASK as mask", "variance VARIANCE; mask MASK"),
         (
             euclid,
             "Euclid: 1-1.E.SCI with 1-1.E.RMS as rms, 1-1.E.FLG as mask",
-            "rms: 1-1.E.RMS, mask: 1-1.E.FLG",
+            "rms 1-1.E.RMS; mask 1-1.E.FLG",
         ),
     ],
 )
@@ -87,8 +89,34 @@ def test_given_maps_beat_those_in_the_file(tmp_path, expected):
     path = hst(tmp_path / "a.fits")
     other = run(path, weight=1 / (1.5 * SCALE) ** 2)
     np.testing.assert_allclose(other.image, expected.image / 1.5, rtol=1e-5)
-    assert other.provenance["maps"] == "weight: given, mask: DQ"
+    assert other.provenance["maps"] == "weight given; mask DQ"
     unmasked = run(path, mask=np.zeros(SHAPE, bool))
     assert not np.isnan(unmasked.image).any()
-    assert unmasked.provenance["maps"] == "mask: given, rms: ERR"
+    assert unmasked.provenance["maps"] == "mask given; rms ERR"
     np.testing.assert_array_equal(unmasked.image[~BAD], expected.image[~BAD])
+
+
+def test_gaps_saturation_and_borders_change_nothing_far_from_them(tmp_path):
+    """A chip gap without weight, a saturated star and a border of NaN, on a sky that has to be measured."""
+    shape = (150, 512)
+    circles = [(x, y, 7) for x in range(20, 500, 48) for y in (30, 75, 120)]
+    image = 100 + discs(shape, *circles) + np.random.default_rng(2).normal(0, 0.2, shape)
+    dq, noise = np.zeros(shape, np.int16), np.ones(shape, np.float32)
+
+    def result(name):
+        planes = (("SCI", image, {}), ("ERR", noise, {}), ("DQ", dq, {}))
+        path = save(tmp_path / name, *planes, TELESCOP="HST")
+        return run(path, subtract_background=True, method="grid", samples=4)
+
+    clean = result("clean.fits")
+    image[:, :3] = np.nan
+    noise[70:76, :40] = 0
+    image[114:122, 55:64], dq[114:122, 55:64] = 65535, 256
+    spoilt = result("spoilt.fits")
+    bad = np.isnan(image) | (noise == 0) | (dq > 0)
+    np.testing.assert_array_equal((spoilt.flags & PixelFlag.BAD_PIXEL) > 0, bad)
+    assert (spoilt.ternary != clean.ternary)[:, :80].any()
+    far = np.s_[:, (63 // CELL + 1 + 2) * CELL + SIZE :]
+    assert clean.ternary[far].any()
+    for name in ("ternary", "mean", "std", "p_galaxy", "p_overlap", "image", "flags"):
+        np.testing.assert_array_equal(getattr(spoilt, name)[far], getattr(clean, name)[far], err_msg=name)

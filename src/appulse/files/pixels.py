@@ -1,7 +1,8 @@
 """Pixels of one HDU, read window by window."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from astropy.io import fits
 from appulse.files.errors import InputError
 
 STRIP = 2**22  # pixels converted at a time, so that only the result is held whole
+KEPT = 2**26  # pixels of whole rows that may be kept: 2,600 rows of a mosaic 25,000 pixels wide
 # What astropy and zlib raise on damaged files.
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, RuntimeError, zlib.error)
 
@@ -38,12 +40,34 @@ class Pixels:
     path: Path
     hdu: fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU
     plane: tuple[int, ...]
+    _kept: dict = field(default_factory=dict, repr=False, compare=False)
 
     def window(self, y, x):
         """Scaled pixels, float32; the arithmetic is done in float64."""
+        return self._cut(self._scaled, y, x)
+
+    def any_bit(self, y, x, bits):
+        """Where any of ``bits`` is set, or the value is not an integer at all."""
+        return self._cut(partial(self._any_bit, bits), y, x)
+
+    def _cut(self, read, y, x):
+        """Read a window; where tiles are whole rows, as fpack makes them, keep these for the next window."""
+        height, width = self.hdu.shape[-2:]
+        rows, columns = range(*y.indices(height)), range(*x.indices(width))
+        if (rows.step, columns.step) != (1, 1):
+            raise ValueError("a window has no steps")
+        in_rows = isinstance(self.hdu, fits.CompImageHDU) and self.hdu.tile_shape[-1] == width
+        if not in_rows or not 0 < len(columns) < width or len(rows) * width > KEPT:
+            return read(rows, columns)
+        if rows not in self._kept:
+            self._kept.clear()
+            self._kept[rows] = read(rows, range(width))
+        return self._kept[rows][:, columns.start : columns.stop].copy()
+
+    def _scaled(self, rows, columns):
         header = self.hdu.header
         scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
-        data, strips = self._prepare(y, x, np.float32)
+        data, strips = self._prepare(rows, columns, np.float32)
         for out, raw in strips:
             if (scale, zero) == (1.0, 0.0):
                 values = raw
@@ -58,12 +82,11 @@ class Pixels:
             out[~np.isfinite(out)] = np.nan
         return data
 
-    def any_bit(self, y, x, bits):
-        """Where any of ``bits`` is set, or the value is not an integer at all."""
+    def _any_bit(self, bits, rows, columns):
         header = self.hdu.header
         scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
         wanted = np.uint64(bits & 0xFFFF_FFFF_FFFF_FFFF)
-        found, strips = self._prepare(y, x, bool)
+        found, strips = self._prepare(rows, columns, bool)
         for out, raw in strips:
             lost = False
             if raw.dtype.kind in "iu" and scale == 1.0 and zero == 2.0**63:
@@ -77,34 +100,28 @@ class Pixels:
             out[...] = (values.view(np.uint64) & wanted != 0) | lost
         return found
 
-    def _prepare(self, y, x, dtype):
+    def _prepare(self, rows, columns, dtype):
         """Array for the result, and pairs of a strip of it and the stored values that belong there."""
-        (height, width), rows, columns = self.hdu.shape[-2:], y, x
-        top, bottom, row_step = rows.indices(height)
-        left, right, column_step = columns.indices(width)
-        if (row_step, column_step) != (1, 1):
-            raise ValueError("a window has no steps")
-        bottom, right = max(top, bottom), max(left, right)
-        result = np.empty((bottom - top, right - left), dtype)
-        return result, self._strips(result, top, bottom, left, right)
+        result = np.empty((len(rows), len(columns)), dtype)
+        return result, self._strips(result, rows, columns)
 
-    def _strips(self, result, top, bottom, left, right):
+    def _strips(self, result, rows, columns):
         if not result.size:
             return
-        tiles = isinstance(self.hdu, fits.CompImageHDU)
-        tile_height, tile_width = self.hdu.tile_shape[-2:] if tiles else (1, 1)
+        packed = isinstance(self.hdu, fits.CompImageHDU)
+        tile_height, tile_width = self.hdu.tile_shape[-2:] if packed else (1, 1)
         # Strips end between rows of tiles, so that no tile is unpacked twice.
-        reach = (right - 1) // tile_width * tile_width + tile_width - left // tile_width * tile_width
+        reach = (columns[-1] // tile_width + 1 - columns[0] // tile_width) * tile_width
         step = int(max(1, STRIP // (reach * tile_height)) * tile_height)
-        start = top
-        while start < bottom:
-            stop = min(start // step * step + step, bottom)
-            place = (*self.plane, slice(start, stop), slice(left, right))
+        start = rows.start
+        while start < rows.stop:
+            stop = min(start // step * step + step, rows.stop)
+            place = (*self.plane, slice(start, stop), slice(columns.start, columns.stop))
             try:
-                raw = (self.hdu.section if tiles else self.hdu.data)[place]
+                raw = (self.hdu.section if packed else self.hdu.data)[place]
             except UNREADABLE as error:
                 raise unreadable(self.path, error) from error
-            yield result[start - top : stop - top], raw
+            yield result[start - rows.start : stop - rows.start], raw
             start = stop
 
 

@@ -336,7 +336,7 @@ def _rounding_and_padding(strips):
 
     An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
     step / sqrt(12), the step being the smallest gap between values. In any other image a value hardly ever
-    comes twice, and many exact zeros are padding, which would pull level and noise down.
+    comes twice, and many zeros side by side are padding, which would pull level and noise down.
     """
     lowest, highest, good, zeros, pixels = np.inf, -np.inf, 0, 0, 0
     nth = EveryNth()
@@ -346,7 +346,8 @@ def _rounding_and_padding(strips):
         if values.size:
             lowest, highest = min(lowest, values.min()), max(highest, values.max())
             good += values.size
-            zeros += np.count_nonzero(values == 0)
+            zero = (image == 0) & ~bad
+            zeros += np.count_nonzero(zero[:, 1:] & zero[:, :-1])
             nth.add(values[values != 0])
     if not good:
         raise InputError(

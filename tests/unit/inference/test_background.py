@@ -142,6 +142,17 @@ def test_padding_with_zeros_does_not_pull_the_mesh():
     np.testing.assert_allclose(result.sigma[covered], 1, atol=0.08)
 
 
+def test_lossy_compression_costs_no_pixel():
+    """Each row is rounded to its own step, and what is near 0 becomes 0."""
+    image = white_noise(512, 512)
+    step = np.random.default_rng(0).uniform(1 / 20, 1 / 12, (512, 1))
+    rounded = np.round(image / step) * step
+    assert (rounded == 0).mean() > 0.02
+    result = scale_to_noise(rounded)
+    assert not result.bad.any()
+    assert np.median(result.sigma) == pytest.approx(1, rel=0.02)
+
+
 # ------------------------------------------------------------------------------------------ bad pixels
 
 
