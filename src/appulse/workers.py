@@ -21,6 +21,7 @@ ATTEMPTS = 3
 # Seconds without a newly finished block after which a shard takes over what other shards have not done.
 PATIENCE = 600.0
 _POLL = 1.0
+_FAREWELL = 5.0
 
 
 @contextlib.contextmanager
@@ -95,10 +96,11 @@ class _Pool:
 
     def close(self) -> None:
         for worker in self.workers:
-            worker.process.terminate()
+            worker.line.close()  # tells it to end
         for worker in self.workers:
+            worker.process.join(timeout=_FAREWELL)
+            worker.process.kill()
             worker.process.join()
-            worker.line.close()
 
 
 def _serve(line: Connection) -> None:
@@ -184,13 +186,10 @@ class Shard:
     ----------
     number, count : int
         This one, from 1, and how many there are.
-    patience : float, seconds
-        Without news of the others after which their work is taken over.
     """
 
     number: int
     count: int
-    patience: float = PATIENCE
 
     def __call__(self, job: Job, stage: str, missing: list[int], advance: Callable[[int], None]) -> None:
         """Do this shard's blocks of a stage, and wait for those of the others.
@@ -216,7 +215,7 @@ class Shard:
                 heard = time.monotonic()
                 advance(sum(steps(job, stage, block) for block in found))
                 others = [block for block in others if block not in found]
-            elif time.monotonic() - heard > self.patience:
+            elif time.monotonic() - heard > PATIENCE:
                 # Whoever had it is gone; or else the same is done twice, with the same outcome.
                 one_after_another(job, stage, [others.pop(0)], advance)
             else:

@@ -31,7 +31,9 @@ from appulse.inference.mesh import (
 )
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
-PADDED = 0.005  # share of exact zeros that noise does not make
+# Share of exact zeros beside each other that noise does not make. Single ones it does, where lossy
+# compression rounds each tile on its own scale.
+PADDED = 0.005
 FEWEST_BRIGHT = 20  # pixels that show whether a noise map follows the light
 # Measured scatter over supplied noise outside which a map disagrees with its image.
 RATIO_RANGE = (0.8, 1.25)
@@ -338,7 +340,7 @@ def _rounding_and_padding(strips):
     step / sqrt(12), the step being the smallest gap between values. In any other image a value hardly ever
     comes twice, and many zeros side by side are padding, which would pull level and noise down.
     """
-    lowest, highest, good, zeros, pixels = np.inf, -np.inf, 0, 0, 0
+    lowest, highest, good, side_by_side, pixels = np.inf, -np.inf, 0, 0, 0
     nth = EveryNth()
     for _, _, image, _, bad in strips():
         values = image[~bad]
@@ -346,8 +348,8 @@ def _rounding_and_padding(strips):
         if values.size:
             lowest, highest = min(lowest, values.min()), max(highest, values.max())
             good += values.size
-            zero = (image == 0) & ~bad
-            zeros += np.count_nonzero(zero[:, 1:] & zero[:, :-1])
+            zeros = (image == 0) & ~bad
+            side_by_side += np.count_nonzero(zeros[:, 1:] & zeros[:, :-1])
             nth.add(values[values != 0])
     if not good:
         raise InputError(
@@ -363,7 +365,7 @@ def _rounding_and_padding(strips):
     distinct = np.unique(np.append(sample, 0.0))
     if distinct.size < DISTINCT * sample.size or sample.size < CELL:
         return float(np.diff(distinct).min() / np.sqrt(12)), False
-    return 0.0, zeros / pixels > PADDED
+    return 0.0, side_by_side > PADDED * pixels
 
 
 def _one_cell(strips, zero_is_bad, rounding):
