@@ -45,6 +45,10 @@ def segment(
     regions: bool = False,
     preview: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    block: int = 2048,
+    workers: int = 1,
+    dask: str | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> int:
@@ -93,10 +97,18 @@ def segment(
         Draw the picture.
     device
         Where the network runs.
+    block
+        Width of the blocks of work, in pixels; smaller ones need less memory, and give the same products.
+    workers
+        Processes on this machine.
+    dask
+        Address of a Dask scheduler, whose cluster sees the same files.
+    shard
+        I/N: this is run I of N that share the work by way of the file system (SLURM, HTCondor).
     overwrite
         Begin again in a directory that holds results of other inputs or options.
     dry_run
-        Check inputs and options, print what would be written, and stop.
+        Check inputs and options, print what would be written and what it takes, and stop.
     """
     from appulse.batch import BatchOptions, run_batch
 
@@ -118,7 +130,18 @@ def segment(
     )
     maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
     with _progress() as progress:
-        return run_batch(images, maps, options, overwrite=overwrite, dry_run=dry_run, progress=progress)
+        return run_batch(
+            images,
+            maps,
+            options,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            block=block,
+            workers=workers,
+            dask=dask,
+            shard=shard,
+            progress=progress,
+        )
 
 
 @app.command
