@@ -19,6 +19,7 @@ app = App(
     version=__version__,
     help="Finds galaxies in FITS images, says which pixels two of them share, and how sure it is.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `main` says what became of the work
 )
 
 Files = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())]
