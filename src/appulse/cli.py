@@ -19,6 +19,7 @@ app = App(
     version=__version__,
     help="Finds galaxies in FITS images, says which pixels two of them share, and how sure it is.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `main` says what became of the work
 )
 
 Files = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())]
@@ -153,11 +154,13 @@ def simulate(
     size: int = 4096,
     fields: int = 1,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
+    dask: str | None = None,
 ) -> int:
     """Simulate fields of a survey: noisy image, noise-free layers, true class map and catalogue.
 
-    Writes field_SSSS_FF.fits (seed, number), sky.json and sky.png. Fields that are there already are kept.
+    Writes field_SSSS_FF.fits (seed, number), sky.json and sky.png. The same command again goes on where it
+    was stopped; fields that are there already are kept.
 
     Parameters
     ----------
@@ -172,15 +175,25 @@ def simulate(
     seed
         0 to 999 to train on, 1000s to select with, 2000s to calibrate with, 9000s to test on.
     workers
-        Processes that draw galaxies; the result does not depend on them.
+        Processes; by default one for each CPU. The result does not depend on them.
+    dask
+        Address of a Dask scheduler whose workers draw instead; they must see the same directory.
     """
     from appulse.sky.simulate import simulate_fields
 
     with _progress() as progress:
-        report = simulate_fields(
-            output, survey, size=size, fields=fields, seed=seed, workers=workers, progress=progress
+        reports = simulate_fields(
+            output,
+            survey,
+            size=size,
+            fields=fields,
+            seed=seed,
+            workers=workers,
+            dask=dask,
+            progress=progress,
+            say=print,
         )
-    print(report)
+    print("\n\n".join(map(str, reports)))
     return 0
 
 
@@ -387,10 +400,28 @@ def demo(*, output: Annotated[Path, Parameter(name=("--output", "-o"))], size: i
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar per stage, on standard error; silent where that is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task):
+            return Text(f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "")
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, int] = {}
 

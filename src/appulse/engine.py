@@ -2,8 +2,10 @@
 
 1. *first pass*: the fixed grid of stamps in the block, or a sliding window; pieces of objects are labelled.
 2. *second pass*: a centred stamp for each object whose centre the block owns; its claims are kept.
-3. *rebuilding*: the block's pixels are given to the claims on them, its neighbours' among them; final pieces.
-4. *galaxies*: the objects whose centre the block owns are separated and measured.
+3. *rebuilding*: the block's pixels are given to the claims on them, its neighbours' among them.
+4. *bridges*: the objects whose centre the block owns are searched for faint bridges between galaxies.
+5. *parting*: the block's pixels of all bridges leave the maps; final pieces.
+6. *galaxies*: the objects whose centre the block owns are separated and measured.
 
 A stage begins when the one before is finished in every block: objects reach over the seams.
 """
@@ -19,7 +21,7 @@ import numpy as np
 from appulse.describe import REACH, Region, describe_object, pack, scales_for
 from appulse.inference.background import Noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
-from appulse.inference.exposure import Exposure, Window, common, grown
+from appulse.inference.exposure import Exposure, Window, common, cropped, grown
 from appulse.inference.realisations import Realisations, Sampler
 from appulse.inference.sliding import sliding_pass
 from appulse.inference.store import BAD, CENTRED, Store, sync_chunks
@@ -35,6 +37,8 @@ from appulse.inference.two_step import (
     settle,
 )
 from appulse.network.calibration import OperatingPoint
+from appulse.objects.bridges import faint_bridges
+from appulse.objects.separation import MARGIN as PEAK_MARGIN
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,20 @@ class Job:
         return self._objects(FIRST)
 
     @functools.cached_property
-    def objects(self) -> Objects:
-        """Objects of the final maps; rebuilding must be finished in every block."""
+    def rebuilt(self) -> Objects:
+        """Objects of the rebuilt maps, bridges and all; rebuilding must be finished in every block."""
         return self._objects(REBUILDING)
+
+    @functools.cached_property
+    def bridges(self) -> np.ndarray:
+        """Pixels (y, x) of all faint bridges, (n, 2); that stage must be finished in every block."""
+        records = (self.store.get(BRIDGES, block) for block in range(len(self.blocks)))
+        return np.concatenate([record["pixels"] for record in records])
+
+    @functools.cached_property
+    def objects(self) -> Objects:
+        """Objects of the final maps; parting must be finished in every block."""
+        return self._objects(PARTING)
 
     def _objects(self, stage: str) -> Objects:
         pieces = [Pieces(**self.store.get(stage, block)) for block in range(len(self.blocks))]
@@ -103,7 +118,8 @@ class Job:
         return self.noise.scale(self.exposure, window)
 
 
-FIRST, SECOND, REBUILDING, GALAXIES = "first pass", "second pass", "rebuilding", "galaxies"
+FIRST, SECOND, REBUILDING = "first pass", "second pass", "rebuilding"
+BRIDGES, PARTING, GALAXIES = "bridges", "parting", "galaxies"
 
 
 def stages(method: str) -> tuple[str, ...]:
@@ -114,7 +130,8 @@ def stages(method: str) -> tuple[str, ...]:
     method : {"two-step", "grid", "sliding"}
         As `appulse.segment` takes it.
     """
-    return (FIRST, SECOND, REBUILDING, GALAXIES) if method == "two-step" else (FIRST, REBUILDING, GALAXIES)
+    last = (REBUILDING, BRIDGES, PARTING, GALAXIES)
+    return (FIRST, SECOND, *last) if method == "two-step" else (FIRST, *last)
 
 
 def work(job: Job, stage: str, block: int, advance: Callable[[int], None] = lambda by: None) -> None:
@@ -196,6 +213,46 @@ def _rebuilding(job: Job, block: int, advance: Callable[[int], None]) -> None:
     advance(1)
 
 
+def _bridges(job: Job, block: int, advance: Callable[[int], None]) -> None:
+    core = job.blocks.core(block)
+    found = [np.empty((0, 2), np.int64)]
+    labels, scaled, outer = None, None, grown(core, job.sampler.size // 2 + PEAK_MARGIN, job.blocks.shape)
+    for number in job.rebuilt.owned_by(block, job.blocks):
+        window = grown(job.rebuilt.box(int(number)), PEAK_MARGIN, job.blocks.shape)
+        if scaled is None:
+            labels = job.rebuilt.label(job.store.array("pieces"), outer, job.blocks)
+            scaled = job.scale(outer).scaled
+        if common(window, outer) == window:
+            here = cropped(window, outer)
+            mask, image = labels[here] == number, scaled[here]
+        else:  # larger than the block's surroundings
+            mask = job.rebuilt.label(job.store.array("pieces"), window, job.blocks) == number
+            image = job.scale(window).scaled
+        found.append(np.argwhere(faint_bridges(mask, np.nan_to_num(image))) + _corner(window))
+        advance(1)
+    _put(job.store, BRIDGES, block, core, {}, {"pixels": np.concatenate(found)})
+
+
+def _parting(job: Job, block: int, advance: Callable[[int], None]) -> None:
+    core, store = job.blocks.core(block), job.store
+    y, x = job.bridges.T
+    rows, columns = core
+    here = (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)
+    arrays, pieces = {}, Pieces(**store.get(REBUILDING, block))
+    if here.any():
+        cut = y[here] - rows.start, x[here] - columns.start
+        maps = {name: np.array(store.array(name)[core]) for name in ("p_galaxy", "p_overlap", "pieces")}
+        arrays = {name: maps[name] for name in ("p_galaxy", "p_overlap")}
+        # What the light says of these pixels, in terms that keep TERNARY a function of the probabilities.
+        for probability in arrays.values():
+            probability[cut] = np.minimum(probability[cut], np.nextafter(np.float32(job.point.t_galaxy), 0))
+        left = maps["pieces"] > 0
+        left[cut] = False
+        arrays["pieces"], pieces = Pieces.of(left, core, job.blocks.shape[1])
+    _put(store, PARTING, block, core, arrays, vars(pieces))
+    advance(1)
+
+
 def _galaxies(job: Job, block: int, advance: Callable[[int], None]) -> None:
     core = job.blocks.core(block)
     numbers = [int(number) for number in job.objects.owned_by(block, job.blocks)]
@@ -213,7 +270,14 @@ def _galaxies(job: Job, block: int, advance: Callable[[int], None]) -> None:
     _put(job.store, GALAXIES, block, core, {}, pack(described))
 
 
-_WORK = {FIRST: _first_pass, SECOND: _second_pass, REBUILDING: _rebuilding, GALAXIES: _galaxies}
+_WORK = {
+    FIRST: _first_pass,
+    SECOND: _second_pass,
+    REBUILDING: _rebuilding,
+    BRIDGES: _bridges,
+    PARTING: _parting,
+    GALAXIES: _galaxies,
+}
 
 
 def region_of(job: Job, window: Window) -> Region:
@@ -222,7 +286,7 @@ def region_of(job: Job, window: Window) -> Region:
     Parameters
     ----------
     job : Job
-        Rebuilding is finished in every block.
+        Parting is finished in every block.
     window : (slice, slice)
         Of the image.
 
@@ -319,9 +383,10 @@ def steps(job: Job, stage: str, block: int) -> int:
             stride = job.sampler.size // 2
             return (-(-height // stride) + 1) * (-(-width // stride) + 1)
         return len(grid_origins((height, width), job.sampler.size))
-    if stage == REBUILDING:
+    if stage in (REBUILDING, PARTING):
         return 1
-    objects = job.detected if stage == SECOND else job.objects
+    objects = {SECOND: "detected", BRIDGES: "rebuilt", GALAXIES: "objects"}[stage]
+    objects = getattr(job, objects)
     owned = objects.owned_by(block, job.blocks)
     return int(job.fits_stamp(objects)[owned].sum()) if stage == SECOND else len(owned)
 

@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 
 from appulse.batch import BatchOptions, run_batch
+from appulse.engine import stages
 from appulse.files import UsageError
 from appulse.inference.store import DiskStore
 from appulse.network.weights import save_model
@@ -93,7 +94,8 @@ def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
                 break
             except Killed:
                 done += calls if after_the_record else calls[:-1]
-    assert len(done) == len(set(done)) == 1 + 4 * 12  # the noise, and four stages of twelve blocks
+    # The noise, and every stage of twelve blocks.
+    assert len(done) == len(set(done)) == 1 + len(stages("two-step")) * 12
     assert read(tmp_path) == expected
 
 

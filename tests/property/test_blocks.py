@@ -70,6 +70,23 @@ def same(one, other):
     assert one.provenance == other.provenance
 
 
+def bridged_pair(shape, x, y):
+    """Two galaxies whose light meets between one and two sigma, either side of a column."""
+    rows, columns = np.indices(shape)
+    return sum(
+        100 * np.exp(-((columns - x - side * 15.54) ** 2 + (rows - y) ** 2) / 50.0) for side in (-1, 1)
+    ).astype(np.float32)
+
+
+def test_a_bridge_on_a_seam_is_cut_alike():
+    image = bridged_pair((100, 256), 128, 50) + discs((100, 256), noise=0.1)
+    options = {"model": by_hand(), "samples": SAMPLES, "rms": 1.0, "subtract_background": False}
+    whole = segment(image, **options)
+    assert len(label_objects(whole.ternary, 1)[1]) == 2
+    same(whole, segment(image, block=64, **options))
+    same(whole, segment(image, block=128, **options))
+
+
 @settings(max_examples=8)
 @given(
     shape=st.tuples(st.integers(40, 260), st.integers(40, 260)),
@@ -85,7 +102,7 @@ def test_no_byte_depends_on_the_blocks(shape, block, seed, method, noise):
     ]
     # On the corner of four blocks, and one larger than a stamp; both across seams.
     circles += [(128, 128, 8), (64 + random.uniform(-9, 9), 64, 8), (shape[1] / 2, shape[0] / 2, 30)]
-    image = discs(shape, *circles, seed=seed)
+    image = discs(shape, *circles, seed=seed) + bridged_pair(shape, 128, 0.7 * shape[0])
     image[10:20, 55:75] = np.nan
     if noise.get("variance") == "map":
         noise = {"variance": np.clip(1 + 0.2 * image, 0.3, None)}
