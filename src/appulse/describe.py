@@ -72,7 +72,7 @@ def describe_field(
     segm, segm2 = np.zeros(bad.shape, np.int32), np.zeros(bad.shape, np.int32)
     flags = _pixel_flags(scaled)
     # Fitted for copula realisations; those of the latent alone are another ensemble.
-    scales = calibration.scales if provenance["mode"] == "copula" else {}
+    fitted = calibration if provenance["mode"] == "copula" else Calibration()
     for component, box in enumerate(boxes, start=1):
         window = _padded(box, bad.shape)
         crop = _Crop(window, labels[window], component, ternary[window], scaled, maps)
@@ -90,7 +90,7 @@ def describe_field(
         if failed:
             common |= ObjectFlag.MEASUREMENT_FAILED
         for galaxy in range(len(reference.masks)):
-            row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, scales)
+            row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, fitted)
             row |= {"label": first + galaxy, "blend_id": component if len(reference.masks) > 1 else 0}
             row["flags"] = int(row["flags"] | common)
             rows.append(row)
@@ -123,7 +123,7 @@ def describe_field(
         cutouts=tuple(cutouts),
         realisation_store=maps.realisations,
         name=stem(source.path),
-        warnings=(*scaled.warnings, *_calibration_warnings(scales)),
+        warnings=(*scaled.warnings, *_calibration_warnings(fitted.scales)),
     )
 
 
@@ -164,7 +164,7 @@ def _catalogue_row(
     ensemble: Ensemble,
     share: np.ndarray,
     galaxy: int,
-    scales: dict[str, float],
+    fitted: Calibration,
 ) -> dict:
     mask = reference.masks[galaxy]
     measured = measure(crop.image, mask, share)
@@ -188,12 +188,13 @@ def _catalogue_row(
         "overlap_area": int(np.count_nonzero(reference.masks[:, mask].sum(axis=0) > 1)),
         "n_realisations": int(ensemble.present[galaxy].sum()),
     }
+    snr = flux / row["flux_noise"] if row["flux_noise"] else np.inf
     for quantity in MEASURED:
         unit = to_image_units if quantity == "flux" else 1.0
         summary = summarise(
             getattr(ensemble, quantity)[galaxy] * unit,
             value=getattr(measured, quantity) * unit,
-            scale=scales.get(quantity, 1.0),
+            scale=float(fitted.factor(quantity, snr)),
             period=180.0 if quantity == "orientation" else None,
         )
         row[quantity] = summary.value

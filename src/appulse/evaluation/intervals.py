@@ -59,6 +59,29 @@ def wilson(k, n, confidence=DEFAULT_CONFIDENCE):
     return Interval(share, float(low), float(high))
 
 
+def difference(first, second):
+    """First score less the second, with the interval that follows from both.
+
+    Parameters
+    ----------
+    first, second : Interval
+        Of two independent scores; of two on the same objects the interval is too wide, never too narrow, as
+        long as the scores do not pull against each other.
+
+    Returns
+    -------
+    Interval
+
+    Notes
+    -----
+    Newcombe 1998, Stat. Med. 17, 873, method 10: each side adds in quadrature what the two intervals allow.
+    """
+    value = first.value - second.value
+    low = value - np.hypot(first.value - first.low, second.high - second.value)
+    high = value + np.hypot(first.high - first.value, second.value - second.low)
+    return Interval(float(value), float(low), float(high))
+
+
 def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDENCE, seed=0):
     """Value of a statistic with its percentile-bootstrap interval, resampling rows.
 

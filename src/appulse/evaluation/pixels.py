@@ -162,8 +162,8 @@ class HardTally:
 
     Parameters
     ----------
-    counts : (2, 2) int64 array
-        ``counts[claimed, true]`` pixels.
+    counts : (n, 2, 2) int64 array
+        ``counts[square, claimed, true]`` pixels of each square of 256 pixels.
     """
 
     counts: np.ndarray
@@ -177,20 +177,34 @@ class HardTally:
         claimed, truth : (height, width) bool arrays
         """
         code = 2 * claimed.astype(np.uint8) + truth
-        return cls(np.bincount(code.ravel(), minlength=4).reshape(2, 2))
+        squares = [
+            np.bincount(code[top : top + BLOCK, left : left + BLOCK].ravel(), minlength=4)
+            for top in range(0, code.shape[0], BLOCK)
+            for left in range(0, code.shape[1], BLOCK)
+        ]
+        return cls(np.array(squares).reshape(-1, 2, 2))
 
     def __add__(self, other: HardTally) -> HardTally:
-        return HardTally(self.counts + other.counts)
+        return HardTally(np.concatenate([self.counts, other.counts]))
 
-    def best_brier(self) -> float:
+    def best_brier(self) -> Interval:
         """Brier score if yes and no were replaced by the shares that are true: the best such a map can do."""
-        n = self.counts.sum(axis=1)
-        share = self.counts[:, 1] / np.maximum(n, 1)
-        return float((n * share * (1 - share)).sum() / max(n.sum(), 1))
+        return bootstrap(_best_brier, self.counts, n_resamples=_RESAMPLES)
 
-    def best_log_loss(self) -> float:
+    def best_log_loss(self) -> Interval:
         """Negative log likelihood per pixel (nats) with the same shares."""
-        n = self.counts.sum(axis=1, keepdims=True)
-        share = self.counts / np.maximum(n, 1)
-        terms = self.counts * np.log(np.where(share > 0, share, 1.0))
-        return float(-terms.sum() / max(n.sum(), 1))
+        return bootstrap(_best_log_loss, self.counts, n_resamples=_RESAMPLES)
+
+
+def _best_brier(counts: np.ndarray) -> float:
+    total = counts.sum(axis=0)
+    n = total.sum(axis=1)
+    share = total[:, 1] / np.maximum(n, 1)
+    return float((n * share * (1 - share)).sum() / max(n.sum(), 1))
+
+
+def _best_log_loss(counts: np.ndarray) -> float:
+    total = counts.sum(axis=0)
+    n = total.sum(axis=1, keepdims=True)
+    share = total / np.maximum(n, 1)
+    return float(-(total * np.log(np.where(share > 0, share, 1.0))).sum() / max(n.sum(), 1))

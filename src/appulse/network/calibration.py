@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -25,6 +27,29 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class ErrorBars:
+    """Of one quantity of the catalogue, by the signal-to-noise ratio of the galaxy's flux.
+
+    Parameters
+    ----------
+    edges : tuple of float
+        Between the bins, ascending; one fewer than bins.
+    factors : tuple of float
+        On the spread over realisations, for a 68 % interval.
+    ratios_95 : tuple of float
+        Half the width of the 95 % interval over that of the 68 % one; 1.96 for a Gaussian.
+    """
+
+    edges: tuple[float, ...]
+    factors: tuple[float, ...]
+    ratios_95: tuple[float, ...]
+
+
+# Half-widths of a Gaussian's 95 % and 68 % intervals differ by this factor.
+GAUSSIAN_RATIO_95 = 1.96
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Fitted on the calibration field, stored in the weight file.
 
@@ -38,9 +63,12 @@ class Calibration:
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
     scales : dict of str to float
-        Factor on the spread over realisations, per catalogue quantity; 1 where absent.
+        Factor on the spread over realisations, per catalogue quantity, whatever its signal; 1 where absent.
     operating_points : dict of str to OperatingPoint
         By name.
+    error_bars : dict of str to ErrorBars
+        Factors by signal-to-noise ratio, and 95 % intervals, per catalogue quantity; they take the place of
+        `scales`. Weight files from before they existed have none.
     """
 
     galaxy: tuple[float, float] = (1.0, 0.0)
@@ -50,6 +78,43 @@ class Calibration:
     operating_points: dict[str, OperatingPoint] = field(
         default_factory=lambda: {"balanced": OperatingPoint(0.5, 0.5)}
     )
+    error_bars: dict[str, ErrorBars] = field(default_factory=dict)
+
+    def factor(self, quantity: str, snr: float | np.ndarray) -> np.ndarray:
+        """Factor on the spread of a quantity over realisations.
+
+        Parameters
+        ----------
+        quantity : str
+            A measured column of the catalogue.
+        snr : float or array
+            Flux over its pixel noise; NaN counts as bright.
+
+        Returns
+        -------
+        float array of the shape of ``snr``
+        """
+        if quantity in self.error_bars:
+            return _in_bins(self.error_bars[quantity].edges, self.error_bars[quantity].factors, snr)
+        return np.full(np.shape(snr), self.scales.get(quantity, 1.0))
+
+    def ratio_95(self, quantity: str, snr: float | np.ndarray) -> np.ndarray:
+        """Half the width of the 95 % interval of a quantity over that of the 68 % one.
+
+        Parameters
+        ----------
+        quantity : str
+            A measured column of the catalogue.
+        snr : float or array
+            Flux over its pixel noise.
+
+        Returns
+        -------
+        float array of the shape of ``snr``
+        """
+        if quantity in self.error_bars:
+            return _in_bins(self.error_bars[quantity].edges, self.error_bars[quantity].ratios_95, snr)
+        return np.full(np.shape(snr), GAUSSIAN_RATIO_95)
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -71,4 +136,12 @@ class Calibration:
             correlation_length=values["correlation_length"],
             scales=dict(values["scales"]),
             operating_points=points,
+            error_bars={
+                name: ErrorBars(**{key: tuple(numbers) for key, numbers in each.items()})
+                for name, each in values.get("error_bars", {}).items()
+            },
         )
+
+
+def _in_bins(edges: tuple[float, ...], values: tuple[float, ...], snr: float | np.ndarray) -> np.ndarray:
+    return np.asarray(values)[np.searchsorted(edges, snr, side="right")]
