@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +17,9 @@ from appulse.objects.components import MIN_OVERLAP, label_objects
 from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag, PixelFlag
 from appulse.objects.measurement import light_shares, measure
+from appulse.objects.pairs import meeting_pairs
 from appulse.objects.separation import Separation, separate
+from appulse.products import PAIRS
 from appulse.result import GalaxyCutout, Result
 
 # Pixels around an object in which its realisations may reach.
@@ -95,7 +96,7 @@ def describe_field(
             row["flags"] = int(row["flags"] | common)
             rows.append(row)
             cutouts.append(GalaxyCutout(window, reference.masks[galaxy]))
-        pairs += _pairs(reference, ensemble, first)
+        pairs += _pairs(reference, ensemble, crop.image, first)
         _paint_owners(segm[window], segm2[window], reference, shares, first)
         if provenance["method"] == "two-step":
             flags[window][crop.mask & ~maps.centred[window]] |= PixelFlag.FIRST_PASS
@@ -108,7 +109,7 @@ def describe_field(
         array[bad] = np.nan
     return Result(
         catalog=build_catalog(rows, flux_unit=source.unit, pixel_scale_arcsec=pixel_scale(source.wcs)),
-        pairs=Table(pairs) if pairs else Table(names=("label_a", "label_b", "overlap_area", "p_blend")),
+        pairs=Table(pairs or None, names=[item.name for item in PAIRS]),
         ternary=ternary,
         mean=mean,
         std=std,
@@ -222,21 +223,21 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return grown
 
 
-def _pairs(reference: Separation, ensemble: Ensemble, first: int) -> list[dict]:
+def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray, first: int) -> list[dict]:
     found = []
-    for a, b in itertools.combinations(range(len(reference.masks)), 2):
-        shared = int(np.count_nonzero(reference.masks[a] & reference.masks[b]))
-        if shared:
-            both = ensemble.shared[a, b] >= MIN_OVERLAP
-            present = ensemble.present[a] & ensemble.present[b]
-            found.append(
-                {
-                    "label_a": first + a,
-                    "label_b": first + b,
-                    "overlap_area": shared,
-                    "p_blend": both.sum() / max(present.sum(), 1),
-                }
-            )
+    for pair in meeting_pairs(reference.masks, image):
+        a, b = pair.first, pair.second
+        both = ensemble.shared[a, b] >= MIN_OVERLAP
+        present = ensemble.present[a] & ensemble.present[b]
+        found.append(
+            {
+                "label_a": first + a,
+                "label_b": first + b,
+                "overlap_area": pair.overlap_area,
+                "p_blend": both.sum() / max(present.sum(), 1),
+                "border_area": pair.border_area,
+            }
+        )
     return found
 
 

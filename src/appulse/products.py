@@ -38,7 +38,8 @@ PAIRS = (
     Item("label_a", "int32", "", "label of one galaxy"),
     Item("label_b", "int32", "", "label of the other"),
     Item("overlap_area", "float32", "pix", "pixels that both claim"),
-    Item("p_blend", "float32", "", "probability that they overlap"),
+    Item("p_blend", "float32", "", "share of realisations in which they overlap"),
+    Item("border_area", "float32", "pix", "pixels of their border bright enough for both"),
 )
 # Cards of the primary HDU. No comment: a SHA-256 fills its card.
 PROVENANCE = {
@@ -76,7 +77,7 @@ def write_segmentation(
     ternary, mean, std, p_galaxy, p_overlap, segm, segm2, flags : (height, width) array
         The maps of `MAPS`.
     pairs : Table, structured array, dict of columns, or None
-        The columns of `PAIRS`, one row per pair of overlapping galaxies.
+        The columns of `PAIRS`, one row per pair of galaxies that meet.
     header : astropy.io.fits.Header or None
         The input image's; its WCS cards go into each image HDU, unchanged.
     provenance : dict

@@ -45,7 +45,7 @@ class Result:
     catalog : astropy.table.QTable
         One row per galaxy; columns in `appulse.objects.COLUMNS`.
     pairs : astropy.table.Table
-        Galaxies that share pixels: ``label_a``, ``label_b``, ``overlap_area``, ``p_blend``.
+        Galaxies that share pixels or a bright border; columns as in `appulse.products.PAIRS`.
     ternary : (height, width) uint8 array
         Class map: 0 background, 1 one galaxy, 2 overlap.
     mean, std : (height, width) float32 array

@@ -157,7 +157,9 @@ def test_the_threshold_grid_is_the_plain_evaluation(seed):
     p_galaxy = np.round(np.clip(0.5 + first / 4, 0, 1) * steps) / steps
     p_overlap = np.minimum(np.round(np.clip(0.5 + second / 4, 0, 1) * steps) / steps, p_galaxy)
     t1, t2 = rng.choice([0.25, 0.5, 0.6, 0.75], size=2)
-    counts = count_on_grid([CalibrationField(p_galaxy, p_overlap, truth)], (t1,), (0.1, t2))[t1, t2]
+    counts = count_on_grid(
+        [CalibrationField(p_galaxy, p_overlap, truth, np.zeros(truth.labels.shape))], (t1,), (0.1, t2)
+    )[t1, t2]
     galaxy = p_galaxy > t1
     detection = detection_from_ternary(galaxy.astype(np.uint8) + (galaxy & (p_overlap > t2)))
     np.testing.assert_array_equal(counts.table, count_objects(truth, detection).table)

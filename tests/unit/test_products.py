@@ -8,6 +8,7 @@ from appulse.files import InputError
 from appulse.products import (
     CATALOG_FORMATS,
     MAPS,
+    PAIRS,
     PROVENANCE,
     read_catalog,
     read_segmentation,
@@ -43,6 +44,7 @@ def content(realisations=None):
     header["DATE"], header["ORIGIN"] = "2020-01-01", "somewhere"
     pairs = Table(
         {"label_a": [1, 2], "label_b": [2, 9], "overlap_area": [12.0, 3.0], "p_blend": [0.75, 0.25]}
+        | {"border_area": [0.0, 5.0]}
     )
     return maps | {
         "pairs": pairs,
@@ -62,7 +64,7 @@ def test_layout_is_the_contracts_as_astropy_sees_it(tmp_path):
         assert [hdus[0].header[key] for key in PROVENANCE.values()] == list(PROVENANCE_GIVEN.values())
         dtypes = {hdu.name: hdu.data.dtype.newbyteorder("=").name for hdu in hdus[1:] if hdu.is_image}
         assert dtypes == {item.name: item.dtype for item in MAPS} | {"REALISATIONS": "uint8"}
-        assert hdus["PAIRS"].columns.names == ["label_a", "label_b", "overlap_area", "p_blend"]
+        assert hdus["PAIRS"].columns.names == [item.name for item in PAIRS]
         for hdu in hdus[1:]:
             assert not {"DATE", "ORIGIN"} & set(hdu.header)
             if hdu.is_image:
@@ -101,12 +103,7 @@ def test_no_pairs_no_realisations_no_wcs(tmp_path):
     given = content() | {"pairs": None, "header": None, "provenance": PROVENANCE_GIVEN | {"threshold": 0.4}}
     write_segmentation(tmp_path / "a.fits", **given)
     read = read_segmentation(tmp_path / "a.fits")
-    assert len(read["pairs"]) == 0 and read["pairs"].colnames == [
-        "label_a",
-        "label_b",
-        "overlap_area",
-        "p_blend",
-    ]
+    assert len(read["pairs"]) == 0 and read["pairs"].colnames == [item.name for item in PAIRS]
     assert read["realisations"] is None and len(read["header"]) == 0
     assert read["provenance"]["threshold"] == 0.4
 

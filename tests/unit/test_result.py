@@ -11,7 +11,7 @@ from photutils.segmentation import SegmentationImage, SourceCatalog
 from appulse.files import InputError
 from appulse.inference.realisations import Realisations
 from appulse.objects import COLUMNS, build_catalog
-from appulse.products import CATALOG_FORMATS, read_catalog, read_segmentation
+from appulse.products import CATALOG_FORMATS, PAIRS, read_catalog, read_segmentation
 from appulse.result import GalaxyCutout, Result
 
 SAMPLES, SHAPE = 5, (20, 30)
@@ -49,10 +49,14 @@ def made_by_hand(windows=WINDOWS):
     bad[14, 27] = True
     maps = [np.where(bad, np.nan, each).astype(np.float32) for each in (mean, std, ternary > 0, ternary > 1)]
     image = np.where(bad, np.nan, 5.0 * covered + random.standard_normal(SHAPE)).astype(np.float32)
-    pairs = {"label_a": [1], "label_b": [2], "overlap_area": [14], "p_blend": [0.8]} if windows else None
+    pairs = (
+        {"label_a": [1], "label_b": [2], "overlap_area": [14], "p_blend": [0.8], "border_area": [9]}
+        if windows
+        else None
+    )
     return Result(
         catalog=build_catalog(rows, flux_unit="nJy", pixel_scale_arcsec=0.1),
-        pairs=Table(pairs) if pairs else Table(names=("label_a", "label_b", "overlap_area", "p_blend")),
+        pairs=Table(pairs) if pairs else Table(names=[item.name for item in PAIRS]),
         ternary=ternary,
         mean=maps[0],
         std=maps[1],

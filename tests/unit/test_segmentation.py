@@ -361,7 +361,7 @@ def test_no_galaxy_no_row_but_every_column(method, tmp_path):
     result = run(discs((70, 80)), method=method)
     assert len(result.catalog) == len(result.pairs) == 0 and result.cutouts == ()
     assert result.catalog.colnames == [column.name for column in COLUMNS]
-    assert set(result.pairs.colnames) == {"label_a", "label_b", "overlap_area", "p_blend"}
+    assert result.pairs.colnames == ["label_a", "label_b", "overlap_area", "p_blend", "border_area"]
     assert not result.segm.any() and not result.ternary.any()
     assert len(result.write(tmp_path, "empty", regions=True)) == 5
 

@@ -1,6 +1,6 @@
 """Matching of predictions with the truth, and the scores that follow. Strict definitions first."""
 
-from appulse.evaluation.detection import Detection, detection_from_ternary
+from appulse.evaluation.detection import Detection, detection_from_result, detection_from_ternary
 from appulse.evaluation.energy import energy_score
 from appulse.evaluation.galaxies import GalaxyMatch, match_centroids, match_galaxies
 from appulse.evaluation.intervals import Interval, bootstrap, wilson
@@ -55,6 +55,7 @@ __all__ = [
     "count_objects",
     "count_on_grid",
     "coverage",
+    "detection_from_result",
     "detection_from_ternary",
     "energy_score",
     "excluded_predictions",

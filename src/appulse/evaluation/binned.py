@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.evaluation.evidence import Evidence
-from appulse.evaluation.intervals import Interval, bootstrap, wilson
+from appulse.evaluation.intervals import Interval, bootstrap, bounded, wilson
 from appulse.evaluation.pixel_scores import mean_in_bins
 from appulse.evaluation.scores import ObjectCounts
 from appulse.evaluation.snapshots import Snapshot
@@ -123,9 +123,9 @@ def blends_by(evidence: Evidence, column: str) -> Table:
             members = galaxies[galaxy_bin == k]
             row = {"detector": name, "low_edge": low, "high_edge": high, "n": len(outcome)}
             for share, kind in (("recognised", "blended"), ("unrecognised", "isolated")):
-                row |= _bounded(share, wilson(int(np.count_nonzero(outcome == kind)), len(outcome)))
+                row |= bounded(share, wilson(int(np.count_nonzero(outcome == kind)), len(outcome)))
             row |= {"n_galaxies": len(members)}
-            row |= _bounded("iou", bootstrap(np.mean, np.asarray(members[f"iou_{name}"], float)))
+            row |= bounded("iou", bootstrap(np.mean, np.asarray(members[f"iou_{name}"], float)))
             variance = np.asarray(members["variance"], float) if name == model else np.zeros(0)
             row["variance"] = float(np.nanmean(variance)) if np.isfinite(variance).any() else np.nan
             rows.append(row)
@@ -166,7 +166,7 @@ def counts_table(curves: dict[tuple[str, float], ObjectCounts]) -> Table:
         row = {"detector": name, "threshold": threshold}
         for kind in (Kind.BLENDED, Kind.ISOLATED):
             for score in ("completeness", "purity"):
-                row |= _bounded(f"{score}_{kind.name.lower()}", getattr(counts, score)(kind))
+                row |= bounded(f"{score}_{kind.name.lower()}", getattr(counts, score)(kind))
         rows.append(row)
     return Table(rows=rows)
 
@@ -203,12 +203,12 @@ def pixel_table(evidence: Evidence) -> Table:
     """
     rows = []
     for name, tally in evidence.pixels.items():
-        row = {"map": name} | _bounded("brier", tally.brier()) | _bounded("log_loss", tally.log_loss())
-        rows.append(row | _bounded("calibration_error", tally.calibration_error()))
+        row = {"map": name} | bounded("brier", tally.brier()) | bounded("log_loss", tally.log_loss())
+        rows.append(row | bounded("calibration_error", tally.calibration_error()))
     nothing = Interval(np.nan, np.nan, np.nan)
     for (name, event), hard in evidence.hard.items():
-        row = {"map": f"{name}, {event}"} | _bounded("brier", hard.best_brier())
-        rows.append(row | _bounded("log_loss", hard.best_log_loss()) | _bounded("calibration_error", nothing))
+        row = {"map": f"{name}, {event}"} | bounded("brier", hard.best_brier())
+        rows.append(row | bounded("log_loss", hard.best_log_loss()) | bounded("calibration_error", nothing))
     return Table(rows=rows)
 
 
@@ -236,7 +236,7 @@ def rank_histogram(evidence: Evidence, quantities: Sequence[str]) -> Table:
         counts, _ = np.histogram(ranks, edges)
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
             row = {"quantity": quantity, "low_edge": low, "high_edge": high, "n": int(count)}
-            rows.append(row | _bounded("share", wilson(int(count), len(ranks))))
+            rows.append(row | bounded("share", wilson(int(count), len(ranks))))
     return Table(rows=rows)
 
 
@@ -260,7 +260,7 @@ def ensemble_table(evidence: Evidence) -> Table:
         row = {"kind": kind, "n": len(chosen)}
         for column in ("energy", "diversity", "energy_overlap", "diversity_overlap"):
             values = np.asarray(chosen[column], float)
-            row |= _bounded(column, bootstrap(np.mean, values[np.isfinite(values)]))
+            row |= bounded(column, bootstrap(np.mean, values[np.isfinite(values)]))
         rows.append(row)
     return Table(rows=rows)
 
@@ -298,9 +298,6 @@ def residuals_by_dispersion(shot: Snapshot, n_bins: int = 8) -> Table:
         }
     )
 
-
-def _bounded(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _labelled(table: Table, **labels: str) -> Table:

@@ -181,7 +181,7 @@ def _two_step_maps(model: Model, field: Field, progress: Progress | None) -> Cal
     maps = first_pass(scaled, sampler, progress)
     second_pass(scaled, maps, sampler, model.calibration.operating_points["balanced"], progress)
     return CalibrationField(
-        maps.p_galaxy, maps.p_overlap, true_objects(field.ternary(), field.id1, field.id2)
+        maps.p_galaxy, maps.p_overlap, true_objects(field.ternary(), field.id1, field.id2), scaled
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from astropy.table import Table
 
-from appulse.evaluation.intervals import Interval, wilson
+from appulse.evaluation.intervals import Interval, bounded, wilson
 from appulse.evaluation.measured import deviations, snr
 from appulse.network.calibration import Calibration
 from appulse.objects.catalog import MEASURED
@@ -83,8 +83,7 @@ def coverage_table(measured: Table, calibration: Calibration, magnitude_edges: n
             row = {"quantity": quantity, "group": group, "n": len(here)}
             for level in LEVELS:
                 interval = covered(measured[chosen], quantity, calibration, level)
-                name = f"coverage_{100 * level:.0f}"
-                row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+                row |= bounded(f"coverage_{100 * level:.0f}", interval)
             p16, p50, p84 = np.percentile(here, [16, 50, 84]) if len(here) else (np.nan,) * 3
             rows.append(row | {"pull_median": float(p50), "pull_width": float(0.5 * (p84 - p16))})
     return Table(rows=rows)

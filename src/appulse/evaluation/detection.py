@@ -1,10 +1,17 @@
 """What a detector claims: objects, how many galaxies each holds, and whether they overlap."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from appulse.objects.pairs import overlapping
 from appulse.sky.true_objects import MIN_OVERLAP, Kind, label_components, object_kinds
+
+if TYPE_CHECKING:  # training scores maps without it
+    from appulse.result import Result
 
 
 @dataclass(frozen=True)
@@ -67,3 +74,34 @@ def detection_from_ternary(ternary, *, min_area=5, min_overlap=MIN_OVERLAP):
     n_galaxies = np.where(blended, 2, 1)
     n_galaxies[0] = 0
     return Detection(objects, n_galaxies, blended)
+
+
+def detection_from_result(result: Result, *, min_area=5, min_overlap=MIN_OVERLAP):
+    """What the catalogue of a segmented image claims.
+
+    An object is a blend if its class map says so, or if two of its galaxies overlap by `PAIRS`: thin overlaps
+    show in the light on the border of two galaxies before any one pixel of them is likely to be of class 2.
+
+    Parameters
+    ----------
+    result : Result
+        Of `appulse.segment`.
+    min_area, min_overlap : int, pixels
+        As for :func:`detection_from_ternary`.
+
+    Returns
+    -------
+    Detection
+        ``n_galaxies`` counts the catalogue's galaxies.
+    """
+    drawn = detection_from_ternary(result.ternary, min_area=min_area, min_overlap=min_overlap)
+    inside = (drawn.objects > 0) & (result.segm > 0)
+    members = np.unique(np.column_stack([drawn.objects[inside], result.segm[inside]]), axis=0)
+    n_galaxies = np.bincount(members[:, 0], minlength=len(drawn.n_galaxies))
+    object_of = np.zeros(int(result.segm.max(initial=0)) + 1, dtype=np.int64)
+    object_of[members[:, 1]] = members[:, 0]
+    pairs = result.pairs[overlapping(result.pairs["overlap_area"], result.pairs["border_area"])]
+    blended = drawn.blended.copy()
+    blended[object_of[np.asarray(pairs["label_a"], dtype=np.int64)]] = True
+    blended[0] = False
+    return replace(drawn, n_galaxies=np.maximum(n_galaxies, drawn.n_galaxies), blended=blended)

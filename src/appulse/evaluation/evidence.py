@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from astropy.table import Table
 
-from appulse.evaluation.detection import Detection, detection_from_ternary
+from appulse.evaluation.detection import Detection, detection_from_result
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.ensembles import energy_columns, rank_table
 from appulse.evaluation.lenient import LenientBlends, lenient_blends
@@ -153,8 +153,8 @@ def gather(
 
 
 def _claim(result: Result, point: OperatingPoint) -> Detection:
-    claim = detection_from_ternary(result.ternary, min_area=point.min_area, min_overlap=point.min_overlap)
-    return Detection(claim.objects, claim.n_galaxies, claim.blended, result_masks(result))
+    claim = detection_from_result(result, min_area=point.min_area, min_overlap=point.min_overlap)
+    return replace(claim, masks=result_masks(result))
 
 
 def _pixel_tallies(ternary: np.ndarray, result: Result) -> dict[str, PixelTally]:
@@ -200,7 +200,7 @@ def _hard_tallies(ternary: np.ndarray, detections: Mapping[str, Detection]) -> d
 def _curves(
     truth: TrueObjects, result: Result, point: OperatingPoint, detectors: Sequence[Detector], name: str
 ) -> dict[tuple[str, float], ObjectCounts]:
-    maps = CalibrationField(result.p_galaxy, result.p_overlap, truth)
+    maps = CalibrationField(result.p_galaxy, result.p_overlap, truth, result.image)
     levels = sorted({*THRESHOLDS, float(point.t_overlap)})
     ours = count_at(maps, point.t_galaxy, levels, point.min_area, point.min_overlap)
     curves = {(name, float(level)): counts for level, counts in ours.items()}

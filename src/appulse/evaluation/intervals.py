@@ -20,6 +20,21 @@ class Interval:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
+def bounded(name, interval):
+    """Three columns of a table row: the value, and its bounds as ``name_low`` and ``name_high``.
+
+    Parameters
+    ----------
+    name : str
+    interval : Interval
+
+    Returns
+    -------
+    dict of str to float
+    """
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
 def wilson(k, n, confidence=DEFAULT_CONFIDENCE):
     """Proportion ``k / n`` with Wilson's score interval.
 

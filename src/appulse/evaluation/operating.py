@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from appulse.evaluation.matching import excluded_predictions, match_objects
 from appulse.evaluation.scores import ObjectCounts, tally
 from appulse.files import InputError
 from appulse.network.calibration import OperatingPoint
+from appulse.objects.pairs import meeting_pairs
+from appulse.objects.separation import MARGIN, divide_at_peaks
 from appulse.sky.true_objects import MIN_OVERLAP, Kind, TrueObjects, label_components
 
 # 8 x 12 = 96 trials; other detectors are tuned with as many.
@@ -30,11 +33,14 @@ class CalibrationField:
     p_galaxy, p_overlap : (height, width) float arrays
         Probabilities of class 1 or 2, and of class 2. NaN (bad pixels) is background.
     truth : TrueObjects
+    image : (height, width) float array, units of the background noise
+        NaN where bad. Its peaks show blends as well (`appulse.objects.pairs`).
     """
 
     p_galaxy: np.ndarray
     p_overlap: np.ndarray
     truth: TrueObjects
+    image: np.ndarray
 
 
 def balanced_score(counts):
@@ -96,6 +102,7 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
     match = match_objects(field.truth.labels, objects)
     excluded = excluded_predictions(field.truth, objects, match)
     n_objects = len(match.predicted_area)
+    by_light = _blends_by_light(objects, field.image)
 
     levels = np.sort(t_overlap)
     foreground = np.flatnonzero(objects)
@@ -108,11 +115,22 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
     counts = {}
     for t2 in t_overlap:
         n_overlap = pixels[:, np.searchsorted(levels, t2) + 1 :].sum(axis=1)
-        kinds = np.where(n_overlap >= min_overlap, Kind.BLENDED, Kind.ISOLATED)
+        kinds = np.where((n_overlap >= min_overlap) | by_light, Kind.BLENDED, Kind.ISOLATED)
         kinds[match.predicted_area < min_area] = Kind.NONE
         kinds[0] = Kind.NONE
         counts[t2] = tally(field.truth, match, kinds, excluded)
     return counts
+
+
+def _blends_by_light(objects, image):
+    """Which objects have two peaks with a bright border between them; index 0 is the background."""
+    blends = np.zeros(objects.max(initial=0) + 1, dtype=bool)
+    clean = np.nan_to_num(image)
+    for label, box in enumerate(ndimage.find_objects(objects), start=1):
+        window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
+        galaxies = divide_at_peaks(objects[window] == label, clean[window])
+        blends[label] = any(pair.is_blend for pair in meeting_pairs(galaxies, clean[window]))
+    return blends
 
 
 def choose_operating_points(

@@ -5,7 +5,8 @@ from appulse.objects.components import central_component, label_objects
 from appulse.objects.ensemble import Ensemble, match_masks, measure_ensemble
 from appulse.objects.flags import OBJECT_MEANING, PIXEL_MEANING, ObjectFlag, PixelFlag, describe
 from appulse.objects.measurement import Measurement, light_shares, measure
-from appulse.objects.separation import Separation, nested_galaxies, separate
+from appulse.objects.pairs import Pair, meeting_pairs, overlapping
+from appulse.objects.separation import Separation, divide_at_peaks, nested_galaxies, separate
 
 __all__ = [
     "COLUMNS",
@@ -16,18 +17,22 @@ __all__ = [
     "Ensemble",
     "Measurement",
     "ObjectFlag",
+    "Pair",
     "PixelFlag",
     "Separation",
     "Summary",
     "build_catalog",
     "central_component",
     "describe",
+    "divide_at_peaks",
     "label_objects",
     "light_shares",
     "match_masks",
     "measure",
     "measure_ensemble",
+    "meeting_pairs",
     "nested_galaxies",
+    "overlapping",
     "separate",
     "summarise",
 ]

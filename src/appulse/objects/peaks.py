@@ -9,8 +9,18 @@ _COMPILE = {"cache": True, "nogil": True}
 
 
 @njit(**_COMPILE)
-def _smooth(image):
-    """Binomial 5x5 smoothing (standard deviation 1 pixel); non-finite pixels and those outside count 0."""
+def smooth(image):
+    """Binomial 5x5 smoothing (standard deviation 1 pixel); non-finite pixels and those outside count 0.
+
+    Parameters
+    ----------
+    image : (height, width) float64 array
+
+    Returns
+    -------
+    (height, width) float64 array
+        White unit noise comes out with standard deviation `SMOOTHED_NOISE`.
+    """
     h, w = image.shape
     kernel = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
     rows = np.zeros((h, w))
@@ -58,7 +68,7 @@ def find_peaks(image, mask):
         the peak is higher, so that the peak is only the flank of something else.
     """
     h, w = image.shape
-    smoothed = _smooth(image)
+    smoothed = smooth(image)
     flat = np.flatnonzero(mask.ravel())
     values = np.empty(flat.size)
     for n in range(flat.size):

@@ -117,6 +117,28 @@ def separate(ternary, image=None, *, p_galaxy=None):
     return Separation(masks, nested_galaxies(masks))
 
 
+def divide_at_peaks(union, image):
+    """Divide an object at the valleys between the peaks that prove a galaxy each.
+
+    Parameters
+    ----------
+    union : (height, width) bool array
+        Pixels of the object.
+    image : (height, width) float array, units of the background noise
+        Should reach some pixels past the object: a flank of something outside is no peak.
+
+    Returns
+    -------
+    (n_galaxies, height, width) bool array
+        Without shared pixels; the whole object where there are not two such peaks.
+    """
+    image = np.ascontiguousarray(image, dtype=np.float64)
+    proven, _ = _image_seeds(image, None, union)
+    if len(proven) < 2:
+        return union[None]
+    return _divide_at_saddles(image, proven, union, union.astype(np.uint8))
+
+
 def nested_galaxies(masks):
     """Which galaxies lie at least 90 % inside one other, larger one.
 

@@ -1,5 +1,7 @@
 """Thresholds chosen on a grid, against a plain evaluation of every point."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,7 +35,9 @@ def field_of_discs(seed, n_galaxies=70, size=240, noise=1.0):
     truth = true_objects(ternary, order[0] + 1, order[1] + 1)
     p_galaxy = 1 / (1 + np.exp(-2 * first - noise * rng.normal(size=(size, size))))
     p_overlap = p_galaxy / (1 + np.exp(-second - noise * rng.normal(size=(size, size))))
-    return CalibrationField(p_galaxy.astype(np.float32), p_overlap.astype(np.float32), truth)
+    # An image without peaks: what it adds is tested by itself below.
+    flat = np.zeros((size, size))
+    return CalibrationField(p_galaxy.astype(np.float32), p_overlap.astype(np.float32), truth, flat)
 
 
 T_GALAXY = (0.3, 0.5, 0.8)
@@ -63,11 +67,13 @@ def test_the_grid_is_what_each_point_gives_alone(min_area, min_overlap):
 def test_bad_pixels_are_background():
     field = field_of_discs(3)
     holes = np.random.default_rng(0).uniform(size=field.p_galaxy.shape) < 0.02
-    with_nan = CalibrationField(
-        np.where(holes, np.nan, field.p_galaxy), np.where(holes, np.nan, field.p_overlap), field.truth
-    )
-    with_zero = CalibrationField(
-        np.where(holes, 0, field.p_galaxy), np.where(holes, 0, field.p_overlap), field.truth
+    with_nan, with_zero = (
+        replace(
+            field,
+            p_galaxy=np.where(holes, value, field.p_galaxy),
+            p_overlap=np.where(holes, value, field.p_overlap),
+        )
+        for value in (np.nan, 0)
     )
     np.testing.assert_array_equal(
         count_on_grid([with_nan], (0.5,), (0.3,))[0.5, 0.3].table,
@@ -101,10 +107,22 @@ def test_chosen_points_are_the_best_of_the_grid():
     assert blended(chosen["pure"])[1] >= 0.93
 
 
+def test_two_bright_peaks_make_a_blend_without_a_pixel_of_class_2():
+    y, x = np.mgrid[:40, :60]
+    peaks = [100 * np.exp(-((x - x0) ** 2 + (y - 20) ** 2) / (2 * 3.0**2)) for x0 in (22, 33)]
+    image = sum(peaks)
+    truth = true_objects(np.uint8(image > 1) + np.uint8(np.minimum(*peaks) > 1), *(np.uint8(image > 1),) * 2)
+    truth.n_galaxies[1], truth.kind[1] = 2, Kind.BLENDED
+    field = CalibrationField(np.float32(image > 1), np.zeros(image.shape), truth, image)
+    assert count_on_grid([field], (0.5,), (0.5,))[0.5, 0.5].table[Kind.BLENDED, Kind.BLENDED] == 1
+    dark = replace(field, image=np.zeros(image.shape))
+    assert count_on_grid([dark], (0.5,), (0.5,))[0.5, 0.5].table[Kind.BLENDED, Kind.ISOLATED] == 1
+
+
 def test_pure_falls_back_to_the_purest():
     field = field_of_discs(7)
     # An overlap probability that knows nothing but where the galaxies are: blends are called everywhere.
-    blind = CalibrationField(field.p_galaxy, field.p_galaxy, field.truth)
+    blind = replace(field, p_overlap=field.p_galaxy)
     grid = count_on_grid([blind], (0.5, 0.8), (0.2, 0.9))
     assert all(counts.purity(Kind.BLENDED).value < 0.93 for counts in grid.values())
     point = choose_operating_points([blind], (0.5, 0.8), (0.2, 0.9))["pure"]
@@ -118,8 +136,10 @@ def test_perfect_maps_are_scored_perfectly():
     assert points["balanced"] == OperatingPoint(t_galaxy=0.5, t_overlap=0.5, min_area=1, min_overlap=4)
     counts = count_on_grid([field], (0.5,), (0.01,), min_area=1)[0.5, 0.01]
     assert counts.completeness(Kind.ISOLATED).value <= 1
-    exact = CalibrationField(
-        (field.truth.labels > 0).astype(float), (field.p_overlap > 0.5 * field.p_galaxy) * 1.0, field.truth
+    exact = replace(
+        field,
+        p_galaxy=(field.truth.labels > 0).astype(float),
+        p_overlap=(field.p_overlap > 0.5 * field.p_galaxy) * 1.0,
     )
     assert balanced_score(count_on_grid([exact], (0.5,), (0.5,))[0.5, 0.5]) == 2
 
@@ -128,4 +148,4 @@ def test_fields_without_blends_are_refused():
     empty = true_objects(*(np.zeros((20, 20), dtype=np.int32),) * 3)
     maps = np.zeros((20, 20))
     with pytest.raises(InputError, match="no true isolated object"):
-        choose_operating_points([CalibrationField(maps, maps, empty)])
+        choose_operating_points([CalibrationField(maps, maps, empty, maps)])
