@@ -31,7 +31,7 @@ def tune(
     seed: int = 0,
     progress: Progress | None = None,
 ):
-    """Choose a detector's parameters on calibration fields, with the objective and the trials of our thresholds.
+    """Choose a detector's parameters as our thresholds are chosen: same fields, objective and number of trials.
 
     Random search; the first trial is the detector as given, so the result is never worse than it on these
     fields. A trial of SEP takes about two seconds per field of 4096 x 4096 pixels.
@@ -60,7 +60,9 @@ def tune(
     trials = [detector, *(detector.drawn(rng) for _ in range(n_trials - 1))]
     scores = []
     for number, trial in enumerate(trials, start=1):
-        counts = (count_objects(truth, trial.detect(image)) for image, truth in zip(images, truths, strict=True))
+        counts = (
+            count_objects(truth, trial.detect(image)) for image, truth in zip(images, truths, strict=True)
+        )
         scores.append(balanced_score(sum(counts, start=ObjectCounts.empty())))
         if progress:
             progress(f"tuning {detector.name}", number, n_trials)
@@ -86,16 +88,23 @@ def installed_detectors() -> tuple[list, list[str]]:
 
 
 def tuned_detectors(
-    validation: Sequence[Field] | str | Path | None, *, n_trials: int = N_TRIALS, progress: Progress | None = None
+    validation: str | Path | None,
+    *,
+    n_trials: int = N_TRIALS,
+    side: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list, list[str]]:
     """Every installed detector, tuned on calibration fields.
 
     Parameters
     ----------
-    validation : sequence of Field, or str or Path, optional
-        Fields, or their directory. Without any, the detectors keep their usual parameters, and a note says so.
+    validation : str or Path, optional
+        Directory of fields. Without one, the detectors keep their usual parameters, and a note says so.
     n_trials : int
         Parameter sets tried for each.
+    side : int, pixels, optional
+        Width of the part of each field that is used; by default so wide that all parts together are one field
+        of 4096 x 4096 pixels.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -109,21 +118,18 @@ def tuned_detectors(
     names = " and ".join(detector.name for detector in detectors)
     if validation is None:
         return detectors, [f"{names}: default parameters, not tuned (give --validation).", *notes]
-    if isinstance(validation, str | Path):
-        paths = field_paths(validation)
-        # One at a time: only its image and its objects stay.
-        prepared = [_prepare(read_field(path), len(paths)) for path in paths]
-    else:
-        prepared = [_prepare(field, len(validation)) for field in validation]
-    images, truths = zip(*prepared, strict=True)
+    paths = field_paths(validation)
+    if side is None:
+        side = int(np.sqrt(_TUNING_PIXELS / len(paths)))
+    # One field at a time: only its image and its objects stay.
+    images, truths = zip(*(_prepare(read_field(path), side) for path in paths), strict=True)
     tuned = [tune(each, images, truths, n_trials=n_trials, progress=progress) for each in detectors]
     pixels = sum(image.size for image in images) / 1e6
-    lines = [f"{each.name}, the best of {n_trials} parameter sets on {pixels:.1f} Mpixel: {each}." for each in tuned]
-    return tuned, [*lines, *notes]
+    how = f"the best of {n_trials} parameter sets on {pixels:.1f} Mpixel of validation fields"
+    return tuned, [*(f"{each.name}: {how}: {each}." for each in tuned), *notes]
 
 
-def _prepare(field: Field, n_fields: int) -> tuple[np.ndarray, TrueObjects]:
-    side = int(np.sqrt(_TUNING_PIXELS / n_fields))
+def _prepare(field: Field, side: int) -> tuple[np.ndarray, TrueObjects]:
     window = slice(0, side), slice(0, side)
     truth = true_objects(field.ternary()[window], field.id1[window], field.id2[window])
     return scale_to_noise(field.image[window]).scaled, truth

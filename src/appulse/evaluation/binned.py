@@ -114,7 +114,9 @@ def blends_by(evidence: Evidence, column: str) -> Table:
     edges = BLEND_BINS[column]
     objects = evidence.objects[evidence.objects["kind"] == "blended"]
     galaxies = evidence.galaxies[evidence.galaxies["kind"] == "blended"]
-    object_bin, galaxy_bin = (np.searchsorted(edges, each[column], side="right") - 1 for each in (objects, galaxies))
+    object_bin, galaxy_bin = (
+        np.searchsorted(edges, each[column], side="right") - 1 for each in (objects, galaxies)
+    )
     model = next(iter(evidence.counts))
     rows = []
     for name in evidence.counts:
@@ -297,7 +299,6 @@ def residuals_by_dispersion(shot: Snapshot, n_bins: int = 8) -> Table:
             "residual": np.where(n > 0, total / np.maximum(n, 1), np.nan),
         }
     )
-
 
 
 def _labelled(table: Table, **labels: str) -> Table:

@@ -143,10 +143,17 @@ def headline(model: str, table: Table) -> str:
     sentences = []
     for other in dict.fromkeys(table["detector"]):
         rows = table[table["detector"] == other]
-        by = {verdict: list(rows["score"][rows["verdict"] == verdict]) for verdict in ("better", "level", "worse")}
+        by = {
+            verdict: list(rows["score"][rows["verdict"] == verdict])
+            for verdict in ("better", "level", "worse")
+        }
         if by["worse"]:
             ahead = len(by["better"]) > len(by["worse"])
-            opening = f"{model} beats {other} in most scores, not in all" if ahead else f"{model} does not beat {other}"
+            opening = (
+                f"{model} beats {other} in most scores, not in all"
+                if ahead
+                else f"{model} does not beat {other}"
+            )
         else:
             opening = f"{model} beats {other}" if by["better"] else f"{model} does not beat {other}"
         parts = [f"{verdict}: {', '.join(names)}" for verdict, names in by.items() if names]

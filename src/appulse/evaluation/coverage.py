@@ -92,7 +92,10 @@ def coverage_table(measured: Table, calibration: Calibration, magnitude_edges: n
 def _groups(measured: Table, magnitude_edges: np.ndarray) -> dict[str, np.ndarray]:
     alone = np.asarray(measured["alone"], bool)
     groups = {"all": np.ones(len(measured), bool), "alone": alone, "overlapping": ~alone}
-    for column, edges, unit in (("magnitude", magnitude_edges, " mag"), ("blendedness", BLENDEDNESS_EDGES, "")):
+    for column, edges, unit in (
+        ("magnitude", magnitude_edges, " mag"),
+        ("blendedness", BLENDEDNESS_EDGES, ""),
+    ):
         values = np.asarray(measured[column], float)
         name = "" if unit else f"{column} "
         for low, high in zip(edges[:-1], edges[1:], strict=True):

@@ -43,9 +43,7 @@ def energy_columns(truth: TrueObjects, ternary: np.ndarray, result: Result, labe
     columns = {name: np.full(len(labels), np.nan) for name in names}
     boxes = ndimage.find_objects(truth.labels)
     for row, label in enumerate(labels):
-        window = tuple(
-            slice(max(side.start - _REACH, 0), side.stop + _REACH) for side in boxes[label - 1]
-        )
+        window = tuple(slice(max(side.start - _REACH, 0), side.stop + _REACH) for side in boxes[label - 1])
         here = truth.labels[window]
         others = (here > 0) & (here != label)
         drawn = np.where(others, 0, result.realisation_store.get(window))

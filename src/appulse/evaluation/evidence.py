@@ -16,7 +16,13 @@ from appulse.evaluation.measured import matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, count_at
 from appulse.evaluation.pixels import HardTally, PixelTally
 from appulse.evaluation.scores import ObjectCounts, count_objects
-from appulse.evaluation.snapshots import GALLERY, Snapshot, uncertain_blends, worst_failures
+from appulse.evaluation.snapshots import (
+    GALLERY,
+    Snapshot,
+    figure5_region,
+    uncertain_blends,
+    worst_failures,
+)
 from appulse.evaluation.truth_tables import (
     GalaxyCounts,
     TrueGalaxies,
@@ -62,6 +68,8 @@ class Evidence:
         Counts by detector and its threshold (the model's on P_OVERLAP, a contrast elsewhere).
     failures, uncertain : tuple of Snapshot
         Galleries.
+    regions : tuple of Snapshot
+        What Figure 5 shows: the part of the first field with most overlap.
     """
 
     counts: dict[str, ObjectCounts]
@@ -76,9 +84,12 @@ class Evidence:
     curves: dict[tuple[str, float], ObjectCounts]
     failures: tuple[Snapshot, ...]
     uncertain: tuple[Snapshot, ...]
+    regions: tuple[Snapshot, ...]
 
     def __add__(self, other: Evidence) -> Evidence:
-        return Evidence(**{each.name: _pooled(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)})
+        pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
+        pooled = {name: _pooled(*pair) for name, pair in pairs.items()}
+        return Evidence(**pooled | {"regions": self.regions})
 
 
 def _pooled(first, second):
@@ -149,6 +160,7 @@ def gather(
         curves=curves,
         failures=tuple(worst_failures(field, result, objects, name)) if details else (),
         uncertain=tuple(uncertain_blends(field, result)) if details else (),
+        regions=(figure5_region(field, result),) if details else (),
     )
 
 
@@ -188,13 +200,13 @@ def frequency(result: Result, level: int) -> np.ndarray:
     return share
 
 
-def _hard_tallies(ternary: np.ndarray, detections: Mapping[str, Detection]) -> dict[tuple[str, str], HardTally]:
+def _hard_tallies(
+    ternary: np.ndarray, detections: Mapping[str, Detection]
+) -> dict[tuple[str, str], HardTally]:
     # Segments do not overlap: such a detector claims no pixel for two galaxies.
     return {
         (each, "galaxy"): HardTally.of(found.objects > 0, ternary >= 1) for each, found in detections.items()
-    } | {
-        (each, "overlap"): HardTally.of(np.zeros(ternary.shape, bool), ternary == 2) for each in detections
-    }
+    } | {(each, "overlap"): HardTally.of(np.zeros(ternary.shape, bool), ternary == 2) for each in detections}
 
 
 def _curves(

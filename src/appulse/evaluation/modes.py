@@ -105,4 +105,3 @@ def calibration_gain(
     table = Table(rows=rows)
     table.sort(["map", "calibrated"])
     return table
-

@@ -97,7 +97,11 @@ def at_border(box: tuple[slice, slice], shape: tuple[int, int]) -> bool:
 
 
 def galaxy_table(
-    field: Field, truth: TrueObjects, galaxies: TrueGalaxies, detections: Mapping[str, Detection], std: np.ndarray
+    field: Field,
+    truth: TrueObjects,
+    galaxies: TrueGalaxies,
+    detections: Mapping[str, Detection],
+    std: np.ndarray,
 ) -> Table:
     """What became of every true galaxy.
 
@@ -166,7 +170,11 @@ def _nearest(table: Table, radius: np.ndarray, objects: np.ndarray) -> dict[str,
 
 
 def object_table(
-    field: Field, truth: TrueObjects, galaxies: TrueGalaxies, detections: Mapping[str, Detection], std: np.ndarray
+    field: Field,
+    truth: TrueObjects,
+    galaxies: TrueGalaxies,
+    detections: Mapping[str, Detection],
+    std: np.ndarray,
 ) -> Table:
     """What became of every true object.
 
@@ -192,7 +200,9 @@ def object_table(
     """
     labels = np.flatnonzero(~truth.ignored & (truth.kind > 0))
     boxes = ndimage.find_objects(truth.labels)
-    middle = np.array([[0.5 * (side.start + side.stop - 1) for side in boxes[k - 1]] for k in labels]).reshape(-1, 2)
+    middle = np.array(
+        [[0.5 * (side.start + side.stop - 1) for side in boxes[k - 1]] for k in labels]
+    ).reshape(-1, 2)
     table = Table({"label": labels, "x": middle[:, 1], "y": middle[:, 0]})
     table["width"] = [max(side.stop - side.start for side in boxes[k - 1]) for k in labels]
     table["kind"] = np.array(KIND_NAMES)[truth.kind[labels]]

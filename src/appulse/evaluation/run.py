@@ -1,0 +1,320 @@
+"""``appulse evaluate``: the paper's table and figures for a model, with intervals, and one page to mail."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from appulse.evaluation import binned, chapters, figures
+from appulse.evaluation.coverage import coverage_table
+from appulse.evaluation.detector import Detector
+from appulse.evaluation.ensembles import RANKED
+from appulse.evaluation.evaluate import (
+    NOISE_SIDE,
+    Progress,
+    Scores,
+    corner,
+    read_fields,
+    score_fields,
+    unseen_paths,
+    write_table,
+)
+from appulse.evaluation.modes import calibration_gain, mode_table
+from appulse.evaluation.operating import CalibrationField, choose_operating_points
+from appulse.evaluation.report import write_report
+from appulse.evaluation.snapshots import Snapshot, figure1_stamps
+from appulse.files import InputError, write_json
+from appulse.inference.background import scale_to_noise
+from appulse.inference.realisations import Sampler
+from appulse.inference.two_step import first_pass, second_pass
+from appulse.network.weights import Model, load_model
+from appulse.segmentation import choose_operating_point
+from appulse.sky.field import Field, field_paths
+from appulse.sky.oracle import oracle_scores
+from appulse.sky.survey import Survey
+from appulse.sky.true_objects import true_objects
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much sky and how many draws an evaluation takes.
+
+    Parameters
+    ----------
+    side : int or None, pixels
+        Corner of each field that is scored; None for all of it.
+    fields : int or None
+        How many of the fields; None for all.
+    samples : int
+        Realisations.
+    noise_side : int, pixels
+        Width of the field of pure noise.
+    part_side : int, pixels
+        Corner on which the modes of realisations are compared, and thresholds chosen on validation fields.
+    oracle_galaxies : int
+        Galaxies per magnitude bin for the limit of an ideal fit.
+    """
+
+    side: int | None
+    fields: int | None
+    samples: int
+    noise_side: int
+    part_side: int
+    oracle_galaxies: int
+
+
+FULL = Effort(None, None, 50, NOISE_SIDE, 1280, 100)
+QUICK = Effort(1024, 1, 16, 1024, 512, 20)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the page shows.
+
+    Parameters
+    ----------
+    scores : Scores
+        Of all fields.
+    tables : dict of str to Table
+        By the name of their ECSV file.
+    figure1 : list of Snapshot
+        Stamps of the first field.
+    thresholds : dict of str to float
+        In use, by detector; the model's is on P_OVERLAP.
+    best_threshold : float or None
+        What the validation fields would choose for the model.
+    """
+
+    scores: Scores
+    tables: dict[str, Table]
+    figure1: list[Snapshot]
+    thresholds: dict[str, float]
+    best_threshold: float | None
+
+
+def evaluate_model(
+    output: str | Path,
+    fields: str | Path,
+    model: str | Path | Model,
+    detectors: Sequence[Detector] = (),
+    *,
+    validation: str | Path | None = None,
+    notes: Sequence[str] = (),
+    method: str = "two-step",
+    samples: int | None = None,
+    quick: bool = False,
+    allow_training_seeds: bool = False,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Scores:
+    """Score a model beside other detectors and write tables, figures, ``scores.json`` and ``report.html``.
+
+    Parameters
+    ----------
+    output : str or Path
+        Directory for everything; made where missing.
+    fields : str or Path
+        Directory of simulated fields of test seeds.
+    model : str, Path or Model
+        What to score.
+    detectors : sequence of Detector
+        To stand beside it, tuned (`appulse.baselines.tuned_detectors`).
+    validation : str or Path, optional
+        Directory of simulated fields on which the trade-off's best threshold is looked for.
+    notes : sequence of str
+        About the detectors; shown on top of the page.
+    method : {"two-step", "grid"}
+        As `appulse.segment` takes it.
+    samples : int, optional
+        Realisations; by default 50, and 16 for a quick run.
+    quick : bool
+        Only the corner of one field, fewer realisations.
+    allow_training_seeds : bool
+        Whether fields that the model has seen may be scored.
+    command : str
+        What the user typed.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    Scores
+
+    Raises
+    ------
+    InputError
+        No fields.
+    UsageError
+        The model was trained on a field's seed.
+    """
+    model = model if isinstance(model, Model) else load_model(model)
+    effort = QUICK if quick else FULL
+    samples = effort.samples if samples is None else samples
+    if samples < 2:
+        raise InputError(f"samples is {samples}; an evaluation needs at least 2 realisations.")
+    paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
+    best = None
+    if validation is not None:
+        best = _best_threshold(model, field_paths(validation), effort.part_side, samples, progress)
+    scores = score_fields(
+        model,
+        read_fields(paths, effort.side),
+        detectors,
+        method=method,
+        samples=samples,
+        noise_side=effort.noise_side,
+        details=True,
+        progress=progress,
+    )
+    first = next(read_fields(paths, effort.side))
+    findings = Findings(
+        scores,
+        _tables(scores, first, effort, samples, progress),
+        figure1_stamps(first, scale_to_noise(first.image).scaled, Sampler(model, samples, first.seed)),
+        {model.name: choose_operating_point(model, "balanced").t_overlap}
+        | {each.name: each.deblend_contrast for each in detectors},
+        best,
+    )
+    area = f"the first {effort.side} x {effort.side} pixels of " if effort.side else ""
+    facts = {
+        "command": command,
+        "model": f"{model.name}, SHA-256 {model.sha256}",
+        "fields": area + ", ".join(path.name for path in paths),
+        "survey": _described(first.survey),
+        "realisations": f"{samples} for each object; method {method}; seed of each field as its name says",
+        "truth": "a galaxy's pixels are those where it alone, without noise, is above 1 sigma of the background",
+        "versions": _versions(),
+    }
+    if quick:
+        limit = (
+            f"A quick run: {area}one field, {samples} realisations. The intervals are wide; do not quote it."
+        )
+        notes = [limit, *notes]
+    write_findings(output, findings, facts, notes)
+    return scores
+
+
+def _best_threshold(
+    model: Model, paths: Sequence[Path], side: int, samples: int, progress: Progress | None
+) -> float | None:
+    """Threshold on P_OVERLAP that is balanced on validation fields; None where they hold too few objects."""
+    point = choose_operating_point(model, "balanced")
+    maps = []
+    for field in read_fields(paths, side):
+        sampler = Sampler(model, samples, field.seed)
+        scaled = scale_to_noise(field.image).scaled
+        drawn = first_pass(scaled, sampler, progress)
+        second_pass(scaled, drawn, sampler, point, progress)
+        truth = true_objects(field.ternary(), field.id1, field.id2)
+        maps.append(CalibrationField(drawn.p_galaxy, drawn.p_overlap, truth, scaled))
+    try:
+        return choose_operating_points(maps, t_galaxy=(point.t_galaxy,))["balanced"].t_overlap
+    except InputError:
+        return None
+
+
+def _tables(
+    scores: Scores, first: Field, effort: Effort, samples: int, progress: Progress | None
+) -> dict[str, Table]:
+    evidence, model = scores.evidence, scores.model
+    edges = binned.magnitude_edges(first.survey)
+    if progress:
+        progress("limit of an ideal fit", 0, 1)
+    oracle = oracle_scores(first.survey, edges, galaxies=effort.oracle_galaxies)
+    if progress:
+        progress("limit of an ideal fit", 1, 1)
+    part = corner(first, effort.part_side)
+    tables = {
+        "table1": scores.table1(),
+        "comparison": scores.table,
+        "verdicts": scores.verdicts,
+        "figure2": binned.iou_by_magnitude(evidence, edges, oracle),
+        "figure3": binned.variance_by_magnitude(evidence, edges),
+        "figure5": binned.residuals_by_dispersion(evidence.regions[0]),
+        "tradeoff": binned.tradeoff(evidence),
+        "reliability": binned.reliability_curves(evidence),
+        "pixels": binned.pixel_table(evidence),
+        "calibration": calibration_gain(model, part, progress=progress),
+        "modes": mode_table(model, part, samples=samples, progress=progress),
+        "ensembles": binned.ensemble_table(evidence),
+        "coverage": coverage_table(evidence.measured, model.calibration, edges),
+        "ranks": binned.rank_histogram(evidence, RANKED),
+        "objects": evidence.objects,
+        "galaxies": evidence.galaxies,
+    }
+    for column in binned.BLEND_BINS:
+        tables[f"blends_{column}"] = binned.blends_by(evidence, column)
+    return tables
+
+
+def write_findings(
+    output: str | Path, findings: Findings, facts: Mapping[str, str], warnings: Sequence[str]
+) -> Path:
+    """Write every table, figure and the page that shows them.
+
+    Parameters
+    ----------
+    output : str or Path
+        Directory.
+    findings : Findings
+    facts : mapping of str to str
+        How they were made.
+    warnings : sequence of str
+        What limits them.
+
+    Returns
+    -------
+    Path
+        ``report.html``, written last.
+    """
+    output = Path(output)
+    tables, evidence = findings.tables, findings.scores.evidence
+    for name, table in tables.items():
+        write_table(table, output / f"{name}.ecsv")
+    write_json(
+        output / "scores.json", findings.scores.to_dict() | {"facts": dict(facts), "notes": list(warnings)}
+    )
+    blends = {column: tables[f"blends_{column}"] for column in binned.BLEND_BINS}
+    drawn = {
+        "figure1": figures.figure1(findings.figure1),
+        "figure2": figures.figure2(tables["figure2"]),
+        "figure3": figures.figure3(tables["figure3"]),
+        "figure5": figures.figure5(evidence.regions[0]),
+        "blends": figures.blends_figure(blends),
+        "tradeoff": figures.tradeoff_figure(tables["tradeoff"], findings.thresholds, findings.best_threshold),
+        "reliability": figures.reliability_figure(tables["reliability"]),
+        "coverage": figures.coverage_figure(tables["coverage"]),
+        "ranks": figures.rank_figure(tables["ranks"]),
+        "failures": figures.gallery(evidence.failures),
+        "uncertain": figures.gallery(evidence.uncertain),
+    }
+    pictures = {name: figures.save(figure, output / f"{name}.png") for name, figure in drawn.items()}
+    return write_report(
+        output / "report.html",
+        title=f"How good is {findings.scores.name}?",
+        headline=findings.scores.headline,
+        warnings=warnings,
+        sections=chapters.chapters(findings.scores, tables, pictures),
+        facts=facts,
+    )
+
+
+def _described(survey: Survey) -> str:
+    population = survey.population
+    return (
+        f"{survey.name}: noise {survey.noise:g} mag/arcsec2 per pixel of {survey.pixel_scale:g} arcsec, PSF "
+        f"{survey.psf.fwhm:g} arcsec, {population.density:g} galaxies per arcmin2 from "
+        f"{population.magnitude_bright:g} to {population.magnitude_faint:g} mag; digest {survey.digest()[:16]}"
+    )
+
+
+def _versions() -> str:
+    packages = ("appulse", "torch", "numpy", "scipy", "astropy", "galsim", "sep")
+    found = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    return ", ".join([f"Python {platform.python_version()}", *found])
