@@ -229,8 +229,8 @@ def evaluate(
 ) -> int:
     """Score a model on simulated fields beside other detectors: the paper's table and figures, and more.
 
-    Writes report.html, which holds everything, and its tables and figures as table1.ecsv, figure2.png and so on,
-    and prints the scores.
+    Writes report.html, which holds everything, and its tables and figures as table1.ecsv, figure2.png and so
+    on, and prints the scores.
 
     Parameters
     ----------
@@ -239,8 +239,8 @@ def evaluate(
     fields
         Directory of simulated fields (seeds 9000s).
     validation
-        Directory of simulated fields (seeds 2000s) on which the other detectors are tuned; without it they run
-        with their default parameters.
+        Directory of simulated fields (seeds 2000s) on which the other detectors are tuned; without it they
+        run with their default parameters.
     model
         A bundled model, or a .safetensors file.
     method

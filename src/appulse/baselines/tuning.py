@@ -31,7 +31,7 @@ def tune(
     seed: int = 0,
     progress: Progress | None = None,
 ):
-    """Choose a detector's parameters as our thresholds are chosen: same fields, objective and number of trials.
+    """Choose a detector's parameters as our thresholds are chosen: same fields, objective and trials.
 
     Random search; the first trial is the detector as given, so the result is never worse than it on these
     fields. A trial of SEP takes about two seconds per field of 4096 x 4096 pixels.
@@ -126,7 +126,14 @@ def tuned_detectors(
     tuned = [tune(each, images, truths, n_trials=n_trials, progress=progress) for each in detectors]
     pixels = sum(image.size for image in images) / 1e6
     how = f"the best of {n_trials} parameter sets on {pixels:.1f} Mpixel of validation fields"
-    return tuned, [*(f"{each.name}: {how}: {each}." for each in tuned), *notes]
+    return tuned, [*(f"{each.name}: {how} ({_settings(each)})." for each in tuned), *notes]
+
+
+def _settings(detector) -> str:
+    shown = {
+        name: f"{value:.3g}" if isinstance(value, float) else value for name, value in vars(detector).items()
+    }
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _prepare(field: Field, side: int) -> tuple[np.ndarray, TrueObjects]:

@@ -108,8 +108,8 @@ def blends_by(evidence: Evidence, column: str) -> Table:
     -------
     astropy.table.Table
         ``detector``, ``low_edge``, ``high_edge``, ``n`` (true blends), ``recognised`` and ``unrecognised``
-        (shares predicted as blended, and as isolated) with Wilson bounds; ``n_galaxies``, ``iou`` (mean of the
-        galaxies in blends) with bootstrap bounds, and ``variance``, the model's mean inside them.
+        (shares predicted as blended, and as isolated) with Wilson bounds; ``n_galaxies``, ``iou`` (mean of
+        the galaxies in blends) with bootstrap bounds, and ``variance``, the model's mean inside them.
     """
     edges = BLEND_BINS[column]
     objects = evidence.objects[evidence.objects["kind"] == "blended"]
@@ -280,7 +280,8 @@ def residuals_by_dispersion(shot: Snapshot, n_bins: int = 8) -> Table:
     Returns
     -------
     astropy.table.Table
-        ``std_low``, ``std_high``, ``n_pixels``, ``share`` of all pixels, ``residual``: mean of |truth - mean|.
+        ``std_low``, ``std_high``, ``n_pixels``, ``share`` of all pixels, ``residual``: mean of |truth -
+        mean|.
     """
     residual = np.abs(shot.truth - shot.mean)
     good = np.isfinite(residual) & np.isfinite(shot.std)

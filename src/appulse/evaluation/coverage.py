@@ -1,6 +1,8 @@
-"""Do the catalogue's intervals hold the truth as often as they say?"""
+"""Whether the catalogue's intervals hold the truth as often as they say."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from astropy.table import Table
@@ -70,9 +72,9 @@ def coverage_table(measured: Table, calibration: Calibration, magnitude_edges: n
     Returns
     -------
     astropy.table.Table
-        ``quantity``, ``group``, ``n``; ``coverage_68`` and ``coverage_95`` with bounds ``_low`` and ``_high``;
-        of the pulls (error over half the 68 % interval) ``pull_median`` and ``pull_width`` (half of what holds
-        68 % of them; 1 for intervals that mean what they say).
+        ``quantity``, ``group``, ``n``; ``coverage_68`` and ``coverage_95`` with bounds ``_low`` and
+        ``_high``; of the pulls (error over half the 68 % interval) ``pull_median`` and ``pull_width`` (half
+        of what holds 68 % of them; 1 for intervals that mean what they say).
     """
     rows = []
     for quantity in MEASURED:
@@ -98,6 +100,6 @@ def _groups(measured: Table, magnitude_edges: np.ndarray) -> dict[str, np.ndarra
     ):
         values = np.asarray(measured[column], float)
         name = "" if unit else f"{column} "
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             groups[f"{name}{low:g} to {high:g}{unit}"] = (values >= low) & (values < high)
     return groups

@@ -27,8 +27,8 @@ class Detection:
     blended : (n + 1,) bool array
         Whether overlapping galaxies are claimed.
     masks : tuple of (slices, mask), optional
-        The galaxies, which may overlap: bounding box (a pair of slices: y, x) and boolean mask within it. None
-        where the detector tells no galaxies apart.
+        The galaxies, which may overlap: bounding box (a pair of slices: y, x) and boolean mask within it.
+        None where the detector tells no galaxies apart.
     """
 
     objects: np.ndarray

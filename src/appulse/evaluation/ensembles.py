@@ -75,7 +75,8 @@ def rank_table(field: Field, result: Result, measured: Table, *, largest: int = 
     -------
     astropy.table.Table
         ``label``, ``alone`` and for each of `RANKED` ``rank_Q``: share of the realisations below the truth,
-        0 to 1, uniform for intervals that mean what they say; NaN where the galaxy is in fewer than half of them.
+        0 to 1, uniform for intervals that mean what they say; NaN where the galaxy is in fewer than half of
+        them.
     """
     rng = np.random.default_rng(seed)
     chosen = measured[:: max(-(-len(measured) // largest), 1)]

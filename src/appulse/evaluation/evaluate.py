@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table, vstack
 
-from appulse.evaluation.comparison import headline, score_table, verdicts
+from appulse.evaluation.comparison import PAPER_TABLE1, headline, score_table, verdicts
 from appulse.evaluation.coverage import covered
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, gather
-from appulse.evaluation.intervals import Interval, wilson
+from appulse.evaluation.intervals import Interval, bounded, wilson
 from appulse.evaluation.pixel_scores import rank_correlation
 from appulse.evaluation.scores import ObjectCounts, format_table, table1
 from appulse.files import InputError, UsageError, atomic_write, write_json
@@ -81,16 +81,19 @@ class Scores:
         Returns
         -------
         astropy.table.Table
-            As `appulse.evaluation.table1`, with a first column ``detector``, and
-            ``half_and_half_purity`` with its bounds for the blends.
+            As `appulse.evaluation.table1`, with a first column ``detector``, for the blends
+            ``half_and_half_purity`` with its bounds, which the paper's purity is to be compared with, and
+            ``paper_completeness`` and ``paper_purity``.
         """
         tables = []
         for name, counts in self.evidence.counts.items():
             table = table1(counts)
             table.add_column([name] * len(table), name="detector", index=0)
             fair = counts.half_and_half_purity()
-            for column, value in zip(("", "_low", "_high"), (fair.value, fair.low, fair.high), strict=True):
-                table[f"half_and_half_purity{column}"] = np.where(table["kind"] == "blended", value, np.nan)
+            for column, value in bounded("half_and_half_purity", fair).items():
+                table[column] = np.where(table["kind"] == "blended", value, np.nan)
+            for number, score in enumerate(("completeness", "purity")):
+                table[f"paper_{score}"] = [PAPER_TABLE1[kind][number] for kind in table["kind"]]
             tables.append(table)
         return vstack(tables, metadata_conflicts="silent")
 

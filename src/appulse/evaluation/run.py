@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from astropy.table import Table
 
 from appulse.evaluation import binned, chapters, figures
@@ -161,7 +160,9 @@ def evaluate_model(
     paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
     best = None
     if validation is not None:
-        best = _best_threshold(model, field_paths(validation), effort.part_side, samples, progress)
+        best = _best_threshold(
+            model, field_paths(validation), effort.side or effort.part_side, samples, progress
+        )
     scores = score_fields(
         model,
         read_fields(paths, effort.side),
@@ -188,7 +189,7 @@ def evaluate_model(
         "fields": area + ", ".join(path.name for path in paths),
         "survey": _described(first.survey),
         "realisations": f"{samples} for each object; method {method}; seed of each field as its name says",
-        "truth": "a galaxy's pixels are those where it alone, without noise, is above 1 sigma of the background",
+        "truth": "pixels where a galaxy alone, without noise, is above 1 sigma of the background",
         "versions": _versions(),
     }
     if quick:
@@ -310,7 +311,8 @@ def _described(survey: Survey) -> str:
     return (
         f"{survey.name}: noise {survey.noise:g} mag/arcsec2 per pixel of {survey.pixel_scale:g} arcsec, PSF "
         f"{survey.psf.fwhm:g} arcsec, {population.density:g} galaxies per arcmin2 from "
-        f"{population.magnitude_bright:g} to {population.magnitude_faint:g} mag; digest {survey.digest()[:16]}"
+        f"{population.magnitude_bright:g} to {population.magnitude_faint:g} mag; digest "
+        f"{survey.digest()[:16]}"
     )
 
 

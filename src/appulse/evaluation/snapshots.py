@@ -123,7 +123,7 @@ def worst_failures(field: Field, result: Result, objects: Table, model: str) -> 
     wrong = wrong[np.argsort(wrong["magnitude"])][:GALLERY]
     return [
         _around(
-            f"{row['kind']}, {row['magnitude']:.1f} mag: {row[f'outcome_{model}']}",
+            f"{row['kind']}: {row[f'outcome_{model}']}\n{row['magnitude']:.1f} mag",
             float(row["magnitude"]),
             field,
             result,

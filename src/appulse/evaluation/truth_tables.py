@@ -1,4 +1,4 @@
-"""One row per true galaxy and one per true object: what it is, and what became of it; and counts of both."""
+"""One row per true galaxy and one per true object: what it is, and what became of it."""
 
 from __future__ import annotations
 
@@ -120,10 +120,11 @@ def galaxy_table(
     -------
     astropy.table.Table
         ``id``, ``x``, ``y``, ``magnitude``, ``area``, ``kind`` (of its object), ``blendedness``;
-        ``separation`` (pixels) to the nearest galaxy of the same object, ``separation_over_size`` (by the mean
-        of the two half-light radii) and ``flux_ratio`` (fainter over brighter), NaN where alone; ``iou_NAME``
-        with the galaxy that detector NAME has there (one to one), 0 where it has none; ``variance``: mean of
-        ``std ** 2`` over the mask that the model found (IoU 0.5 and more), else NaN. Only `counted` galaxies.
+        ``separation`` (pixels) to the nearest galaxy of the same object, ``separation_over_size`` (by the
+        mean of the two half-light radii) and ``flux_ratio`` (fainter over brighter), NaN where alone;
+        ``iou_NAME`` with the galaxy that detector NAME has there (one to one), 0 where it has none;
+        ``variance``: mean of ``std ** 2`` over the mask that the model found (IoU 0.5 and more), else NaN.
+        Only `counted` galaxies.
     """
     catalog = field.catalog[galaxies.ids - 1]
     kept = galaxies.counted & ~truth.ignored[galaxies.objects]
@@ -193,8 +194,8 @@ def object_table(
     -------
     astropy.table.Table
         One row per object that is not ignored: ``label``, ``x``, ``y`` (middle of its box), ``width`` (of the
-        box, pixels), ``kind``, ``n_galaxies``, ``area``, ``magnitude`` of its brightest galaxy and its largest
-        ``blendedness``; of its two brightest galaxies ``separation``, ``separation_over_size`` and
+        box, pixels), ``kind``, ``n_galaxies``, ``area``, ``magnitude`` of its brightest galaxy and its
+        largest ``blendedness``; of its two brightest galaxies ``separation``, ``separation_over_size`` and
         ``flux_ratio``; for each detector ``outcome_NAME`` (isolated, touching, blended or missed) and
         ``iou_NAME`` (best); ``variance``: mean of ``std ** 2`` over the object that the model found.
     """

@@ -27,6 +27,10 @@ _BLEND_LABELS = {
 }
 
 
+# Means of fewer galaxies say nothing: the figures leave them out, the data files keep them.
+_FEWEST, _FEWEST_COVERED = 3, 10
+
+
 def figure2(table: Table) -> Figure:
     """IoU by magnitude for isolated and blended galaxies: the paper's Figure 2, with limits and rivals.
 
@@ -55,13 +59,12 @@ def figure2(table: Table) -> Figure:
                 )
                 continue
             for kind, colour in KIND_COLOUR.items():
-                chosen = rows[rows["kind"] == kind]
-                renamed = Table(chosen, copy=False)
+                chosen = rows[(rows["kind"] == kind) & (rows["n"] >= _FEWEST)]
                 style = {"color": colour, "linestyle": DASHES[number % len(DASHES)]}
                 style |= {"marker": KIND_MARKER[kind], "label": f"{kind}, {name}"}
                 if number:
                     style |= {"markerfacecolor": "white", "alpha": 0.75, "linewidth": 1.0}
-                with_interval(axes, centres(chosen), renamed, "mean", **style)
+                with_interval(axes, centres(chosen), chosen, "mean", **style)
         axes.set_xlabel("magnitude")
         axes.set_ylabel("IoU")
         axes.set_ylim(0, 1.02)
@@ -85,7 +88,7 @@ def figure3(table: Table) -> Figure:
         figure = canvas()
         axes = figure.subplots()
         for kind, colour in KIND_COLOUR.items():
-            rows = table[table["kind"] == kind]
+            rows = table[(table["kind"] == kind) & (table["n"] >= _FEWEST)]
             style = {"color": colour, "marker": KIND_MARKER[kind], "label": kind}
             with_interval(axes, centres(rows), rows, "mean", **style)
         axes.set_xlabel("magnitude")
@@ -125,13 +128,10 @@ def blends_figure(tables: dict[str, Table]) -> Figure:
                 with_interval(upper, x, rows, "iou", label=name, **style)
                 with_interval(lower, x, rows, "recognised", **style)
             lower.xaxis.set_major_locator(FixedLocator(np.arange(len(edges))))
-            lower.xaxis.set_major_formatter(
-                FixedFormatter(
-                    [f"{min(edge, 1.0 if column != 'separation_over_size' else edge):g}" for edge in edges]
-                )
-            )
+            lower.xaxis.set_major_formatter(FixedFormatter([f"{edge:.3g}" for edge in edges]))
             lower.tick_params(axis="x", rotation=45)
             lower.set_xlabel(_BLEND_LABELS[column])
+            upper.set_xlim(0, len(edges) - 1)
             upper.set_ylim(0, 1.03)
             lower.set_ylim(0, 1.03)
         grid[0, 0].set_ylabel("IoU of galaxies in blends")
@@ -276,6 +276,7 @@ def coverage_figure(table: Table) -> Figure:
         shown = (("area", "#0072B2", "o", "-"), ("flux", "#D55E00", "s", (0, (4, 1.5))))
         for quantity, colour, marker, dashes in shown:
             rows = table[(table["quantity"] == quantity) & np.isin(table["group"], magnitudes)]
+            rows = rows[rows["n"] >= _FEWEST_COVERED]
             x = [middles[name] for name in rows["group"]]
             style = {"color": colour, "marker": marker, "linestyle": dashes}
             with_interval(right, x, rows, "coverage_68", label=f"{quantity}, 68 %", **style)

@@ -53,27 +53,33 @@ def gallery(shots: Sequence[Snapshot]) -> Figure:
 
 def _rows(shots: Sequence[Snapshot], width: float) -> Figure:
     with settings():
-        figure = canvas(width, max(width / 5 * len(shots) + 0.75, 1.5))
-        grid = figure.subplots(max(len(shots), 1), 5, squeeze=False)
-        for axes in grid.ravel():
+        figure = canvas(width, width / 5 * max(len(shots), 1) + 0.75)
+        # The last row is for the scales, so that they take no room from the pictures above.
+        grid = figure.subplots(
+            max(len(shots), 1) + 1, 5, squeeze=False, height_ratios=[1] * max(len(shots), 1) + [0.05]
+        )
+        for axes in grid[:-1].ravel():
             axes.set_xticks([])
             axes.set_yticks([])
             axes.grid(False)
-        drawn = {}
+        grid[-1, 0].set_visible(False)
         for row, shot in zip(grid, shots, strict=False):
             _draw_image(row[0], shot.image)
-            for axes, (title, values) in zip(row[1:], _layers(shot).items(), strict=True):
-                drawn[title] = _draw(axes, title, values)
-            row[0].set_ylabel(shot.title)
+            row[0].set_ylabel(shot.title, fontsize=8)
+            for axes, scale, (title, values) in zip(
+                row[1:], grid[-1, 1:], _layers(shot).items(), strict=True
+            ):
+                picture = _draw(axes, title, values)
+                if shot is shots[0]:
+                    bar = figure.colorbar(picture, cax=scale, orientation="horizontal")
+                    bar.set_ticks([0, 1, 2] if _PANELS[title][1] == 2.0 else [0, 0.5, 1])
+                    bar.ax.tick_params(labelsize=7)
         if not shots:
             grid[0, 0].set_ylabel("none")
+            for axes in grid[-1]:
+                axes.set_visible(False)
         for axes, title in zip(grid[0], ("input", *_PANELS), strict=True):
             axes.set_title(title)
-        for axes, title in zip(grid[-1, 1:], _PANELS, strict=True):
-            if title in drawn:
-                bar = figure.colorbar(drawn[title], ax=axes, location="bottom", shrink=0.9, pad=0.03)
-                bar.set_ticks([0, 1, 2] if _PANELS[title][1] == 2.0 else [0, 0.5, 1])
-                bar.ax.tick_params(labelsize=7)
     return figure
 
 
