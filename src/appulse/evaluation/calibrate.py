@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
+from appulse.evaluation.curves import along, compose, fit_curve
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
@@ -34,6 +35,7 @@ SCALE_RANGE = (0.1, 10.0)
 _FEWEST_GALAXIES = 90
 _START = OperatingPoint(0.5, 0.5)
 _SAMPLES = 50
+_TINY = 1e-7
 Progress = Callable[[str, int, int], None]
 
 
@@ -77,8 +79,9 @@ def calibrate(
 ) -> tuple[Calibration, str]:
     """Fit everything in `Calibration`.
 
-    In this order, each with what came before: slopes and offsets of the two logits; thresholds; correlation
-    length of the copula, for which the intervals of area need the least correction; factors on the spreads.
+    In this order, each with what came before: the curves of the two logits and the thresholds; the
+    correlation length of the copula, for which the intervals of area need the least correction; factors on
+    the spreads.
 
     Parameters
     ----------
@@ -95,22 +98,22 @@ def calibrate(
     report : str
         For people.
     """
-    plain = model.calibrated(Calibration(operating_points={"balanced": _START}))
+    calibration = Calibration(operating_points={"balanced": _START})
     lines = [f"calibrated on {len(fields)} fields of {fields[0].survey.name}:"]
-    galaxy, overlap = fit_probabilities(plain, fields, progress)
-    calibration = dataclasses.replace(plain.calibration, galaxy=galaxy, overlap=overlap)
-    lines.append(f"  logit P(>=1): slope {galaxy[0]:.3f}, offset {galaxy[1]:+.3f}")
-    lines.append(f"  logit P(2|>=1): slope {overlap[0]:.3f}, offset {overlap[1]:+.3f}")
-
+    maps = [_maps(model.calibrated(calibration), field, progress, passes=1) for field in fields]
+    calibration, maps = _corrected(calibration, maps, fields)
     # Twice: objects of the second pass are those of the thresholds, which the first round only guesses.
     for _ in range(2):
-        maps = [_two_step_maps(plain.calibrated(calibration), field, progress) for field in fields]
-        points = choose_operating_points(maps)
-        calibration = dataclasses.replace(calibration, operating_points=points)
+        calibration = dataclasses.replace(calibration, operating_points=choose_operating_points(maps))
+        maps = [_maps(model.calibrated(calibration), field, progress, passes=2) for field in fields]
+        calibration, maps = _corrected(calibration, maps, fields)
+    calibration = dataclasses.replace(calibration, operating_points=choose_operating_points(maps))
+    plain = model.calibrated(calibration)
+    points = calibration.operating_points
     lines += [f"  {name}: t_galaxy {p.t_galaxy}, t_overlap {p.t_overlap}" for name, p in points.items()]
     lines += _calibration_errors(maps, fields)
 
-    length = fit_length(plain.calibrated(calibration), fields, progress)
+    length = fit_length(plain, fields, progress)
     calibration = dataclasses.replace(calibration, correlation_length=length)
     lines.append(f"  correlation length {length} pixels")
 
@@ -124,65 +127,44 @@ def calibrate(
     return calibration, "\n".join(lines)
 
 
-def fit_probabilities(
-    model: Model, fields: Sequence[Field], progress: Progress | None = None
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Slope and offset of the two logits that maximise the likelihood of the truth.
-
-    Parameters
-    ----------
-    model : Model
-        With the identity as calibration.
-    fields : sequence of Field
-        Unseen ones.
-    progress : callable, optional
-        Called with the name of a stage, steps done and their total.
-
-    Returns
-    -------
-    galaxy, overlap : (slope, offset)
-    """
-    scores: dict[str, list[np.ndarray]] = {"galaxy": [], "is_galaxy": [], "overlap": [], "is_overlap": []}
-    for field in fields:
-        sampler = Sampler(model, samples=8, seed=field.seed)
-        maps = first_pass(scale_to_noise(field.image).scaled, sampler, progress)
-        truth = field.ternary()
-        # The rest is background beyond doubt: it would only drown what can be learnt.
-        uncertain = (maps.p_galaxy > 1e-3) & (maps.p_galaxy < 1 - 1e-4)
-        scores["galaxy"].append(maps.p_galaxy[uncertain])
-        scores["is_galaxy"].append(truth[uncertain] >= 1)
-        inside = (truth >= 1) & (maps.p_overlap > 1e-4)
-        scores["overlap"].append(np.clip(maps.p_overlap[inside] / maps.p_galaxy[inside], 1e-6, 1 - 1e-6))
-        scores["is_overlap"].append(truth[inside] == 2)
-    pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
-    return (
-        _logistic(special.logit(pooled["galaxy"]), pooled["is_galaxy"]),
-        _logistic(special.logit(pooled["overlap"]), pooled["is_overlap"]),
-    )
-
-
-def _logistic(score: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    score = score.astype(np.float64)
-
-    def loss(parameters):
-        slope, offset = parameters
-        argument = slope * score + offset
-        residual = special.expit(argument) - truth
-        value = np.mean(np.logaddexp(0.0, argument) - truth * argument)
-        return value, np.array([np.mean(residual * score), np.mean(residual)])
-
-    fitted = optimize.minimize(loss, (1.0, 0.0), jac=True, bounds=((0.05, 20.0), (-20.0, 20.0)))
-    return float(fitted.x[0]), float(fitted.x[1])
-
-
-def _two_step_maps(model: Model, field: Field, progress: Progress | None) -> CalibrationField:
+def _maps(model: Model, field: Field, progress: Progress | None, *, passes: int) -> CalibrationField:
     sampler = Sampler(model, _SAMPLES, field.seed)
     scaled = scale_to_noise(field.image).scaled
     maps = first_pass(scaled, sampler, progress)
-    second_pass(scaled, maps, sampler, model.calibration.operating_points["balanced"], progress)
-    return CalibrationField(
-        maps.p_galaxy, maps.p_overlap, true_objects(field.ternary(), field.id1, field.id2), scaled
-    )
+    if passes == 2:
+        second_pass(scaled, maps, sampler, model.calibration.operating_points["balanced"], progress)
+    truth = true_objects(field.ternary(), field.id1, field.id2)
+    return CalibrationField(maps.p_galaxy, maps.p_overlap, truth, scaled)
+
+
+def _corrected(
+    calibration: Calibration, maps: Sequence[CalibrationField], fields: Sequence[Field]
+) -> tuple[Calibration, list[CalibrationField]]:
+    """Both curves corrected by what these maps got wrong, and the maps so corrected."""
+    scores: dict[str, list[np.ndarray]] = {"galaxy": [], "is_galaxy": [], "overlap": [], "is_overlap": []}
+    for each, field in zip(maps, fields, strict=True):
+        truth = field.ternary()
+        # The rest is background beyond doubt: it would only drown what can be learnt.
+        uncertain = (each.p_galaxy > 1e-4) & (each.p_galaxy < 1 - 1e-5)
+        scores["galaxy"].append(_logit(each.p_galaxy[uncertain]))
+        scores["is_galaxy"].append(truth[uncertain] >= 1)
+        inside = (truth >= 1) & (each.p_overlap > 1e-5)
+        scores["overlap"].append(_logit(each.p_overlap[inside] / each.p_galaxy[inside]))
+        scores["is_overlap"].append(truth[inside] == 2)
+    pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
+    galaxy = fit_curve(pooled["galaxy"], pooled["is_galaxy"])
+    overlap = fit_curve(pooled["overlap"], pooled["is_overlap"])
+    corrected = []
+    for each in maps:
+        p_galaxy = special.expit(along(galaxy, _logit(each.p_galaxy)))
+        given = special.expit(along(overlap, _logit(each.p_overlap / np.maximum(each.p_galaxy, _TINY))))
+        corrected.append(dataclasses.replace(each, p_galaxy=p_galaxy, p_overlap=p_galaxy * given))
+    curves = {"galaxy": compose(calibration.galaxy, galaxy), "overlap": compose(calibration.overlap, overlap)}
+    return dataclasses.replace(calibration, **curves), corrected
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    return special.logit(np.clip(probability.astype(np.float64), _TINY, 1.0 - _TINY)).astype(np.float32)
 
 
 def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field]) -> list[str]:

@@ -13,6 +13,8 @@ import numba
 import numpy as np
 import torch
 
+from appulse.network.calibration import LOGIT_REACH
+
 # log(2): the logit of P(class >= 1) lies between the larger of the two class scores and this much above it.
 _LOG_TWO = math.log(2.0)
 # Calibrated probabilities below exp(_NEGLIGIBLE) = 4.5e-5 count as 0 in the kernel's mean probabilities.
@@ -44,6 +46,14 @@ def _softplus_of_minus(x):
     return low + (place - np.float32(index)) * (_SOFTPLUS[index + 1] - low)
 
 
+@numba.njit(inline="always")
+def _calibrate(curve, x):
+    place = x + np.float32(LOGIT_REACH)
+    index = min(max(int(place), 0), 2 * LOGIT_REACH - 1)
+    low = curve[index]
+    return low + (place - np.float32(index)) * (curve[index + 1] - low)
+
+
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 def _sample(joined, biases, weights, offsets, galaxy, overlap, thresholds, y0, x0, copula, classes, sums):
     """Fill ``classes`` (samples, height, width) and ``sums`` (2, height, width); see `sample_fused`."""
@@ -73,14 +83,14 @@ def _sample(joined, biases, weights, offsets, galaxy, overlap, thresholds, y0, x
                 classes[s, y, x] = 0
                 top = max(one[x], two[x])
                 threshold = thresholds[s, row, (x0 + x) % period]
-                bound = galaxy[0] * (top + np.float32(_LOG_TWO)) + galaxy[1]
+                bound = _calibrate(galaxy, top + np.float32(_LOG_TWO))
                 if copula and bound < np.float32(_NEGLIGIBLE) and bound < threshold:
                     continue
                 # logit P(>= 1) = log(e^one + e^two); logit P(2 | >= 1) = two - one; both calibrated.
                 score = top + _softplus_of_minus(top - min(one[x], two[x]))
-                logit = galaxy[0] * score + galaxy[1]
+                logit = _calibrate(galaxy, score)
                 p_galaxy = _sigmoid(logit)
-                p_overlap = p_galaxy * _sigmoid(overlap[0] * (two[x] - one[x]) + overlap[1])
+                p_overlap = p_galaxy * _sigmoid(_calibrate(overlap, two[x] - one[x]))
                 sums[0, y, x] += p_galaxy
                 sums[1, y, x] += p_overlap
                 if copula:
@@ -216,17 +226,23 @@ def calibrated(one, two, calibration):
     one, two : float tensor
         Logits of the two classes minus that of the background.
     calibration : Calibration
-        Slopes and offsets of the two logits.
+        Curves of the two logits.
 
     Returns
     -------
     p_galaxy, p_overlap : float tensor
         P(class >= 1), and P(class 2), which is never larger.
     """
-    score = torch.logaddexp(one, two)
-    p_galaxy = torch.sigmoid(calibration.galaxy[0] * score + calibration.galaxy[1])
-    p_given = torch.sigmoid(calibration.overlap[0] * (two - one) + calibration.overlap[1])
+    p_galaxy = torch.sigmoid(_along_curve(calibration.galaxy, torch.logaddexp(one, two)))
+    p_given = torch.sigmoid(_along_curve(calibration.overlap, two - one))
     return p_galaxy, p_galaxy * p_given
+
+
+def _along_curve(curve, logits):
+    place = logits + LOGIT_REACH
+    index = place.floor().clamp(0, 2 * LOGIT_REACH - 1).long()
+    values = torch.tensor(curve, dtype=logits.dtype, device=logits.device)
+    return torch.lerp(values[index], values[index + 1], place - index)
 
 
 def latent_biases(combiner, latents):

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+
+# A calibration curve gives the calibrated logit at every integer logit from -LOGIT_REACH to LOGIT_REACH. It
+# is linear in between, and goes on straight outside, where probabilities are 0 or 1 to 5e-5.
+LOGIT_REACH = 10
+IDENTITY = tuple(float(logit) for logit in range(-LOGIT_REACH, LOGIT_REACH + 1))
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,12 @@ class Calibration:
     """Fitted on the calibration field, stored in the weight file.
 
     The network's probabilities are corrected on the logit scale, in the two steps that keep their order:
-    P(class >= 1), and P(class 2 | class >= 1). A slope below 1 tames an overconfident network.
+    P(class >= 1), and P(class 2 | class >= 1).
 
     Parameters
     ----------
-    galaxy, overlap : (slope, offset)
-        Of each of the two logits.
+    galaxy, overlap : (2 LOGIT_REACH + 1,) tuple of float
+        Calibration curve of each of the two logits, increasing.
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
     scales : dict of str to float
@@ -71,8 +77,8 @@ class Calibration:
         `scales`. Weight files from before they existed have none.
     """
 
-    galaxy: tuple[float, float] = (1.0, 0.0)
-    overlap: tuple[float, float] = (1.0, 0.0)
+    galaxy: tuple[float, ...] = IDENTITY
+    overlap: tuple[float, ...] = IDENTITY
     correlation_length: float = 3.0
     scales: dict[str, float] = field(default_factory=dict)
     operating_points: dict[str, OperatingPoint] = field(
@@ -115,6 +121,14 @@ class Calibration:
         if quantity in self.error_bars:
             return _in_bins(self.error_bars[quantity].edges, self.error_bars[quantity].ratios_95, snr)
         return np.full(np.shape(snr), GAUSSIAN_RATIO_95)
+
+    def __post_init__(self):
+        for name in ("galaxy", "overlap"):
+            curve = getattr(self, name)
+            if len(curve) != len(IDENTITY) or any(b < a for a, b in itertools.pairwise(curve)):
+                raise ValueError(
+                    f"calibration curve {name} is {curve}; it needs {len(IDENTITY)} increasing values."
+                )
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""

@@ -19,7 +19,7 @@ from appulse.network.punet import ProbabilisticUNet
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
-    "euclid": "c4ea761e8524644c5b01bb044b688020257be2928bf6e66f3ccdf7ca7d42e548",
+    "euclid": "794398d72f29a99cac8b83c51b9e6cd729d29e1f6dccfa715314a6240803ff76",
 }
 _FORMAT = "appulse-1"
 

@@ -3,25 +3,11 @@
 import numpy as np
 import pytest
 from astropy.table import Table
-from scipy import special
 
-from appulse.evaluation.calibrate import _logistic, fit_scale
+from appulse.evaluation.calibrate import fit_scale
 from appulse.evaluation.measured import coverage_68, deviations
 from appulse.files import InputError
 from appulse.objects import MEASURED
-
-
-def test_logistic_fit_recovers_slope_and_offset():
-    rng = np.random.default_rng(0)
-    score = rng.normal(0, 2, 200_000)
-    truth = rng.random(score.size) < special.expit(0.6 * score - 0.8)
-    assert _logistic(score, truth) == pytest.approx((0.6, -0.8), abs=0.02)
-
-
-def test_calibrated_probabilities_need_no_correction():
-    rng = np.random.default_rng(1)
-    score = rng.normal(-1, 2, 200_000)
-    assert _logistic(score, rng.random(score.size) < special.expit(score)) == pytest.approx((1, 0), abs=0.02)
 
 
 def galaxies(n=4000, *, claimed=1.0, noise=0.0, seed=2):

@@ -5,18 +5,21 @@ import functools
 import numpy as np
 import pytest
 import torch
-from scipy import special
+from scipy import interpolate, special
 
 from appulse.inference.kernels import calibrated, latent_biases, sample_fused, sample_torch
 from appulse.inference.random_sky import copula_field, look_at
 from appulse.network import Calibration, NetworkConfig, ProbabilisticUNet
+from appulse.network.calibration import IDENTITY
 
 SAMPLES, SIZE = 12, 32
 ORIGIN = (-17, 500)  # past both edges of the repeating thresholds
 FLOOR = 4.5e-5  # the kernel leaves out smaller probabilities, per realisation
 PLAIN = Calibration()
-CORRECTED = Calibration(galaxy=(0.7, 0.4), overlap=(1.4, -0.6))
-STEEP = Calibration(galaxy=(2.5, -3.0), overlap=(0.5, 1.0))
+KNOTS = np.array(IDENTITY)
+CORRECTED = Calibration(tuple(0.7 * KNOTS + 0.4), tuple(1.4 * KNOTS - 0.6))
+STEEP = Calibration(tuple(2.5 * KNOTS - 3.0), tuple(0.5 * KNOTS + 1.0))
+BENT = Calibration(tuple(KNOTS + np.sinh(KNOTS / 4)), tuple(2 * np.arctan(KNOTS)))
 
 
 def lively_network(combiner_layers=1):
@@ -34,6 +37,11 @@ def lively_network(combiner_layers=1):
     last.weight.mul_(6.0)
     last.bias.copy_(torch.tensor([3.0, 0.0, -1.0]))
     return network
+
+
+def along(curve, logits):
+    """The curve by SciPy, straight on outside its knots."""
+    return interpolate.interp1d(KNOTS, curve, fill_value="extrapolate")(logits)
 
 
 @functools.cache
@@ -79,11 +87,9 @@ class Stamp:
         logits = [self.network.realise(self.joined, latent)[0] for latent in self.latents]
         logits = torch.stack(logits).double().numpy()
         softmax = special.softmax(logits, axis=1)
-        slope, offset = self.calibration.galaxy
         score = np.log(softmax[:, 1] + softmax[:, 2]) - np.log(softmax[:, 0])
-        p_galaxy = special.expit(slope * score + offset)
-        slope, offset = self.calibration.overlap
-        p_overlap = p_galaxy * special.expit(slope * (logits[:, 2] - logits[:, 1]) + offset)
+        p_galaxy = special.expit(along(self.calibration.galaxy, score))
+        p_overlap = p_galaxy * special.expit(along(self.calibration.overlap, logits[:, 2] - logits[:, 1]))
         if self.mode == "latent":
             classes = logits.argmax(axis=1)
             two_best = np.sort(logits, axis=1)[:, 1:]
@@ -101,7 +107,9 @@ def network():
 
 
 @pytest.mark.parametrize("mode", ["copula", "latent"])
-@pytest.mark.parametrize("calibration", [PLAIN, CORRECTED, STEEP], ids=["plain", "corrected", "steep"])
+@pytest.mark.parametrize(
+    "calibration", [PLAIN, CORRECTED, STEEP, BENT], ids=["plain", "corrected", "steep", "bent"]
+)
 def test_kernel_twin_and_naive_logits_agree(network, mode, calibration):
     stamp = Stamp(network, calibration, mode)
     classes, probabilities, margin = stamp.naive()
@@ -117,7 +125,7 @@ def test_kernel_twin_and_naive_logits_agree(network, mode, calibration):
 
 @pytest.mark.parametrize("mode", ["copula", "latent"])
 def test_overlaps_are_never_more_probable_than_galaxies(network, mode):
-    for calibration in (PLAIN, CORRECTED, STEEP):
+    for calibration in (PLAIN, CORRECTED, STEEP, BENT):
         for _, (p_galaxy, p_overlap) in (
             Stamp(network, calibration, mode).fused(),
             Stamp(network, calibration, mode).twin(),

@@ -6,6 +6,7 @@ from scipy import special
 from appulse.inference.random_sky import copula_field, empty_sky, latent_draws, look_at
 from appulse.inference.realisations import BATCH, Realisations, Sampler
 from appulse.network import Calibration, NetworkConfig, ProbabilisticUNet
+from appulse.network.calibration import IDENTITY
 from appulse.network.weights import Model
 
 SAMPLES, SIZE = 8, 32
@@ -113,7 +114,12 @@ def test_realisations_are_those_of_the_networks_own_logits(scaled, layers, mode)
 def test_frequencies_of_realisations_are_the_probabilities(model):
     samples = 48
     scaled = 4 * np.random.default_rng(3).standard_normal((128, 128), dtype=np.float32)
-    model = random_model(calibration=Calibration((0.8, -0.2), (1.2, 0.3), correlation_length=0.7))
+    calibration = Calibration(
+        tuple(0.8 * logit - 0.2 for logit in IDENTITY),
+        tuple(1.2 * logit + 0.3 for logit in IDENTITY),
+        correlation_length=0.7,
+    )
+    model = random_model(calibration=calibration)
     origins = [(y, x) for y in range(0, 128, SIZE) for x in range(0, 128, SIZE)]
     for stamp in drawn(model, scaled, origins, samples=samples):
         for at_least, expected in ((1, stamp.p_galaxy), (2, stamp.p_overlap)):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
 from appulse.network.config import PRESETS, NetworkConfig
 
 
@@ -66,8 +66,8 @@ def test_frozen():
 
 def test_calibration_round_trip_through_json():
     calibration = Calibration(
-        galaxy=(0.9, -0.1),
-        overlap=(1.1, 0.2),
+        galaxy=tuple(0.9 * logit - 0.1 for logit in IDENTITY),
+        overlap=tuple(1.1 * logit + 0.2 for logit in IDENTITY),
         correlation_length=2.5,
         scales={"area": 1.2},
         operating_points={"pure": OperatingPoint(0.6, 0.4, 7, 5), "balanced": OperatingPoint(0.5, 0.3)},

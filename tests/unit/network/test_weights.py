@@ -12,14 +12,18 @@ import torch
 
 from appulse.files import InputError
 from appulse.network import weights
-from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
 from appulse.network.config import NetworkConfig
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, model_names, save_model
 
 TINY = NetworkConfig(filters=(4, 8, 8), encoder_poolings=2, combiner_filters=8, stamp_size=32)
 CALIBRATION = Calibration(
-    (0.8, 0.1), (1.2, -0.3), 2.5, {"area": 1.1, "flux": 0.1 + 0.2}, {"pure": OperatingPoint(0.6, 1 / 3, 7, 5)}
+    tuple(0.8 * logit + 0.1 for logit in IDENTITY),
+    tuple(1.2 * logit - 0.3 for logit in IDENTITY),
+    2.5,
+    {"area": 1.1, "flux": 0.1 + 0.2},
+    {"pure": OperatingPoint(0.6, 1 / 3, 7, 5)},
 )
 
 
