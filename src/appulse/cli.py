@@ -253,14 +253,15 @@ def evaluate(
         Score fields that the model was trained on all the same.
     """
     from appulse.baselines.tuning import tuned_detectors
-    from appulse.evaluation.evaluate import unseen_paths
-    from appulse.evaluation.run import QUICK, evaluate_model
+    from appulse.evaluation.fields import unseen_paths
+    from appulse.evaluation.run import FULL, QUICK, evaluate_model
     from appulse.network.weights import load_model
 
+    effort = QUICK if quick else FULL
     loaded = load_model(model)
     unseen_paths(fields, loaded, allow_training_seeds=allow_training_seeds)  # not after minutes of tuning
     with _progress() as progress:
-        detectors, notes = tuned_detectors(validation, side=QUICK.side if quick else None, progress=progress)
+        detectors, notes = tuned_detectors(validation, side=effort.side, progress=progress)
         scores = evaluate_model(
             output,
             fields,
@@ -270,7 +271,7 @@ def evaluate(
             notes=notes,
             method=method,
             samples=samples,
-            quick=quick,
+            effort=effort,
             allow_training_seeds=allow_training_seeds,
             command=shlex.join(["appulse", *sys.argv[1:]]),
             progress=progress,

@@ -195,7 +195,7 @@ def _catalogue_row(
         summary = summarise(
             getattr(ensemble, quantity)[galaxy] * unit,
             value=getattr(measured, quantity) * unit,
-            scale=float(fitted.factor(quantity, snr)),
+            scale=float(fitted.factor(quantity, snr, len(reference.masks) > 1)),
             period=180.0 if quantity == "orientation" else None,
         )
         row[quantity] = summary.value

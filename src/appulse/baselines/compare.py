@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from appulse.baselines.tuning import tuned_detectors
-from appulse.evaluation.evaluate import read_fields, score_fields, unseen_paths
+from appulse.evaluation.evaluate import score_fields
+from appulse.evaluation.fields import read_fields, unseen_paths
 from appulse.evaluation.operating import N_TRIALS
 from appulse.network.weights import load_model
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,20 +11,20 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.evaluation.comparison import PAPER_TABLE1, headline, score_table, verdicts
-from appulse.evaluation.coverage import covered
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, gather
+from appulse.evaluation.interval_coverage import covered
 from appulse.evaluation.intervals import Interval, bounded, wilson
 from appulse.evaluation.pixel_scores import rank_correlation
 from appulse.evaluation.scores import ObjectCounts, format_table, table1
-from appulse.files import InputError, UsageError, atomic_write, write_json
+from appulse.files import InputError, atomic_write, write_json
 from appulse.inference.realisations import Sampler
 from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.weights import Model
 from appulse.objects.catalog import MEASURED
 from appulse.objects.components import label_objects
 from appulse.segmentation import choose_operating_point, segment
-from appulse.sky.field import Field, field_paths, read_field
+from appulse.sky.field import Field
 
 Progress = Callable[[str, int, int], None]
 # Width of the field of pure noise, pixels, and its seed.
@@ -189,91 +188,6 @@ def write_table(table: Table, path: str | Path) -> Path:
     """
     atomic_write(path, lambda temporary: table.write(temporary, format="ascii.ecsv", overwrite=True))
     return Path(path)
-
-
-def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
-    """Raise where a model would be tested on what it was trained on.
-
-    Parameters
-    ----------
-    model : Model
-        Its header lists seeds.
-    seeds : iterable of int
-        Of the fields to test on.
-
-    Raises
-    ------
-    UsageError
-        A field has a training or calibration seed of the model.
-    """
-    seen = set(model.training.get("seeds", ())) | set(model.training.get("calibration_seeds", ()))
-    shared = sorted(set(seeds) & seen)
-    if shared:
-        raise UsageError(
-            f"model {model.name!r} was trained or calibrated on seed {', '.join(map(str, shared))}: its "
-            "scores there would be too good. Use test seeds (9000s), or --allow-training-seeds."
-        )
-
-
-def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: bool = False) -> list[Path]:
-    """The fields of a directory, refused before anything is read where the model has seen them.
-
-    Parameters
-    ----------
-    directory : str or Path
-        Of simulated fields; their names begin with their seeds.
-    model : Model
-    allow_training_seeds : bool
-        Whether fields that the model has seen may be scored.
-
-    Returns
-    -------
-    list of Path
-    """
-    paths = field_paths(directory)
-    if not allow_training_seeds:
-        refuse_seen_seeds(model, (int(re.findall(r"\d+", path.name)[0]) for path in paths))
-    return paths
-
-
-def read_fields(paths: Sequence[Path], side: int | None = None) -> Iterator[Field]:
-    """Fields one after another, so that only one is held.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-    side : int, pixels, optional
-        Only the corner of this width of each.
-
-    Yields
-    ------
-    Field
-    """
-    for path in paths:
-        field = read_field(path)
-        yield field if side is None else corner(field, side)
-
-
-def corner(field: Field, side: int) -> Field:
-    """The first rows and columns of a field.
-
-    Parameters
-    ----------
-    field : Field
-    side : int, pixels
-        Of the corner.
-
-    Returns
-    -------
-    Field
-        With the whole catalogue.
-    """
-    window = (slice(0, side), slice(0, side))
-    layers = {
-        name: getattr(field, name)[window] for name in ("image", "light", "first", "second", "id1", "id2")
-    }
-    inside = (field.deeper["y"] < side) & (field.deeper["x"] < side)
-    return replace(field, **layers, deeper=field.deeper[inside])
 
 
 def score_fields(

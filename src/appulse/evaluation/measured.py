@@ -32,10 +32,11 @@ def matched_galaxies(field: Field, result: Result) -> Table:
     Returns
     -------
     astropy.table.Table
-        ``id``, ``label``, ``magnitude``, ``blendedness``, ``alone`` (neither overlaps another galaxy), and
-        for each quantity of `appulse.objects.MEASURED` ``true_Q`` (the same estimator on the galaxy's own
-        noise-free image inside its true mask), ``Q``, ``Q_std``, ``Q_p16``, ``Q_p84``; ``flux_noise``.
-        Galaxies flagged as cut by the border are left out, as are true ones under 10 pixels.
+        ``id``, ``label``, ``magnitude``, ``blendedness``, ``alone`` (neither overlaps another galaxy),
+        ``blended`` (the catalogue puts it into a blend), and for each quantity of `appulse.objects.MEASURED`
+        ``true_Q`` (the same estimator on the galaxy's own noise-free image inside its true mask), ``Q``,
+        ``Q_std``, ``Q_p16``, ``Q_p84``; ``flux_noise``. Galaxies flagged as cut by the border are left out,
+        as are true ones under 10 pixels.
     """
     ids, true_masks = true_galaxy_masks(field.ternary(), field.id1, field.id2)
     match = match_galaxies(true_masks, [(cutout.window, cutout.mask) for cutout in result.cutouts])
@@ -46,6 +47,7 @@ def matched_galaxies(field: Field, result: Result) -> Table:
     table["id"], table["label"] = truth["id"], found["label"]
     table["magnitude"], table["blendedness"] = truth["magnitude"], truth["blendedness"]
     table["alone"] = ~pixels_shared[match.true] & (found["blend_id"] == 0)
+    table["blended"] = np.asarray(found["blend_id"]) > 0
     for quantity in MEASURED:
         table[f"true_{quantity}"] = truth[f"isophotal_{quantity}"]
         for suffix in ("", "_std", "_p16", "_p84"):

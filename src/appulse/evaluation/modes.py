@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from astropy.table import Table
 
-from appulse.evaluation.coverage import covered
 from appulse.evaluation.ensembles import energy_columns
 from appulse.evaluation.evidence import EVENTS, frequency
+from appulse.evaluation.interval_coverage import covered
 from appulse.evaluation.intervals import bootstrap, bounded
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.pixels import PixelTally

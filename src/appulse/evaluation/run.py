@@ -11,19 +11,17 @@ from pathlib import Path
 from astropy.table import Table
 
 from appulse.evaluation import binned, chapters, figures
-from appulse.evaluation.coverage import coverage_table
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.ensembles import RANKED
 from appulse.evaluation.evaluate import (
     NOISE_SIDE,
     Progress,
     Scores,
-    corner,
-    read_fields,
     score_fields,
-    unseen_paths,
     write_table,
 )
+from appulse.evaluation.fields import corner, read_fields, unseen_paths
+from appulse.evaluation.interval_coverage import coverage_table
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.report import write_report
@@ -68,6 +66,7 @@ class Effort:
     oracle_galaxies: int
 
 
+# The paper draws 50 realisations.
 FULL = Effort(None, None, 50, NOISE_SIDE, 1280, 100)
 QUICK = Effort(1024, 1, 16, 1024, 512, 20)
 
@@ -107,7 +106,7 @@ def evaluate_model(
     notes: Sequence[str] = (),
     method: str = "two-step",
     samples: int | None = None,
-    quick: bool = False,
+    effort: Effort = FULL,
     allow_training_seeds: bool = False,
     command: str = "",
     progress: Progress | None = None,
@@ -131,9 +130,9 @@ def evaluate_model(
     method : {"two-step", "grid"}
         As `appulse.segment` takes it.
     samples : int, optional
-        Realisations; by default 50, and 16 for a quick run.
-    quick : bool
-        Only the corner of one field, fewer realisations.
+        Realisations; by default those of the effort.
+    effort : Effort
+        `FULL` or `QUICK`.
     allow_training_seeds : bool
         Whether fields that the model has seen may be scored.
     command : str
@@ -153,7 +152,6 @@ def evaluate_model(
         The model was trained on a field's seed.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    effort = QUICK if quick else FULL
     samples = effort.samples if samples is None else samples
     if samples < 2:
         raise InputError(f"samples is {samples}; an evaluation needs at least 2 realisations.")
@@ -192,7 +190,7 @@ def evaluate_model(
         "truth": "pixels where a galaxy alone, without noise, is above 1 sigma of the background",
         "versions": _versions(),
     }
-    if quick:
+    if effort is not FULL:
         limit = (
             f"A quick run: {area}one field, {samples} realisations. The intervals are wide; do not quote it."
         )

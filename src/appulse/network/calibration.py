@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,9 +71,10 @@ class Calibration:
         Factor on the spread over realisations, per catalogue quantity, whatever its signal; 1 where absent.
     operating_points : dict of str to OperatingPoint
         By name.
-    error_bars : dict of str to ErrorBars
-        Factors by signal-to-noise ratio, and 95 % intervals, per catalogue quantity; they take the place of
-        `scales`. Weight files from before they existed have none.
+    error_bars, blend_error_bars : dict of str to ErrorBars
+        Factors by signal-to-noise ratio, and 95 % intervals, per catalogue quantity, for galaxies alone and
+        for those that share their object with others. They take the place of `scales`; weight files from
+        before they existed have none.
     """
 
     galaxy: tuple[float, ...] = IDENTITY
@@ -85,8 +85,9 @@ class Calibration:
         default_factory=lambda: {"balanced": OperatingPoint(0.5, 0.5)}
     )
     error_bars: dict[str, ErrorBars] = field(default_factory=dict)
+    blend_error_bars: dict[str, ErrorBars] = field(default_factory=dict)
 
-    def factor(self, quantity: str, snr: float | np.ndarray) -> np.ndarray:
+    def factor(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
         """Factor on the spread of a quantity over realisations.
 
         Parameters
@@ -95,40 +96,33 @@ class Calibration:
             A measured column of the catalogue.
         snr : float or array
             Flux over its pixel noise; NaN counts as bright.
+        blended : bool or array
+            Whether the galaxy shares its object with others.
 
         Returns
         -------
-        float array of the shape of ``snr``
+        float array
         """
-        if quantity in self.error_bars:
-            return _in_bins(self.error_bars[quantity].edges, self.error_bars[quantity].factors, snr)
-        return np.full(np.shape(snr), self.scales.get(quantity, 1.0))
+        return self._binned(quantity, snr, blended, "factors", self.scales.get(quantity, 1.0))
 
-    def ratio_95(self, quantity: str, snr: float | np.ndarray) -> np.ndarray:
+    def ratio_95(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
         """Half the width of the 95 % interval of a quantity over that of the 68 % one.
 
         Parameters
         ----------
-        quantity : str
-            A measured column of the catalogue.
-        snr : float or array
-            Flux over its pixel noise.
+        quantity, snr, blended
+            As for `factor`.
 
         Returns
         -------
-        float array of the shape of ``snr``
+        float array
         """
-        if quantity in self.error_bars:
-            return _in_bins(self.error_bars[quantity].edges, self.error_bars[quantity].ratios_95, snr)
-        return np.full(np.shape(snr), GAUSSIAN_RATIO_95)
+        return self._binned(quantity, snr, blended, "ratios_95", GAUSSIAN_RATIO_95)
 
-    def __post_init__(self):
-        for name in ("galaxy", "overlap"):
-            curve = getattr(self, name)
-            if len(curve) != len(IDENTITY) or any(b < a for a, b in itertools.pairwise(curve)):
-                raise ValueError(
-                    f"calibration curve {name} is {curve}; it needs {len(IDENTITY)} increasing values."
-                )
+    def _binned(self, quantity, snr, blended, name, default):
+        alone = self.error_bars.get(quantity)
+        shared = self.blend_error_bars.get(quantity, alone)
+        return np.where(blended, *(_in_bins(each, name, snr, default) for each in (shared, alone)))
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -150,12 +144,19 @@ class Calibration:
             correlation_length=values["correlation_length"],
             scales=dict(values["scales"]),
             operating_points=points,
-            error_bars={
-                name: ErrorBars(**{key: tuple(numbers) for key, numbers in each.items()})
-                for name, each in values.get("error_bars", {}).items()
-            },
+            error_bars=_error_bars(values.get("error_bars", {})),
+            blend_error_bars=_error_bars(values.get("blend_error_bars", {})),
         )
 
 
-def _in_bins(edges: tuple[float, ...], values: tuple[float, ...], snr: float | np.ndarray) -> np.ndarray:
-    return np.asarray(values)[np.searchsorted(edges, snr, side="right")]
+def _error_bars(values: dict) -> dict[str, ErrorBars]:
+    return {
+        quantity: ErrorBars(**{key: tuple(numbers) for key, numbers in each.items()})
+        for quantity, each in values.items()
+    }
+
+
+def _in_bins(bars: ErrorBars | None, name: str, snr, default: float) -> np.ndarray:
+    if bars is None:
+        return np.full(np.shape(snr), default)
+    return np.asarray(getattr(bars, name))[np.searchsorted(bars.edges, snr, side="right")]

@@ -36,7 +36,9 @@ def half_widths(measured: Table, quantity: str, calibration: Calibration, level:
     """
     _, spread, noise = deviations(measured, quantity)
     half = np.hypot(spread, noise)
-    return half if level == LEVELS[0] else half * calibration.ratio_95(quantity, snr(measured))
+    if level == LEVELS[0]:
+        return half
+    return half * calibration.ratio_95(quantity, snr(measured), np.asarray(measured["blended"]))
 
 
 def covered(measured: Table, quantity: str, calibration: Calibration, level: float) -> Interval:
