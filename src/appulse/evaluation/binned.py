@@ -51,7 +51,7 @@ def iou_by_magnitude(evidence: Evidence, edges: np.ndarray, oracle: Table | None
     evidence : Evidence
     edges : (n + 1,) float array, mag
     oracle : Table, optional
-        From `appulse.sky.oracle.oracle_scores` in the same bins.
+        From `appulse.sky.oracle.oracle_scores`, in bins of its own.
 
     Returns
     -------
@@ -66,11 +66,11 @@ def iou_by_magnitude(evidence: Evidence, edges: np.ndarray, oracle: Table | None
             table = mean_in_bins(chosen["magnitude"], chosen[f"iou_{name}"], edges)
             tables.append(_labelled(table, detector=name, kind=kind))
     if oracle is not None:
-        table = Table({"low_edge": edges[:-1], "high_edge": edges[1:], "mean": np.asarray(oracle["iou"])})
-        table.add_column(np.zeros(len(table), np.int64), name="n", index=2)
+        limit = Table({"low_edge": oracle["magnitude_low"], "high_edge": oracle["magnitude_high"]})
+        limit["n"], limit["mean"] = 0, oracle["iou"]
         for column in ("mean_low", "mean_high", "std"):
-            table[column] = np.nan
-        tables.append(_labelled(table, detector="oracle", kind="isolated"))
+            limit[column] = np.nan
+        tables.append(_labelled(limit, detector="oracle", kind="isolated"))
     return vstack(tables, metadata_conflicts="silent")
 
 

@@ -9,6 +9,7 @@ from appulse.evaluation.matching import excluded_predictions, match_objects
 from appulse.evaluation.scores import ObjectCounts, tally
 from appulse.files import InputError
 from appulse.network.calibration import OperatingPoint
+from appulse.objects.bridges import bridges_of_field
 from appulse.objects.pairs import meeting_pairs
 from appulse.objects.separation import MARGIN, divide_at_peaks
 from appulse.sky.true_objects import MIN_OVERLAP, Kind, TrueObjects, label_components
@@ -34,7 +35,7 @@ class CalibrationField:
         Probabilities of class 1 or 2, and of class 2. NaN (bad pixels) is background.
     truth : TrueObjects
     image : (height, width) float array, units of the background noise
-        NaN where bad. Its peaks show blends as well (`appulse.objects.pairs`).
+        NaN where bad. Its peaks join and part galaxies (`appulse.objects.pairs` and ``bridges``).
     """
 
     p_galaxy: np.ndarray
@@ -98,7 +99,8 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
     dict of float to ObjectCounts
         By ``t_overlap``.
     """
-    objects = label_components(field.p_galaxy > t_galaxy)
+    foreground = field.p_galaxy > t_galaxy
+    objects = label_components(foreground & ~bridges_of_field(foreground, field.image, min_area))
     match = match_objects(field.truth.labels, objects)
     excluded = excluded_predictions(field.truth, objects, match)
     n_objects = len(match.predicted_area)

@@ -1,5 +1,6 @@
 """Objects: ternary map -> overlapping galaxies -> measurements -> catalogue."""
 
+from appulse.objects.bridges import bridges_of_field, faint_bridges
 from appulse.objects.catalog import COLUMNS, MEASURED, CatalogColumn, Summary, build_catalog, summarise
 from appulse.objects.components import central_component, label_objects
 from appulse.objects.ensemble import Ensemble, match_masks, measure_ensemble
@@ -21,10 +22,12 @@ __all__ = [
     "PixelFlag",
     "Separation",
     "Summary",
+    "bridges_of_field",
     "build_catalog",
     "central_component",
     "describe",
     "divide_at_peaks",
+    "faint_bridges",
     "label_objects",
     "light_shares",
     "match_masks",

@@ -119,6 +119,17 @@ def test_two_bright_peaks_make_a_blend_without_a_pixel_of_class_2():
     assert count_on_grid([dark], (0.5,), (0.5,))[0.5, 0.5].table[Kind.BLENDED, Kind.ISOLATED] == 1
 
 
+def test_galaxies_joined_over_a_faint_bridge_are_two_objects():
+    y, x = np.mgrid[:50, :70]
+    peaks = [100 * np.exp(-((x - x0) ** 2 + (y - 25) ** 2) / (2 * 3.0**2)) for x0 in (24, 45)]
+    galaxies = np.argmax(peaks, axis=0) + 1
+    ternary = np.uint8(np.maximum(*peaks) > 1)
+    truth = true_objects(ternary, galaxies * ternary, 0 * ternary)
+    image = sum(peaks)
+    field = CalibrationField(np.float32(image > 0.1), np.zeros(image.shape), truth, image)
+    assert count_on_grid([field], (0.5,), (0.5,))[0.5, 0.5].table[Kind.ISOLATED, Kind.ISOLATED] == 2
+
+
 def test_pure_falls_back_to_the_purest():
     field = field_of_discs(7)
     # An overlap probability that knows nothing but where the galaxies are: blends are called everywhere.

@@ -1,0 +1,87 @@
+"""Faint bridges: where a class map joins two galaxies that the light keeps apart."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numba import njit
+from scipy import ndimage
+
+from appulse.objects.components import label_objects
+from appulse.objects.pairs import BRIGHT_BORDER
+from appulse.objects.peaks import smooth
+from appulse.objects.separation import MARGIN, divide_at_peaks
+
+_EIGHT = np.ones((3, 3), bool)
+
+
+def faint_bridges(union, image):
+    """Pixels that join galaxies of one object although neither of them is above the noise there.
+
+    On the line that divides two galaxies each gives half of the light. Where all of that line lies below
+    twice the noise, neither galaxy reaches the noise on it, and by the definition of the truth (paper,
+    section 3) background keeps them apart.
+
+    Parameters
+    ----------
+    union : (height, width) bool array
+        Pixels of the object.
+    image : (height, width) float array, units of the background noise
+        Should reach some pixels past the object.
+
+    Returns
+    -------
+    (height, width) bool array
+        The border of the galaxy that has fewer pixels on it; without these the two are not connected.
+    """
+    galaxies = divide_at_peaks(union, image)
+    bridges = np.zeros(union.shape, bool)
+    if len(galaxies) < 2:
+        return bridges
+    smoothed = smooth(np.asarray(image, dtype=np.float64))
+    grown = [ndimage.binary_dilation(galaxy, _EIGHT) for galaxy in galaxies]
+    for a, b in itertools.combinations(range(len(galaxies)), 2):
+        borders = galaxies[a] & grown[b], galaxies[b] & grown[a]
+        if borders[0].any() and _saddle(*borders, smoothed) < BRIGHT_BORDER:
+            bridges |= min(borders, key=np.count_nonzero)
+    return bridges
+
+
+@njit(cache=True)
+def _saddle(one, other, smoothed):
+    """Highest level at which a step from ``one`` to ``other`` can be made, over all 8-connected steps."""
+    highest = -np.inf
+    height, width = one.shape
+    for y in range(height):
+        for x in range(width):
+            if one[y, x]:
+                for i in range(max(y - 1, 0), min(y + 2, height)):
+                    for j in range(max(x - 1, 0), min(x + 2, width)):
+                        if other[i, j]:
+                            highest = max(highest, min(smoothed[y, x], smoothed[i, j]))
+    return highest
+
+
+def bridges_of_field(foreground, image, min_area):
+    """Faint bridges of every object of a field.
+
+    Parameters
+    ----------
+    foreground : (height, width) bool array
+        Where the class map has a galaxy.
+    image : (height, width) float array, units of the background noise
+        NaN where bad.
+    min_area : int, pixels
+        Smaller objects are left alone.
+
+    Returns
+    -------
+    (height, width) bool array
+    """
+    labels, boxes = label_objects(foreground, min_area)
+    found = np.zeros(labels.shape, bool)
+    for label, box in enumerate(boxes, start=1):
+        window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
+        found[window] |= faint_bridges(labels[window] == label, np.nan_to_num(image[window]))
+    return found
