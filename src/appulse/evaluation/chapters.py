@@ -273,6 +273,7 @@ def _intervals(pictures: Mapping[str, Path], tables: Mapping[str, Table]) -> Sec
                 rest,
                 "The same by magnitude and blendedness",
                 "Few galaxies make wide intervals.",
+                folded=True,
             ),
             Picture(
                 pictures["ranks"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from appulse.files import atomic_write
 MISSING = "–"
 # Smaller numbers are shown with two significant digits instead of three decimals.
 _SMALL = 0.01
+# Pixels of the page for a pixel of a figure.
+_SCALE = 0.65
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Picture:
         return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode()
 
     @property
+    def width(self) -> int:
+        """Width on the page, pixels: the same scale for all, so that letters are of one size."""
+        (pixels,) = struct.unpack(">I", self.path.read_bytes()[16:20])  # the first chunk of a PNG
+        return round(pixels * _SCALE)
+
+    @property
     def identity(self) -> str:
         """Anchor in the page."""
         return self.path.stem
@@ -58,12 +67,15 @@ class Listing:
         A column with ``_low`` and ``_high`` beside it is shown as a value with its interval.
     title, caption : str
         What it shows, and how to read it.
+    folded : bool
+        Whether the rows are shown only when asked for.
     """
 
     identity: str
     table: Table
     title: str
     caption: str
+    folded: bool = False
 
     @property
     def names(self) -> list[str]:
