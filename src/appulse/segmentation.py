@@ -10,7 +10,7 @@ import numpy as np
 
 import appulse
 from appulse.describe import describe_field
-from appulse.files import Image, InputError, read_image, read_map, split_hdu
+from appulse.files import Image, InputError, open_image, read_map, split_hdu
 from appulse.inference.background import scale_to_noise
 from appulse.inference.realisations import Mode, Sampler
 from appulse.inference.two_step import first_pass, second_pass
@@ -64,9 +64,10 @@ def segment(
         HDU of the image.
     rms, variance, weight : str, Path, array or float, optional
         At most one: noise, its square, or its inverse square, in the image's units. Files may name an HDU:
-        ``field.fits[ERR]``.
+        ``field.fits[ERR]``. By default the noise in the image's own file, where `appulse.files.recognise`
+        knows its layout (Euclid, HST, JWST, Rubin).
     mask : str, Path or array, optional
-        Non-zero is bad.
+        Non-zero is bad. By default the mask in the image's own file, in the same way.
     subtract_background : bool
         Whether to estimate and subtract the background.
     device : {"auto", "cpu", "cuda"}
@@ -94,9 +95,17 @@ def segment(
         raise InputError(f"seed is {seed}; it must be from 0 to {SEED_LIMIT - 1}.")
     if samples < 1:
         raise InputError(f"samples is {samples}; at least 1 realisation is needed.")
-    source = read_image(image, hdu) if isinstance(image, str | Path) else _from_array(image)
     noise_maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
-    noise_maps = {name: _as_map(value, source) for name, value in noise_maps.items()}
+    maps_used = {name: "given" for name, value in noise_maps.items() if value is not None}
+    if isinstance(image, str | Path):
+        with open_image(image, hdu) as opened:
+            source, recognised = opened.read(), opened.recognised
+            beside = opened.companions_beside(noise_maps)
+            companions = {kind: plane.window(slice(None), slice(None)) for kind, plane in beside.items()}
+            maps_used |= {kind: plane.hdu_name for kind, plane in beside.items()}
+    else:
+        source, recognised, companions = _from_array(image), "array", {}
+    noise_maps = {name: _as_map(value, source) for name, value in noise_maps.items()} | companions
     scaled = scale_to_noise(source.data, **noise_maps, subtract_background=subtract_background)
 
     sampler = Sampler(model, samples, seed, mode, choose_device(device))
@@ -114,6 +123,8 @@ def segment(
         "operating_point": operating_point,
         "t_galaxy": point.t_galaxy,
         "t_overlap": point.t_overlap,
+        "input": recognised,
+        "maps": "; ".join(f"{name} {origin}" for name, origin in maps_used.items()) or "none",
         "noise_ratio": round(float(scaled.noise_ratio), 4),
         "noise_correlation": round(float(scaled.correlation), 4),
     }

@@ -11,6 +11,8 @@ from appulse.files import InputError
 from appulse.inference.background import LARGEST_CORRELATION
 from appulse.network import NetworkConfig, ProbabilisticUNet
 from appulse.network.weights import Model
+from appulse.sky.field import simulate_field
+from appulse.sky.survey import Survey
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +22,11 @@ def model():
     return Model("tiny", ProbabilisticUNet(config), training={"psf_fwhm_pixels": [1.8, 1.8]})
 
 
-def stars(shape, count, width, flux=400.0, seed=0):
-    """Gaussian stars of full width at half maximum ``width``, well apart, at random subpixel positions."""
+def stars(shape, count, width, flux=400.0, seed=0, wings=None):
+    """Stars of full width at half maximum ``width``, well apart, at random subpixel positions.
+
+    Gaussian, or Moffat with ``wings`` for beta.
+    """
     random = np.random.default_rng(seed)
     image = np.zeros(shape)
     y, x = np.mgrid[: shape[0], : shape[1]]
@@ -30,7 +35,12 @@ def stars(shape, count, width, flux=400.0, seed=0):
     for number in range(count):
         x0 = (number % side + 0.5) * shape[1] / side + random.uniform(-3, 3)
         y0 = (number // side + 0.5) * shape[0] / side + random.uniform(-3, 3)
-        image += flux / (2 * np.pi * sigma**2) * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * sigma**2))
+        distance = np.hypot(x - x0, y - y0)
+        if wings is None:
+            profile = np.exp(-(distance**2) / (2 * sigma**2))
+        else:
+            profile = (1 + (2 * distance / width) ** 2 * (2 ** (1 / wings) - 1)) ** -wings
+        image += flux * profile / profile.sum()
     return image
 
 
@@ -64,6 +74,66 @@ def test_wide_stars_are_warned_of(tmp_path, model, width):
     report = check_image(written(tmp_path / "a.fits", image), model=model)
     assert report.width == pytest.approx(width, rel=0.2)
     assert not report.fits and any("pixels wide" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("width", [1.8, 2.5, 3.5, 5.0, 7.0])
+@pytest.mark.parametrize("wings", [None, 3.5])
+def test_the_width_is_that_of_the_core_whatever_the_wings(tmp_path, model, width, wings):
+    shape = (250, 250)
+    image = noise(shape) + stars(shape, 16, width=width, flux=300 * width**2, wings=wings)
+    report = check_image(written(tmp_path / "a.fits", image), model=model)
+    assert report.width == pytest.approx(width, rel=0.1, abs=0.3)
+
+
+@pytest.mark.parametrize("survey", ["paper", "euclid-crowded"])
+def test_the_models_own_training_sky_fits_it(tmp_path, model, survey):
+    survey = Survey.load(survey)
+    assert survey.psf.fwhm / survey.pixel_scale == pytest.approx(1.8)
+    light = simulate_field(survey, size=640, seed=9500).light
+    for depth in (24.6, 27.2):
+        image = light + survey.sigma_at(depth) * noise(light.shape)
+        report = check_image(written(tmp_path / "a.fits", 1e10 * image), model=model)
+        (tmp_path / "a.fits").unlink()
+        assert report.warnings == []
+
+
+def test_cosmic_rays_look_too_narrow(tmp_path, model):
+    image = noise((250, 250))
+    image[10::25, 10::25] += 200
+    image[10::25, 11::25] += 90
+    report = check_image(written(tmp_path / "a.fits", image), model=model)
+    assert any("cosmic rays" in warning for warning in report.warnings)
+
+
+def test_noise_and_mask_in_the_file_are_used_and_named(tmp_path, model):
+    shape = (200, 200)
+    image, dq = 2 * noise(shape), np.zeros(shape, np.int16)
+    image[50:60], dq[50:60] = 1e6, 256
+    primary = fits.PrimaryHDU()
+    primary.header["TELESCOP"] = "HST"
+    planes = [fits.ImageHDU(image, name="SCI"), fits.ImageHDU(np.ones(shape), name="ERR")]
+    planes[0].header["BUNIT"] = "electron"
+    fits.HDUList([primary, *planes, fits.ImageHDU(dq, name="DQ")]).writeto(tmp_path / "a.fits")
+    report = check_image(tmp_path / "a.fits", model=model)
+    assert report.sigma == pytest.approx(1) and report.noise_ratio == pytest.approx(2, rel=0.05)
+    assert report.bad == pytest.approx(0.05) and report.coverage < 0.01
+    text = str(report)
+    assert "HST: SCI with ERR as rms, DQ as mask" in text and "5.0 % of them bad" in text
+    assert "1 electron per pixel, from ERR; the scatter is" in text
+    assert any("supplied noise" in warning for warning in report.warnings)
+
+
+def test_a_large_image_is_measured_in_parts_of_all_of_it(tmp_path, model):
+    image = (100 + 20 * noise((256, 8192))).astype(np.int16)
+    image[:, -1024:] = -1  # the last part
+    fits.writeto(tmp_path / "a.fits", image)
+    with fits.open(tmp_path / "a.fits", "update") as hdus:
+        hdus[0].header["BLANK"] = -1
+    report = check_image(tmp_path / "a.fits", model=model)
+    assert report.size == (256, 8192) and report.is_sampled
+    assert report.bad == pytest.approx(0.25)
+    assert report.sigma == pytest.approx(20, rel=0.05)
+    assert "8192 x 256 pixels" in str(report) and "parts of 1024 pixels" in str(report)
 
 
 def test_correlated_noise_is_warned_of(tmp_path, model):

@@ -22,12 +22,15 @@ SOURCE_THRESHOLD = 2.5  # sigma of the smoothed image
 SOURCE_MARGIN = 4  # pixels around what the threshold finds
 SAMPLE = 1_000_000  # pixels enough to tell a quantised image
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
-PADDED = 0.005  # share of exact zeros that noise does not make
+# Share of exact zeros beside each other that noise does not make. Single ones it does, where lossy
+# compression rounds each tile on its own scale.
+PADDED = 0.005
 FEWEST_BRIGHT = 20  # pixels that show whether a noise map follows the light
 # Measured scatter over supplied noise outside which a map disagrees with its image.
 RATIO_RANGE = (0.8, 1.25)
 # Correlation of neighbouring sky pixels past which an image is unlike the independent noise of the training.
 LARGEST_CORRELATION = 0.25
+INDEPENDENT = 6  # pixels; further than drizzling or resampling correlates noise
 ENOUGH = 0.15  # share of a cell's pixels that must be left for a measurement
 
 
@@ -132,7 +135,7 @@ def scale_to_noise(image, *, rms=None, variance=None, weight=None, mask=None, su
         usable = sky if sky.any() else ~bad
         ratio = float(np.median(measured_sigma[usable] / sigma[usable]))
 
-    correlation = _neighbour_correlation(light, sky)
+    correlation = _neighbour_correlation(light, measured_sigma, sky)
     if not subtract_background:
         background, light = np.zeros(image.shape, np.float32), image
     scaled = np.full(image.shape, np.nan, np.float32)
@@ -283,7 +286,7 @@ def _rounding_and_empty(image, bad):
 
     An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
     step / sqrt(12), the step being the smallest gap between values. In any other image a value hardly ever
-    comes twice, and many exact zeros are padding, which would pull level and noise down.
+    comes twice, and many zeros side by side are padding, which would pull level and noise down.
     """
     good = image[~bad & (image != 0)]
     sample = good[:: max(1, good.size // SAMPLE)].astype(np.float64)
@@ -291,7 +294,8 @@ def _rounding_and_empty(image, bad):
     if values.size < DISTINCT * sample.size or sample.size < CELL:
         return float(np.diff(values).min() / np.sqrt(12)), np.zeros(image.shape, bool)
     zeros = (image == 0) & ~bad
-    return 0.0, zeros if zeros.mean() > PADDED else np.zeros(image.shape, bool)
+    side_by_side = np.count_nonzero(zeros[:, 1:] & zeros[:, :-1])
+    return 0.0, zeros if side_by_side > PADDED * image.size else np.zeros(image.shape, bool)
 
 
 def _join_mesh(mesh, shape):
@@ -352,15 +356,23 @@ def _sky_level(variance, sky):
     return _join_mesh(_fill_and_filter(level, np.isfinite(level)), variance.shape)
 
 
-def _neighbour_correlation(light, sky):
-    """Mean correlation of horizontally and of vertically adjacent sky pixels; 0 where there are none."""
-    if not sky.any():
-        return 0.0
-    centred = np.where(sky, light - light[sky].mean(dtype=np.float64), 0)
-    correlations = []
-    for one, other in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
-        pairs = np.count_nonzero(sky[one] & sky[other])
-        if pairs:
-            correlations.append((centred[one] * centred[other]).sum() / pairs)
-    power = (centred**2).sum() / np.count_nonzero(sky)
-    return float(np.mean(correlations) / power) if correlations and power > 0 else 0.0
+def _neighbour_correlation(light, sigma, sky):
+    """Mean correlation of horizontally and of vertically adjacent sky pixels; 0 where there are none.
+
+    From differences: those of neighbours have twice the variance times (1 - correlation), those of pixels
+    `INDEPENDENT` apart twice the variance. Faint wings of galaxies are common to both pixels and drop out,
+    which in the product of two pixels they would not.
+    """
+    scaled = np.divide(light, sigma, out=np.zeros(light.shape, np.float32), where=sky, casting="same_kind")
+    quiet = sky & (np.abs(scaled) < CLIP)
+    near, far = (_mean_square_difference(scaled, quiet, lag) for lag in (1, INDEPENDENT))
+    return float(1 - near / far) if far > 0 else 0.0
+
+
+def _mean_square_difference(values, good, lag):
+    total, pairs = 0.0, 0
+    for one, other in ((np.s_[:, :-lag], np.s_[:, lag:]), (np.s_[:-lag], np.s_[lag:])):
+        both = good[one] & good[other]
+        total += np.square(values[one] - values[other], where=both, out=np.zeros(both.shape)).sum()
+        pairs += np.count_nonzero(both)
+    return total / pairs if pairs else 0.0

@@ -96,6 +96,18 @@ def test_correlation_of_averaged_pixels_is_one_half_along_the_average():
     assert np.median(result.sigma) == pytest.approx(np.sqrt(0.5), rel=0.03)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.6])
+def test_wings_of_galaxies_are_no_correlation_of_the_noise(smoothing):
+    noise = white_noise(512, 512)
+    if smoothing:  # neighbours of smoothed white noise correlate, measured here without any galaxy
+        noise = ndimage.gaussian_filter(noise, smoothing, mode="wrap") / 0.48
+    expected = np.mean([np.corrcoef(noise.ravel(), np.roll(noise, 1, axis).ravel())[0, 1] for axis in (0, 1)])
+    y, x = np.mgrid[:512, :512]
+    halo = 30 * np.exp(-np.hypot(x - 250, y - 270) / 40)  # far above the noise, and wider than a mesh cell
+    result = scale_to_noise(noise + halo + galaxies(512, 150, brightest=600))
+    assert result.correlation == pytest.approx(expected, abs=0.03)
+
+
 def test_big_endian_integers_are_taken_as_they_are():
     counts = np.round(500 + 20 * white_noise(100, 100)).astype(np.int16)
     expected = scale_to_noise(counts.astype(np.float64)).scaled
@@ -128,6 +140,17 @@ def test_padding_with_zeros_does_not_pull_the_mesh():
     result = scale_to_noise(image)
     np.testing.assert_allclose(result.background[covered], 100, atol=0.1)
     np.testing.assert_allclose(result.sigma[covered], 1, atol=0.08)
+
+
+def test_lossy_compression_costs_no_pixel():
+    """Each row is rounded to its own step, and what is near 0 becomes 0."""
+    image = white_noise(512, 512)
+    step = np.random.default_rng(0).uniform(1 / 20, 1 / 12, (512, 1))
+    rounded = np.round(image / step) * step
+    assert (rounded == 0).mean() > 0.02
+    result = scale_to_noise(rounded)
+    assert not result.bad.any()
+    assert np.median(result.sigma) == pytest.approx(1, rel=0.02)
 
 
 # ------------------------------------------------------------------------------------------ bad pixels

@@ -1,0 +1,10 @@
+"""FITS, WCS, units, byte order: what every byte passes on its way in, and atomic writing for its way out.
+
+The layout of what appulse writes is in `appulse.products`.
+"""
+
+from appulse.files.errors import InputError, UsageError
+from appulse.files.images import Image, ImageSource, Plane, open_image, read_image, read_map, split_hdu, stem
+from appulse.files.instruments import Layout, recognise
+from appulse.files.wcs import celestial_wcs, cutout_header, pixel_scale, wcs_cards
+from appulse.files.writing import atomic_write, write_json

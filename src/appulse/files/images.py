@@ -1,0 +1,374 @@
+"""Opening images: described at once, their pixels read window by window."""
+
+import errno
+import gzip
+import re
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from appulse.files.errors import InputError
+from appulse.files.hdus import choose_hdu, contents, flat_plane, label, list_hdus
+from appulse.files.instruments import NO_WEIGHT, recognise
+from appulse.files.pixels import UNREADABLE, Pixels, unreadable
+from appulse.files.wcs import celestial_wcs
+
+NOISE_KINDS = ("rms", "variance", "weight")
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One 2-D image as the program sees it.
+
+    Attributes
+    ----------
+    data : (height, width) float32 array, native byte order, units of the file
+        BSCALE, BZERO and BLANK applied; NaN where not finite.
+    header : astropy.io.fits.Header
+        Of the HDU read, without the BSCALE, BZERO and BLANK that `data` no longer needs.
+    path : Path
+    hdu_name : str
+        The HDU's name, with its version where others share the name, or its number where it has none.
+    unit : astropy.units.UnitBase or None
+        BUNIT; None where absent or not understood.
+    wcs : astropy.wcs.WCS or None
+        Two-dimensional and celestial; None where the header has no usable one.
+    """
+
+    data: np.ndarray
+    header: fits.Header
+    path: Path
+    hdu_name: str
+    unit: u.UnitBase | None
+    wcs: WCS | None
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Noise or mask that came in the file of an image, on its pixel grid.
+
+    Attributes
+    ----------
+    kind : {"rms", "variance", "mask"}
+    hdu_name : str
+    bad : int or None
+        Of a mask: the bits that make a pixel bad; None where zero does (a weight or an exposure time).
+    """
+
+    kind: str
+    hdu_name: str
+    bad: int | None = field(repr=False)
+    _pixels: Pixels = field(repr=False)
+
+    def window(self, y, x):
+        """Pixels of a window.
+
+        Parameters
+        ----------
+        y, x : slice
+            Rows and columns of the image.
+
+        Returns
+        -------
+        (height, width) float32 array, or bool array for a mask
+            A mask is True where bad. Noise is NaN where not finite.
+        """
+        if self.kind != "mask":
+            return self._pixels.window(y, x)
+        if self.bad is NO_WEIGHT:
+            return ~(self._pixels.window(y, x) > 0)  # NaN is bad as well
+        return self._pixels.any_bit(y, x, self.bad)
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An open image, of which only the windows asked for are read. Close it, or use it in a ``with``.
+
+    Attributes
+    ----------
+    shape : (height, width)
+    header, path, hdu_name, unit, wcs
+        As in `Image`.
+    recognised : str
+        What the file is, in words: instrument, image, noise and mask.
+    companions : dict of str to Plane
+        Noise (``rms`` or ``variance``) and ``mask`` found beside the image.
+    """
+
+    shape: tuple[int, int]
+    header: fits.Header
+    path: Path
+    hdu_name: str
+    unit: u.UnitBase | None
+    wcs: WCS | None
+    recognised: str
+    companions: dict[str, Plane]
+    _pixels: Pixels = field(repr=False)
+    _hdus: fits.HDUList = field(repr=False)
+
+    def window(self, y, x):
+        """Pixels of a window.
+
+        Parameters
+        ----------
+        y, x : slice
+            Rows and columns, as numpy takes them; no steps.
+
+        Returns
+        -------
+        (height, width) float32 array, native byte order, units of the file
+            BSCALE, BZERO and BLANK applied; NaN where not finite.
+
+        Raises
+        ------
+        InputError
+            The file is damaged there.
+        """
+        return self._pixels.window(y, x)
+
+    def read(self):
+        """All pixels.
+
+        Returns
+        -------
+        Image
+        """
+        data = self.window(slice(None), slice(None))
+        return Image(data, self.header, self.path, self.hdu_name, self.unit, self.wcs)
+
+    def companions_beside(self, given):
+        """Companions that no map of the user replaces: any noise map replaces the noise, a mask the mask.
+
+        Parameters
+        ----------
+        given : dict
+            The user's ``rms``, ``variance``, ``weight`` and ``mask``; None where not given.
+
+        Returns
+        -------
+        dict of str to Plane
+        """
+        has_noise = any(given.get(kind) is not None for kind in NOISE_KINDS)
+        has_mask = given.get("mask") is not None
+        return {
+            kind: plane
+            for kind, plane in self.companions.items()
+            if not (has_mask if kind == "mask" else has_noise)
+        }
+
+    def close(self):
+        """Close the file; windows cannot be read any more."""
+        self._hdus.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def open_image(path, hdu=None):
+    """Open one 2-D image in .fits, .fits.gz or .fits.fz without reading its pixels.
+
+    Uncompressed files are memory-mapped; of tile-compressed ones only the tiles of a window are unpacked; a
+    gzipped file is first unpacked into a temporary one without a name (in ``TMPDIR``), which vanishes with
+    the process.
+
+    Parameters
+    ----------
+    path : str or Path
+    hdu : str or int, optional
+        'NAME', 'NAME,VERSION' or a number counted from 0; 'SCI[0]' picks a plane of a cube, counted from 0.
+        By default the image of a layout that `recognise` knows, else the HDU called SCI, else the first 2-D
+        image. Axes of length 1 beyond two do not count.
+
+    Returns
+    -------
+    ImageSource
+
+    Raises
+    ------
+    InputError
+        No such file, not FITS, truncated, no such HDU, no image, or not two-dimensional.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; appulse needs a FITS file.")
+    if not path.exists():
+        raise InputError(f"{path}: no such file.")
+    opened = None
+    try:
+        opened, truncated = _open_hdus(path)
+        if truncated:
+            raise InputError(f"{path}: the file is truncated; copy or download it again.")
+        return _source(path, opened, hdu)
+    except BaseException as error:
+        if opened is not None:
+            opened.close()
+        if isinstance(error, UNREADABLE):
+            raise unreadable(path, error) from error
+        raise
+
+
+def _open_hdus(path):
+    """The file, every header read, and whether it ends too soon."""
+    with open(path, "rb") as file:
+        is_gzipped = file.read(2) == _GZIP_MAGIC
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # Raw values: astropy's own scaling ignores BLANK in unsigned integers and works in float32.
+        options = {"mode": "readonly", "memmap": True, "do_not_scale_image_data": True}
+        hdus = fits.open(_unpacked(path) if is_gzipped else path, **options)
+        try:
+            len(hdus)  # reads every header
+        except BaseException:
+            hdus.close()
+            raise
+    return hdus, any("truncated" in str(warning.message) for warning in caught)
+
+
+def _unpacked(path):
+    """Open file of the unpacked bytes; nothing else knows it, so that no crash leaves it behind."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix="appulse-", suffix=".fits") as temporary:
+            with gzip.open(path) as packed:
+                shutil.copyfileobj(packed, temporary, 2**20)
+            temporary.flush()
+            return open(temporary.name, "rb")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(
+                f"{path}: no room to unpack it in {tempfile.gettempdir()}; set TMPDIR to a larger disk, "
+                "or unpack it with gunzip."
+            ) from error
+        raise
+
+
+def _source(path, opened, choice):
+    headers = [one.header for one in opened]
+    hdus = list_hdus(headers)
+    index, plane = (None, ()) if choice is None else choose_hdu(path, hdus, choice)
+    layout = recognise(headers, index)
+    if layout is None:
+        raise InputError(f"{path}: holds no image; its HDUs are {contents(hdus)}.")
+    plane = flat_plane(path, hdus, layout.image, plane)
+    header = headers[layout.image].copy()
+    wcs = celestial_wcs(header, opened)
+    for keyword in ("BSCALE", "BZERO", "BLANK"):
+        header.remove(keyword, ignore_missing=True)
+    companions = {
+        one.kind: Plane(
+            one.kind,
+            label(hdus, one.index),
+            one.bad,
+            Pixels(path, opened[one.index], flat_plane(path, hdus, one.index, ())),
+        )
+        for one in layout.companions
+    }
+    return ImageSource(
+        shape=hdus[layout.image].shape[-2:],
+        header=header,
+        path=path,
+        hdu_name=label(hdus, layout.image),
+        unit=_unit(header),
+        wcs=wcs,
+        recognised=layout.description,
+        companions=companions,
+        _pixels=Pixels(path, opened[layout.image], plane),
+        _hdus=opened,
+    )
+
+
+def read_image(path, hdu=None):
+    """Read one 2-D image from .fits, .fits.gz or .fits.fz.
+
+    Parameters
+    ----------
+    path : str or Path
+    hdu : str or int, optional
+        As in `open_image`.
+
+    Returns
+    -------
+    Image
+
+    Raises
+    ------
+    InputError
+        As `open_image`.
+    """
+    with open_image(path, hdu) as source:
+        return source.read()
+
+
+def stem(path):
+    """Name of a file without its folder and without .fits, .fit or .fts, and .gz or .fz."""
+    name = Path(path).name
+    return re.sub(r"(?<=.)(\.(fits|fit|fts))?(\.(gz|fz))?$", "", name, count=1, flags=re.IGNORECASE) or name
+
+
+def split_hdu(name):
+    """Split ``field.fits[ERR]`` into file and HDU.
+
+    Parameters
+    ----------
+    name : str or Path
+        A file that exists under its whole name has no HDU in it.
+
+    Returns
+    -------
+    path : Path
+    hdu : str or None
+    """
+    match = re.fullmatch(r"(?P<path>.+)\[(?P<hdu>[^\[\]]+)\]", str(name))
+    if match is None or Path(name).exists():
+        return Path(name), None
+    return Path(match["path"]), match["hdu"]
+
+
+def read_map(path, shape, hdu=None):
+    """Read an RMS, variance, weight or mask map that belongs to an image.
+
+    Parameters
+    ----------
+    path : str or Path
+    shape : (height, width)
+        Of the image.
+    hdu : str or int, optional
+        As in `read_image`.
+
+    Returns
+    -------
+    (height, width) float32 array, native byte order; NaN where not finite
+
+    Raises
+    ------
+    InputError
+        As `read_image`, and where the shapes differ.
+    """
+    data = read_image(path, hdu).data
+    if data.shape != tuple(shape):
+        raise InputError(
+            f"{path}: its shape {data.shape} is not the image's {tuple(shape)}; "
+            "appulse needs maps on the image's own pixel grid."
+        )
+    return data
+
+
+def _unit(header):
+    text = header.get("BUNIT")
+    if not isinstance(text, str) or not text.strip():
+        return None
+    try:
+        unit = u.Unit(text, parse_strict="silent")
+    except (ValueError, TypeError):
+        return None
+    return None if isinstance(unit, u.UnrecognizedUnit) else unit

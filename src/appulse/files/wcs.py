@@ -1,0 +1,110 @@
+"""World coordinates: what a header says of the sky, kept to the byte."""
+
+import re
+import warnings
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+# WCS keywords of FITS papers I, II and IV, their older spellings, SIP, and the dates they refer to.
+# Look-up-table distortions (CPDIS, D2IM) stay out: their tables are not in our products.
+_WCS_KEYWORD = re.compile(
+    r"""(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CNAME|CRDER|CSYER)(?P<axis>\d+)[A-Z]?
+      | CROTA(?P<rotated>\d+)
+      | (CD|PC)(?P<row>\d+)_(?P<column>\d+)[A-Z]?
+      | PC(?P<old_row>\d{3})(?P<old_column>\d{3})
+      | (PV|PS)(?P<parameter_axis>\d+)_\d+[A-Z]?
+      | (WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX)[A-Z]?
+      | WAT\d_\d{3} | RADECSYS | EPOCH | (MJD|DATE)-(OBS|AVG|BEG|END) | MJDREF[IF]? | TIMESYS
+      | (A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)""",
+    re.VERBOSE,
+)
+
+
+def celestial_wcs(header, hdus=None):
+    """Celestial WCS of the first two axes of a header, or None where there is none that works.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+    hdus : astropy.io.fits.HDUList, optional
+        The file, which holds the tables of look-up distortions.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wcs = WCS(wcs_cards(header) if header.get("NAXIS", 2) > 2 else header, fobj=hdus)
+            if wcs.naxis > 2:  # axes beyond the image's own
+                wcs = wcs.sub([1, 2])
+            if wcs.naxis != 2 or not wcs.has_celestial:
+                return None
+            wcs.wcs.set()
+            height, width = header.get("NAXIS2", 1), header.get("NAXIS1", 1)
+            centre = wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0)
+            usable = np.isfinite(centre).all() and pixel_scale(wcs) > 0  # 0 where the matrix is singular
+        except Exception:  # wcslib, astropy and malformed cards raise some fifteen unrelated classes
+            return None
+    return wcs if usable else None
+
+
+def pixel_scale(wcs):
+    """Side of a square with the area of one pixel, in arcsec, at the reference pixel; None without a WCS."""
+    return None if wcs is None else float(np.sqrt(wcs.proj_plane_pixel_area()).to_value(u.arcsec))
+
+
+def wcs_cards(header):
+    """WCS cards of a header, copied to the byte: celestial, SIP, alternates and dates of observation.
+
+    They are never parsed and written anew, because astropy's `to_header` loses distortions (ccdproc issue
+    457). Of a cube, the cards of axes 3 and up are left out, since our products are 2-D.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+
+    Returns
+    -------
+    astropy.io.fits.Header
+    """
+    cards = fits.Header()
+    is_cube = header.get("NAXIS", 2) > 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cards are parsed only now, and astropy remarks on odd ones
+        keywords = [card.keyword for card in header.cards]
+    for keyword, card in zip(keywords, header.cards, strict=True):
+        match = _WCS_KEYWORD.fullmatch(keyword)
+        if not match:
+            continue
+        if is_cube:
+            if any(int(axis) > 2 for axis in match.groupdict().values() if axis):
+                continue
+            if keyword.startswith("WCSAXES"):
+                cards.append((keyword, 2, card.comment), end=True)
+                continue
+        cards.append(fits.Card.fromstring(str(card)), end=True)
+    return cards
+
+
+def cutout_header(cards, x0, y0):
+    """WCS cards of a cutout whose first pixel is (x0, y0) of the parent: CRPIX is shifted, nothing else.
+
+    Parameters
+    ----------
+    cards : astropy.io.fits.Header
+        From `wcs_cards`.
+    x0, y0 : int
+        0-based pixel of the parent.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+    """
+    cutout = fits.Header([fits.Card.fromstring(str(card)) for card in cards.cards])
+    systems = re.findall(r"^C(?:TYPE|RVAL|RPIX)\d+([A-Z]?)$", "\n".join(cards), re.MULTILINE)
+    for system in sorted(set(systems)):
+        for axis, shift in ((1, x0), (2, y0)):
+            keyword = f"CRPIX{axis}{system}"
+            cutout[keyword] = cards.get(keyword, 0.0) - shift  # FITS paper I: CRPIX is 0 where absent
+    return cutout
