@@ -225,6 +225,7 @@ def evaluate(
     method: Literal["two-step", "grid"] = "two-step",
     samples: int | None = None,
     quick: bool = False,
+    workers: int = 1,
     allow_training_seeds: bool = False,
 ) -> int:
     """Score a model on simulated fields beside other detectors: the paper's table and figures, and more.
@@ -249,6 +250,8 @@ def evaluate(
         Realisations; 50, or 16 for a quick run.
     quick
         Take a part of one field only: a first look, in about two minutes.
+    workers
+        Processes that take fields; the scores do not depend on them.
     allow_training_seeds
         Score fields that the model was trained on all the same.
     """
@@ -272,6 +275,7 @@ def evaluate(
             method=method,
             samples=samples,
             effort=effort,
+            workers=workers,
             allow_training_seeds=allow_training_seeds,
             command=shlex.join(["appulse", *sys.argv[1:]]),
             progress=progress,

@@ -173,6 +173,18 @@ def test_the_same_evaluation_again_gives_the_same_bytes(sky, output):
         assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.slow
+def test_workers_do_not_change_a_byte(sky):
+    simulate_fields(sky / "two", "euclid-crowded", size=200, fields=2, seed=9000)
+    effort = Effort(side=200, fields=None, samples=4, noise_side=64, part_side=128, oracle_galaxies=1)
+    for workers in (1, 2):
+        evaluate_model(
+            sky / f"by{workers}", sky / "two", by_hand(), [SepDetector()], effort=effort, workers=workers
+        )
+    for path in (sky / "by1").iterdir():
+        assert (sky / "by2" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
 def test_seen_fields_and_too_few_realisations_are_refused(sky):
     model = thresholding_model()
     model.training.update(seeds=[9000])

@@ -231,14 +231,74 @@ def score_fields(
     InputError
         No fields.
     """
+    options = {"method": method, "samples": samples, "details": details, "progress": progress}
+    evidences = (evidence_of(model, field, detectors, **options) for field in fields)
+    return pool(model, evidences, detectors, samples=samples, noise_side=noise_side, progress=progress)
+
+
+def evidence_of(
+    model: Model,
+    field: Field,
+    detectors: Sequence[Detector] = (),
+    *,
+    method: str = "two-step",
+    samples: int = 50,
+    details: bool = True,
+    progress: Progress | None = None,
+) -> Evidence:
+    """Segment a field and compare the result, and those of other detectors, with the truth.
+
+    Parameters
+    ----------
+    model, detectors, method, samples, details, progress
+        As for `score_fields`.
+    field : Field
+        An unseen one.
+
+    Returns
+    -------
+    Evidence
+    """
+    options = {"samples": samples, "seed": field.seed, "method": method, "progress": progress}
+    result = segment(field.image, model=model, **options)
     point = choose_operating_point(model, "balanced")
+    if progress:
+        progress("comparing with the truth", 0, 1)
+    evidence = gather(field, result, point, detectors, name=model.name, details=details)
+    if progress:
+        progress("comparing with the truth", 1, 1)
+    return evidence
+
+
+def pool(
+    model: Model,
+    evidences: Iterable[Evidence],
+    detectors: Sequence[Detector] = (),
+    *,
+    samples: int = 50,
+    noise_side: int = NOISE_SIDE,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores of all fields together, and of pure noise.
+
+    Parameters
+    ----------
+    evidences : iterable of Evidence
+        Of each field, from `evidence_of`; each is added up as it comes.
+    model, detectors, samples, noise_side, progress
+        As for `score_fields`.
+
+    Returns
+    -------
+    Scores
+
+    Raises
+    ------
+    InputError
+        No fields.
+    """
     evidence = None
-    for field in fields:
-        result = segment(
-            field.image, model=model, samples=samples, seed=field.seed, method=method, progress=progress
-        )
-        one = gather(field, result, point, detectors, name=model.name, details=details)
-        del result
+    for one in evidences:
         evidence = one if evidence is None else evidence + one
     if evidence is None:
         raise InputError("no fields to score.")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import multiprocessing
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from astropy.table import Table
 
 from appulse.evaluation import binned, chapters, figures
@@ -17,9 +21,11 @@ from appulse.evaluation.evaluate import (
     NOISE_SIDE,
     Progress,
     Scores,
-    score_fields,
+    evidence_of,
+    pool,
     write_table,
 )
+from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.fields import corner, read_fields, unseen_paths
 from appulse.evaluation.interval_coverage import coverage_table
 from appulse.evaluation.modes import calibration_gain, mode_table
@@ -108,6 +114,7 @@ def evaluate_model(
     samples: int | None = None,
     effort: Effort = FULL,
     allow_training_seeds: bool = False,
+    workers: int = 1,
     command: str = "",
     progress: Progress | None = None,
 ) -> Scores:
@@ -135,6 +142,8 @@ def evaluate_model(
         `FULL` or `QUICK`.
     allow_training_seeds : bool
         Whether fields that the model has seen may be scored.
+    workers : int
+        Processes that take fields, a few GB of memory each; the result does not depend on them.
     command : str
         What the user typed.
     progress : callable, optional
@@ -161,15 +170,10 @@ def evaluate_model(
         best = _best_threshold(
             model, field_paths(validation), effort.side or effort.part_side, samples, progress
         )
-    scores = score_fields(
-        model,
-        read_fields(paths, effort.side),
-        detectors,
-        method=method,
-        samples=samples,
-        noise_side=effort.noise_side,
-        details=True,
-        progress=progress,
+    options = {"method": method, "samples": samples}
+    evidences = _evidences(model, paths, effort.side, detectors, options, workers, progress)
+    scores = pool(
+        model, evidences, detectors, samples=samples, noise_side=effort.noise_side, progress=progress
     )
     first = next(read_fields(paths, effort.side))
     findings = Findings(
@@ -197,6 +201,46 @@ def evaluate_model(
         notes = [limit, *notes]
     write_findings(output, findings, facts, notes)
     return scores
+
+
+def _evidences(
+    model: Model,
+    paths: Sequence[Path],
+    side: int | None,
+    detectors: Sequence[Detector],
+    options: Mapping,
+    workers: int,
+    progress: Progress | None,
+) -> Iterator[Evidence]:
+    """Evidence of each field, in the order of the paths whoever gathers it."""
+    workers = min(workers, len(paths))
+    if workers <= 1:
+        for field in read_fields(paths, side):
+            yield evidence_of(model, field, detectors, progress=progress, **options)
+        return
+    job = functools.partial(_evidence_of_path, model=model, side=side, detectors=detectors, options=options)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as executor:
+        for done, evidence in enumerate(executor.map(job, paths), start=1):
+            if progress:
+                progress("fields", done, len(paths))
+            yield evidence
+
+
+def _evidence_of_path(
+    path: Path,
+    *,
+    model: Model,
+    side: int | None,
+    detectors: Sequence[Detector],
+    options: Mapping,
+) -> Evidence:
+    return evidence_of(model, next(read_fields([path], side)), detectors, **options)
+
+
+def _one_thread() -> None:
+    # The processes share the cores among themselves.
+    torch.set_num_threads(1)
 
 
 def _best_threshold(
