@@ -304,5 +304,5 @@ def residuals_by_dispersion(shot: Snapshot, n_bins: int = 8) -> Table:
 
 def _labelled(table: Table, **labels: str) -> Table:
     for index, (name, value) in enumerate(labels.items()):
-        table.add_column([value] * len(table), name=name, index=index)
+        table.add_column(np.full(len(table), value), name=name, index=index)
     return table

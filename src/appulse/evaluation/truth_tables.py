@@ -14,7 +14,7 @@ from appulse.evaluation.galaxies import match_centroids, match_galaxies
 from appulse.evaluation.intervals import Interval, wilson
 from appulse.evaluation.matching import ObjectMatch, match_objects
 from appulse.result import Result
-from appulse.sky.field import Field
+from appulse.sky.field import Field, field_name
 from appulse.sky.true_objects import MIN_TRUE_AREA, Kind, TrueObjects, galaxy_pixels, true_galaxy_masks
 
 # Any overlap at all: the galaxies' IoU is wanted for bad matches too.
@@ -119,7 +119,7 @@ def galaxy_table(
     Returns
     -------
     astropy.table.Table
-        ``id``, ``x``, ``y``, ``magnitude``, ``area``, ``kind`` (of its object), ``blendedness``;
+        ``field``, ``id``, ``x``, ``y``, ``magnitude``, ``area``, ``kind`` (of its object), ``blendedness``;
         ``separation`` (pixels) to the nearest galaxy of the same object, ``separation_over_size`` (by the
         mean of the two half-light radii) and ``flux_ratio`` (fainter over brighter), NaN where alone;
         ``iou_NAME`` with the galaxy that detector NAME has there (one to one), 0 where it has none;
@@ -128,7 +128,7 @@ def galaxy_table(
     """
     catalog = field.catalog[galaxies.ids - 1]
     kept = galaxies.counted & ~truth.ignored[galaxies.objects]
-    table = Table({"id": galaxies.ids})
+    table = Table({"field": np.full(len(galaxies.ids), _name(field)), "id": galaxies.ids})
     for name in ("x", "y", "magnitude", "blendedness"):
         table[name] = np.asarray(catalog[name], float)
     table["area"] = [int(mask.sum()) for _, mask in galaxies.masks]
@@ -151,6 +151,10 @@ def galaxy_table(
                 variance[i] = np.nanmean(std[box][mask].astype(np.float64) ** 2)
             table["variance"] = variance
     return table[kept]
+
+
+def _name(field: Field) -> str:
+    return field_name(field.seed, field.index).removesuffix(".fits")
 
 
 def _nearest(table: Table, radius: np.ndarray, objects: np.ndarray) -> dict[str, np.ndarray]:
@@ -193,18 +197,21 @@ def object_table(
     Returns
     -------
     astropy.table.Table
-        One row per object that is not ignored: ``label``, ``x``, ``y`` (middle of its box), ``width`` (of the
-        box, pixels), ``kind``, ``n_galaxies``, ``area``, ``magnitude`` of its brightest galaxy and its
-        largest ``blendedness``; of its two brightest galaxies ``separation``, ``separation_over_size`` and
-        ``flux_ratio``; for each detector ``outcome_NAME`` (isolated, touching, blended or missed) and
-        ``iou_NAME`` (best); ``variance``: mean of ``std ** 2`` over the object that the model found.
+        One row per object that is not ignored: ``field``, ``label``, ``x``, ``y`` (middle of its box),
+        ``width`` (of the box, pixels), ``kind``, ``n_galaxies``, ``area``, ``magnitude`` of its brightest
+        galaxy and its largest ``blendedness``; of its two brightest galaxies ``separation``,
+        ``separation_over_size`` and ``flux_ratio``; for each detector ``outcome_NAME`` (isolated, touching,
+        blended or missed) and ``iou_NAME`` (best); ``variance``: mean of ``std ** 2`` over the object that
+        the model found.
     """
     labels = np.flatnonzero(~truth.ignored & (truth.kind > 0))
     boxes = ndimage.find_objects(truth.labels)
     middle = np.array(
         [[0.5 * (side.start + side.stop - 1) for side in boxes[k - 1]] for k in labels]
     ).reshape(-1, 2)
-    table = Table({"label": labels, "x": middle[:, 1], "y": middle[:, 0]})
+    table = Table(
+        {"field": np.full(len(labels), _name(field)), "label": labels, "x": middle[:, 1], "y": middle[:, 0]}
+    )
     table["width"] = [max(side.stop - side.start for side in boxes[k - 1]) for k in labels]
     table["kind"] = np.array(KIND_NAMES)[truth.kind[labels]]
     table["n_galaxies"], table["area"] = truth.n_galaxies[labels], truth.area[labels]
