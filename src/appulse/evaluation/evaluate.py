@@ -250,10 +250,12 @@ def evidence_of(
 
     Parameters
     ----------
-    model, detectors, method, samples, details, progress
-        As for `score_fields`.
+    model : Model
+        What to score.
     field : Field
         An unseen one.
+    detectors, method, samples, details, progress
+        As for `score_fields`.
 
     Returns
     -------
@@ -283,9 +285,11 @@ def pool(
 
     Parameters
     ----------
+    model : Model
+        What to score.
     evidences : iterable of Evidence
         Of each field, from `evidence_of`; each is added up as it comes.
-    model, detectors, samples, noise_side, progress
+    detectors, samples, noise_side, progress
         As for `score_fields`.
 
     Returns
