@@ -252,15 +252,12 @@ def with_error_bars(calibration: Calibration, table: Table) -> Calibration:
     _enough(table)
     scales = {quantity: fit_scale(table, quantity) for quantity in MEASURED}
     shared = table[table["blended"]]
-    alone = table[~table["blended"]] if len(table) - len(shared) >= _FEWEST_GALAXIES else table
-    return dataclasses.replace(
-        calibration,
-        scales=scales,
-        error_bars={quantity: fit_error_bars(alone, quantity) for quantity in MEASURED},
-        blend_error_bars={quantity: fit_error_bars(shared, quantity) for quantity in MEASURED}
-        if len(shared) >= _FEWEST_GALAXIES
-        else {},
-    )
+    others, blends = table, {}
+    if _FEWEST_GALAXIES <= len(shared) <= len(table) - _FEWEST_GALAXIES:
+        others = table[~table["blended"]]
+        blends = {quantity: fit_error_bars(shared, quantity) for quantity in MEASURED}
+    error_bars = {quantity: fit_error_bars(others, quantity) for quantity in MEASURED}
+    return dataclasses.replace(calibration, scales=scales, error_bars=error_bars, blend_error_bars=blends)
 
 
 def fit_scale(table: Table, quantity: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,6 +87,14 @@ class Calibration:
     )
     error_bars: dict[str, ErrorBars] = field(default_factory=dict)
     blend_error_bars: dict[str, ErrorBars] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("galaxy", "overlap"):
+            curve = getattr(self, name)
+            if len(curve) != len(IDENTITY) or any(b < a for a, b in itertools.pairwise(curve)):
+                raise ValueError(
+                    f"calibration curve {name} is {curve}; it needs {len(IDENTITY)} increasing values."
+                )
 
     def factor(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
         """Factor on the spread of a quantity over realisations.
