@@ -8,6 +8,8 @@ import pytest
 from astropy.table import Table
 
 from appulse.baselines import SepDetector
+from appulse.evaluation import run
+from appulse.evaluation.evaluate import evidence_of
 from appulse.evaluation.report import MISSING, plain
 from appulse.evaluation.run import Effort, evaluate_model
 from appulse.files import InputError, UsageError
@@ -183,6 +185,31 @@ def test_workers_do_not_change_a_byte(sky):
         )
     for path in (sky / "by1").iterdir():
         assert (sky / "by2" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_after_its_last_field(sky, monkeypatch):
+    simulate_fields(sky / "three", "euclid-crowded", size=200, fields=2, seed=9000)
+    effort = Effort(side=200, fields=None, samples=4, noise_side=64, part_side=128, oracle_galaxies=1)
+    evaluate_model(sky / "whole", sky / "three", by_hand(), [SepDetector()], effort=effort)
+    gathered = []
+
+    def gather_one(model, field, *args, **options):
+        gathered.append(field.index)
+        if len(gathered) == 2:
+            raise KeyboardInterrupt
+        return evidence_of(model, field, *args, **options)
+
+    monkeypatch.setattr(run, "evidence_of", gather_one)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_model(sky / "stopped", sky / "three", by_hand(), [SepDetector()], effort=effort)
+    assert [path.name for path in (sky / "stopped" / "parts").iterdir()] == ["field_9000_00.npz"]
+    evaluate_model(sky / "stopped", sky / "three", by_hand(), [SepDetector()], effort=effort)
+    assert gathered == [0, 1, 1]
+    names = sorted(path.name for path in (sky / "whole").iterdir())
+    assert names == sorted(path.name for path in (sky / "stopped").iterdir()) and "parts" not in names
+    for name in names:
+        assert (sky / "stopped" / name).read_bytes() == (sky / "whole" / name).read_bytes(), name
 
 
 def test_seen_fields_and_too_few_realisations_are_refused(sky):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import importlib.metadata
 import multiprocessing
 import platform
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from astropy.table import Table
 
+import appulse
 from appulse.evaluation import binned, chapters, figures
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.ensembles import RANKED
@@ -30,6 +31,7 @@ from appulse.evaluation.fields import corner, read_fields, unseen_paths
 from appulse.evaluation.interval_coverage import coverage_table
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
+from appulse.evaluation.parts import load_evidence, save_evidence
 from appulse.evaluation.report import write_report
 from appulse.evaluation.snapshots import Snapshot, figure1_stamps
 from appulse.files import InputError, write_json
@@ -120,6 +122,8 @@ def evaluate_model(
 ) -> Scores:
     """Score a model beside other detectors and write tables, figures, ``scores.json`` and ``report.html``.
 
+    A run that was stopped goes on after the last field that it finished (``parts/``, gone when all is done).
+
     Parameters
     ----------
     output : str or Path
@@ -170,8 +174,9 @@ def evaluate_model(
         best = _best_threshold(
             model, field_paths(validation), effort.side or effort.part_side, samples, progress
         )
-    options = {"method": method, "samples": samples}
-    evidences = _evidences(model, paths, effort.side, detectors, options, workers, progress)
+    parts = Path(output) / "parts"
+    job = _Job(model, effort.side, tuple(detectors), method, samples, parts)
+    evidences = _evidences(job, paths, workers, progress)
     scores = pool(
         model, evidences, detectors, samples=samples, noise_side=effort.noise_side, progress=progress
     )
@@ -200,42 +205,62 @@ def evaluate_model(
         )
         notes = [limit, *notes]
     write_findings(output, findings, facts, notes)
+    for path in paths:
+        (parts / f"{path.stem}.npz").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or another run's parts in it
+        parts.rmdir()
     return scores
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What it takes to gather the evidence of a field, or to find it where a run before this one left it."""
+
+    model: Model
+    side: int | None
+    detectors: Sequence[Detector]
+    method: str
+    samples: int
+    parts: Path
+
+    def __call__(self, path: Path, progress: Progress | None = None) -> Evidence:
+        part = self.parts / f"{path.stem}.npz"
+        identity = self.identity(path)
+        evidence = load_evidence(part, identity)
+        if evidence is None:
+            field = next(read_fields([path], self.side))
+            options = {"method": self.method, "samples": self.samples, "progress": progress}
+            evidence = evidence_of(self.model, field, self.detectors, **options)
+            save_evidence(evidence, part, identity)
+        return evidence
+
+    def identity(self, path: Path) -> dict:
+        state = path.stat()
+        return {
+            "version": appulse.__version__,
+            "model": [self.model.name, self.model.sha256],
+            "field": [path.name, state.st_size, state.st_mtime_ns, self.side],
+            "detectors": [repr(each) for each in self.detectors],
+            "method": self.method,
+            "samples": self.samples,
+        }
+
+
 def _evidences(
-    model: Model,
-    paths: Sequence[Path],
-    side: int | None,
-    detectors: Sequence[Detector],
-    options: Mapping,
-    workers: int,
-    progress: Progress | None,
+    job: _Job, paths: Sequence[Path], workers: int, progress: Progress | None
 ) -> Iterator[Evidence]:
     """Evidence of each field, in the order of the paths whoever gathers it."""
     workers = min(workers, len(paths))
     if workers <= 1:
-        for field in read_fields(paths, side):
-            yield evidence_of(model, field, detectors, progress=progress, **options)
+        for path in paths:
+            yield job(path, progress)
         return
-    job = functools.partial(_evidence_of_path, model=model, side=side, detectors=detectors, options=options)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as executor:
         for done, evidence in enumerate(executor.map(job, paths), start=1):
             if progress:
                 progress("fields", done, len(paths))
             yield evidence
-
-
-def _evidence_of_path(
-    path: Path,
-    *,
-    model: Model,
-    side: int | None,
-    detectors: Sequence[Detector],
-    options: Mapping,
-) -> Evidence:
-    return evidence_of(model, next(read_fields([path], side)), detectors, **options)
 
 
 def _one_thread() -> None:
