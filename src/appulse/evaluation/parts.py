@@ -59,7 +59,8 @@ def load_evidence(path: str | Path, identity: dict) -> Evidence | None:
         None where the file is missing, cut off, or of something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: of a file that is cut off, numpy would leave its own handle open.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             found, *keys = json.loads(str(file["index"]))
             if found != json.loads(json.dumps(identity)):
                 return None
