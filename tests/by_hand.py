@@ -83,12 +83,11 @@ def field_of_discs():
         rows.append(row | {f"isophotal_{q}": getattr(isophote, q) for q in MEASURED})
     return Field(
         image=discs(SHAPE, *CIRCLES, seed=3),
-        light=first + second,
         first=first,
         second=second,
         id1=id1,
         id2=id2,
-        deeper=Table(names=("y", "x", "id", "flux")),
+        deeper=Table(names=("y", "x", "id", "flux"), dtype=("i4", "i4", "i4", "f4")),
         catalog=Table(rows),
         survey=SURVEY,
         seed=9001,

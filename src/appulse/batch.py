@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import appulse
+from appulse.engine import Executor
 from appulse.files import InputError, UsageError, split_hdu, stem, write_json
+from appulse.inference.store import DiskStore
+from appulse.inference.two_step import Progress
 from appulse.network.weights import Model, load_model
-from appulse.segmentation import SEED_LIMIT, choose_device, choose_operating_point, segment
+from appulse.on_disk import Task, claim_folder, finished
+from appulse.segmentation import BLOCK, SEED_LIMIT, check_block, choose_device, choose_operating_point
+from appulse.workers import Shard, cluster, processes
 
 # What a directory holds: the options, and the content of every input segmented with them.
 FINGERPRINT = "appulse.json"
@@ -85,9 +92,16 @@ def run_batch(
     *,
     overwrite: bool = False,
     dry_run: bool = False,
+    block: int = BLOCK,
+    workers: int = 1,
+    dask: str | None = None,
+    shard: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> int:
     """Segment images one after another; a bad one does not stop the others.
+
+    What is done of an image is kept in a hidden folder beside the products until they are complete, so that
+    the same call again goes on where it was stopped.
 
     Parameters
     ----------
@@ -101,8 +115,16 @@ def run_batch(
         Begin again in a directory of other inputs or options.
     dry_run : bool
         Only check and tell.
+    block : int, pixels
+        Width of the blocks of work; no product depends on it.
+    workers : int
+        Processes on this machine.
+    dask : str, optional
+        Address of a Dask scheduler, whose cluster sees the same files.
+    shard : str, optional
+        ``I/N``: this is run I of N that share the work by way of the file system.
     progress : callable, optional
-        Passed on to `appulse.segment`.
+        Called with the name of a stage, steps done and their total.
 
     Returns
     -------
@@ -133,61 +155,148 @@ def run_batch(
     try:
         model = load_model(options.model)
         choose_operating_point(model, options.operating_point)
+        check_block(block, model.network.config.stamp_size)
         device = choose_device(options.device)
     except InputError as error:
         raise UsageError(str(error)) from None
+    executors = _executors(workers, dask, shard, overwrite)
     journal = _Journal.open(options, model, overwrite)
     if dry_run:
         return _tell(images, paired, options)
 
     options.output.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        journal.write()
     failed = 0
-    for number, (path, name) in enumerate(zip(images, stems, strict=True)):
-        maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
-        try:
-            content = _content_hash({"image": path, **maps_here})
-            if journal.has(name, content):
-                print(f"{path}: done before")
-                continue
-            result = segment(
-                path,
-                model=model,
-                samples=options.samples,
-                seed=options.seed,
-                method=options.method,
-                operating_point=options.operating_point,
-                mode=options.mode,
-                hdu=options.hdu,
-                subtract_background=options.background,
-                device=device,
-                progress=progress,
-                **maps_here,
-            )
-            result.write(
-                options.output,
-                name,
-                catalog_format=options.catalog_format,
-                keep_realisations=options.keep_realisations,
-                preview=options.preview,
-                regions=options.regions,
-            )
-            journal.add(name, content)
-            for warning in result.warnings:
-                print(f"{path}: warning: {warning}", file=sys.stderr)
-            summary = result.summary()
-            print(
-                f"{path}: {summary['galaxies']} galaxies, {summary['galaxies_in_blends']} of them in "
-                f"{summary['blends']} blends"
-            )
-        except UsageError:
-            raise
-        except Exception as error:  # whatever is wrong with one image, the others go on
-            failed += 1
-            message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)
+    with executors as executor_for:
+        for number, (path, name) in enumerate(zip(images, stems, strict=True)):
+            maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
+            folder = options.output / f".{name}.work"
+            try:
+                content = _content_hash({"image": path, **maps_here})
+                if journal.has(name, content):
+                    DiskStore.remove(folder)
+                    print(f"{path}: done before")
+                    continue
+                fingerprint = {"options": journal.options, "content": content, "block": block}
+                claim_folder(folder, fingerprint, overwrite=overwrite)
+                task = _task(path, maps_here, folder, options, model, device, block)
+                result = segment_to_files(task, options, name, executor_for and executor_for(task), progress)
+                if result is None:
+                    print(f"{path}: its blocks are done; another shard writes the products")
+                    continue
+                journal.add(name, content)
+                DiskStore.remove(folder)
+                for warning in result["warnings"]:
+                    print(f"{path}: warning: {warning}", file=sys.stderr)
+                print(
+                    f"{path}: {result['galaxies']} galaxies, {result['galaxies_in_blends']} of them in "
+                    f"{result['blends']} blends"
+                )
+            except UsageError:
+                raise
+            except Exception as error:  # whatever is wrong with one image, the others go on
+                failed += 1
+                if not any(folder.glob("records/*")):
+                    DiskStore.remove(folder)
+                message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+                print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)
     if len(images) > 1:
         print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")
     return 1 if failed else 0
+
+
+def segment_to_files(
+    task: Task, options: BatchOptions, name: str, executor: Executor | None, progress: Progress | None
+) -> dict | None:
+    """Segment an image of any size into its products.
+
+    Parameters
+    ----------
+    task : Task
+        What to do.
+    options : BatchOptions
+        What to write.
+    name : str
+        What the products' names begin with.
+    executor : callable or None
+        Does the blocks; by default this process.
+    progress : callable or None
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    dict or None
+        Summary; None where another shard writes the products.
+    """
+    with finished(task, executor, progress) as result:
+        if isinstance(executor, Shard) and not executor.writes_products(Path(task.folder)):
+            return None
+        written = result.write(
+            options.output,
+            name,
+            catalog_format=options.catalog_format,
+            keep_realisations=options.keep_realisations,
+            preview=options.preview,
+            regions=options.regions,
+        )
+    return json.loads(written[-1].read_text())
+
+
+def _task(
+    path: Path,
+    maps: dict[str, str],
+    folder: Path,
+    options: BatchOptions,
+    model: Model,
+    device: str,
+    block: int,
+) -> Task:
+    # Absolute: workers of a cluster are elsewhere.
+    def absolute(name):
+        file, hdu = split_hdu(name)
+        return f"{file.resolve()}[{hdu}]" if hdu else str(file.resolve())
+
+    name = options.model
+    return Task(
+        image=str(path.resolve()),
+        maps={kind: absolute(name) for kind, name in maps.items()},
+        folder=str(folder.resolve()),
+        model=str(Path(name).resolve()) if name.endswith(".safetensors") else name,
+        model_sha256=model.sha256,
+        samples=options.samples,
+        seed=options.seed,
+        method=options.method,
+        operating_point=options.operating_point,
+        mode=options.mode,
+        hdu=options.hdu,
+        background=options.background,
+        device=device,
+        block=block,
+    )
+
+
+def _executors(workers: int, dask: str | None, shard: str | None, overwrite: bool):
+    """A context of what does the blocks: None for this process, else by task."""
+    if shard is not None and overwrite:
+        raise UsageError(
+            "--shard and --overwrite: shards would delete each other's work; empty the directory."
+        )
+    chosen = [name for name, value in (("--dask", dask), ("--shard", shard)) if value is not None]
+    if workers != 1:
+        chosen.append("--workers")
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} are different ways to share the work; choose one.")
+    if workers < 1:
+        raise UsageError(f"--workers is {workers}; at least 1 is needed.")
+    if dask is not None:
+        return cluster(dask)
+    if shard is not None:
+        match = re.fullmatch(r"(\d+)/(\d+)", shard)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(f"--shard is {shard!r}; it must be I/N with I from 1 to N, as in 2/8.")
+        return contextlib.nullcontext(lambda task: Shard(int(match[1]), int(match[2])))
+    return processes(workers) if workers > 1 else contextlib.nullcontext()
 
 
 def _tell(images: Sequence[Path], paired: dict[str, list[str] | None], options: BatchOptions) -> int:
@@ -260,5 +369,10 @@ class _Journal:
         return held == content and (self.path.parent / f"{name}_summary.json").exists()
 
     def add(self, name: str, content: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # another shard may have written it meanwhile
+            self.inputs = json.loads(self.path.read_text())["inputs"] | self.inputs
         self.inputs[name] = content
+        self.write()
+
+    def write(self) -> None:
         write_json(self.path, {"options": self.options, "inputs": self.inputs})

@@ -46,6 +46,10 @@ def segment(
     regions: bool = False,
     preview: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    block: int = 2048,
+    workers: int = 1,
+    dask: str | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> int:
@@ -94,10 +98,18 @@ def segment(
         Draw the picture.
     device
         Where the network runs.
+    block
+        Width of the blocks of work, in pixels; smaller ones need less memory, and give the same products.
+    workers
+        Processes on this machine.
+    dask
+        Address of a Dask scheduler, whose cluster sees the same files.
+    shard
+        I/N: this is run I of N that share the work by way of the file system (SLURM, HTCondor).
     overwrite
         Begin again in a directory that holds results of other inputs or options.
     dry_run
-        Check inputs and options, print what would be written, and stop.
+        Check inputs and options, print what would be written and what it takes, and stop.
     """
     from appulse.batch import BatchOptions, run_batch
 
@@ -119,7 +131,18 @@ def segment(
     )
     maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
     with _progress() as progress:
-        return run_batch(images, maps, options, overwrite=overwrite, dry_run=dry_run, progress=progress)
+        return run_batch(
+            images,
+            maps,
+            options,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            block=block,
+            workers=workers,
+            dask=dask,
+            shard=shard,
+            progress=progress,
+        )
 
 
 @app.command
@@ -130,11 +153,13 @@ def simulate(
     size: int = 4096,
     fields: int = 1,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
+    dask: str | None = None,
 ) -> int:
     """Simulate fields of a survey: noisy image, noise-free layers, true class map and catalogue.
 
-    Writes field_SSSS_FF.fits (seed, number), sky.json and sky.png. Fields that are there already are kept.
+    Writes field_SSSS_FF.fits (seed, number), sky.json and sky.png. The same command again goes on where it
+    was stopped; fields that are there already are kept.
 
     Parameters
     ----------
@@ -149,15 +174,25 @@ def simulate(
     seed
         0 to 999 to train on, 1000s to select with, 2000s to calibrate with, 9000s to test on.
     workers
-        Processes that draw galaxies; the result does not depend on them.
+        Processes; by default one for each CPU. The result does not depend on them.
+    dask
+        Address of a Dask scheduler whose workers draw instead; they must see the same directory.
     """
     from appulse.sky.simulate import simulate_fields
 
     with _progress() as progress:
-        report = simulate_fields(
-            output, survey, size=size, fields=fields, seed=seed, workers=workers, progress=progress
+        reports = simulate_fields(
+            output,
+            survey,
+            size=size,
+            fields=fields,
+            seed=seed,
+            workers=workers,
+            dask=dask,
+            progress=progress,
+            say=print,
         )
-    print(report)
+    print("\n\n".join(map(str, reports)))
     return 0
 
 
@@ -389,10 +424,28 @@ def demo(*, output: Annotated[Path, Parameter(name=("--output", "-o"))], size: i
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar per stage, on standard error; silent where that is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task):
+            return Text(f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "")
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, int] = {}
 

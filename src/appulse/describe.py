@@ -2,148 +2,308 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import astropy.units as u
 import numpy as np
-from astropy.table import Table
+from astropy.table import QTable, Table
+from astropy.wcs import WCS
 
-from appulse.files import Image, pixel_scale, stem
+from appulse.files import pixel_scale
 from appulse.inference.background import NoiseScaled
+from appulse.inference.exposure import Window, cropped, grown
+from appulse.inference.realisations import Realisations
 from appulse.inference.tiles import fits_stamp
-from appulse.inference.two_step import MARGIN, FieldMaps
-from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.inference.two_step import MARGIN
+from appulse.network.calibration import Calibration
 from appulse.objects.catalog import MEASURED, build_catalog, summarise
-from appulse.objects.components import MIN_OVERLAP, label_objects
+from appulse.objects.components import MIN_OVERLAP
 from appulse.objects.ensemble import Ensemble, measure_ensemble
-from appulse.objects.flags import ObjectFlag, PixelFlag
+from appulse.objects.flags import ObjectFlag
 from appulse.objects.measurement import light_shares, measure
 from appulse.objects.pairs import meeting_pairs
 from appulse.objects.separation import Separation, separate
 from appulse.products import PAIRS
-from appulse.result import GalaxyCutout, Result
 
 # Pixels around an object in which its realisations may reach.
 REACH = 12
 
 
-def describe_field(
-    source: Image,
-    scaled: NoiseScaled,
-    maps: FieldMaps,
-    point: OperatingPoint,
-    calibration: Calibration,
-    provenance: dict,
-    *,
-    stamp_size: int,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Result:
-    """From the maps of a field to its galaxies and their catalogue.
+@dataclass(frozen=True)
+class Region:
+    """A window of a field with all that is known of it.
 
     Parameters
     ----------
-    source : Image
-        As read.
+    window : (slice, slice)
+        Of the image.
+    image_shape : (height, width), pixels
+        Of the image.
+    labels : (height, width) int32 array
+        Number of each pixel's object.
+    ternary : (height, width) uint8 array
+        Class map, 0 where bad.
+    p_galaxy : (height, width) float32 array
+        Calibrated probability of class >= 1.
+    realisations : Realisations
+        Of every pixel.
+    detections : (bytes, height, width) uint8 array
+        As `FieldMaps.detections`.
     scaled : NoiseScaled
         In units of the noise.
-    maps : FieldMaps
-        Probabilities and realisations.
-    point : OperatingPoint
-        Thresholds.
-    calibration : Calibration
-        Factors on the spreads.
-    provenance : dict
-        For the headers.
+    """
+
+    window: Window
+    image_shape: tuple[int, int]
+    labels: np.ndarray
+    ternary: np.ndarray
+    p_galaxy: np.ndarray
+    realisations: Realisations
+    detections: np.ndarray
+    scaled: NoiseScaled
+
+
+@dataclass(frozen=True)
+class Described:
+    """The galaxies of one object.
+
+    Parameters
+    ----------
+    number : int
+        Of the object.
+    window : (slice, slice)
+        Of the image: the object and its surroundings.
+    masks : (n_galaxies, height, width) bool array
+        Pixels of each galaxy.
+    owners : (2, height, width) uint8 array
+        Likelier and second owner of each pixel: number of the galaxy in the object, from 1; 0 none.
+    rows : list of dict
+        Of the catalogue, without label, blend and sky position.
+    pairs : list of dict
+        Galaxies that share pixels; labels are numbers in the object, from 1.
+    """
+
+    number: int
+    window: Window
+    masks: np.ndarray
+    owners: np.ndarray
+    rows: list[dict]
+    pairs: list[dict]
+
+
+def describe_object(
+    region: Region, number: int, box: Window, stamp_size: int, fitted: Calibration
+) -> Described:
+    """Separate an object into galaxies, and measure them in every realisation.
+
+    Parameters
+    ----------
+    region : Region
+        Holds the object with `REACH` pixels around it, as far as the image goes.
+    number : int
+        Of the object.
+    box : (slice, slice)
+        Its bounding box in the image.
     stamp_size : int, pixels
         Objects that do not fit a stamp are flagged.
-    progress : callable, optional
-        Called with the name of the stage, objects done and their total.
+    fitted : Calibration
+        Holds the factors on the spreads; from `fitted_for`.
 
     Returns
     -------
-    Result
+    Described
     """
-    bad = scaled.bad
-    ternary = maps.ternary(point)
-    ternary[bad] = 0
-    labels, boxes = label_objects(ternary, point.min_area)
-    outside = scaled.is_correlated
-    rows: list[dict] = []
-    pairs: list[dict] = []
-    cutouts: list[GalaxyCutout] = []
-    segm, segm2 = np.zeros(bad.shape, np.int32), np.zeros(bad.shape, np.int32)
-    flags = _pixel_flags(scaled)
-    # Fitted for copula realisations; those of the latent alone are another ensemble.
-    fitted = calibration if provenance["mode"] == "copula" else Calibration()
-    for component, box in enumerate(boxes, start=1):
-        window = _padded(box, bad.shape)
-        crop = _Crop(window, labels[window], component, ternary[window], scaled, maps)
-        reference, ensemble, shares, failed = _galaxies_of(crop)
-        first = len(rows) + 1
-        common = ObjectFlag(0)
-        if _touches_border(box, bad.shape):
-            common |= ObjectFlag.BORDER
-        if not fits_stamp(box, stamp_size, MARGIN):
-            common |= ObjectFlag.LARGER_THAN_STAMP
-        if len(reference.masks) > 2:
-            common |= ObjectFlag.THREE_OR_MORE
-        if outside:
-            common |= ObjectFlag.OUTSIDE_MODEL_RANGE
-        if failed:
-            common |= ObjectFlag.MEASUREMENT_FAILED
-        for galaxy in range(len(reference.masks)):
-            row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, fitted)
-            row |= {"label": first + galaxy, "blend_id": component if len(reference.masks) > 1 else 0}
-            row["flags"] = int(row["flags"] | common)
-            rows.append(row)
-            cutouts.append(GalaxyCutout(window, reference.masks[galaxy]))
-        pairs += _pairs(reference, ensemble, crop.image, first)
-        _paint_owners(segm[window], segm2[window], reference, shares, first)
-        if provenance["method"] == "two-step":
-            flags[window][crop.mask & ~maps.centred[window]] |= PixelFlag.FIRST_PASS
-        if progress:
-            progress("galaxies", component, len(boxes))
-
-    _add_sky_positions(rows, source.wcs)
-    mean, std = maps.realisations.mean_and_std()
-    for array in (mean, std, maps.p_galaxy, maps.p_overlap):
-        array[bad] = np.nan
-    return Result(
-        catalog=build_catalog(rows, flux_unit=source.unit, pixel_scale_arcsec=pixel_scale(source.wcs)),
-        pairs=Table(pairs or None, names=[item.name for item in PAIRS]),
-        ternary=ternary,
-        mean=mean,
-        std=std,
-        p_galaxy=maps.p_galaxy,
-        p_overlap=maps.p_overlap,
-        segm=segm,
-        segm2=segm2,
-        flags=flags.astype(np.uint8),
-        image=scaled.scaled,
-        header=source.header,
-        provenance=provenance,
-        cutouts=tuple(cutouts),
-        realisation_store=maps.realisations,
-        name=stem(source.path),
-        warnings=(*scaled.warnings, *_calibration_warnings(fitted.scales)),
+    crop = _Crop(grown(box, REACH, region.image_shape), number, region)
+    reference, ensemble, shares, failed = _galaxies_of(crop)
+    common = ObjectFlag(0)
+    if _touches_border(box, region.image_shape):
+        common |= ObjectFlag.BORDER
+    if not fits_stamp(box, stamp_size, MARGIN):
+        common |= ObjectFlag.LARGER_THAN_STAMP
+    if len(reference.masks) > 2:
+        common |= ObjectFlag.THREE_OR_MORE
+    if region.scaled.is_correlated:
+        common |= ObjectFlag.OUTSIDE_MODEL_RANGE
+    if failed:
+        common |= ObjectFlag.MEASUREMENT_FAILED
+    rows = []
+    for galaxy in range(len(reference.masks)):
+        row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, fitted)
+        row["flags"] = int(row["flags"] | common)
+        rows.append(row)
+    return Described(
+        number,
+        crop.window,
+        reference.masks,
+        _owners(reference, shares),
+        rows,
+        _pairs(reference, ensemble, crop.image),
     )
 
 
-class _Crop:
-    """One object's surroundings, cut from everything that is known of the field."""
+def fitted_for(calibration: Calibration, mode: str) -> Calibration:
+    """Calibration whose factors on the spreads hold for a mode of realisations.
 
-    def __init__(self, window, labels, component, ternary, scaled: NoiseScaled, maps: FieldMaps):
-        self.window, self.mask = window, labels == component
+    Parameters
+    ----------
+    calibration : Calibration
+        Of the model.
+    mode : {"copula", "latent"}
+        How realisations are drawn.
+    """
+    # Fitted for copula realisations; those of the latent alone are another ensemble.
+    return calibration if mode == "copula" else Calibration()
+
+
+def calibration_warnings(fitted: Calibration) -> list[str]:
+    """What to tell a user about the error bars; one sentence each.
+
+    Parameters
+    ----------
+    fitted : Calibration
+        From `fitted_for`.
+    """
+    if fitted.scales:
+        return []
+    return ["the error bars are not calibrated: the model holds no factors for this mode of realisations"]
+
+
+def pack(objects: Iterable[Described]) -> dict[str, np.ndarray]:
+    """Described objects as plain arrays: those of the catalogue and of the pairs by column.
+
+    Parameters
+    ----------
+    objects : iterable of Described
+        By ascending number.
+
+    Returns
+    -------
+    dict of str to array
+        For `unpack` and `catalogue_of`.
+    """
+    objects = list(objects)
+    rows = [row | {"object": each.number} for each in objects for row in each.rows]
+    pairs = [pair | {"object": each.number} for each in objects for pair in each.pairs]
+    packed = {
+        "number": np.array([each.number for each in objects], np.int64),
+        "galaxies": np.array([len(each.masks) for each in objects], np.int64),
+        "windows": np.array([(w.start, w.stop) for each in objects for w in each.window], np.int64),
+        "masks": np.packbits(_joined([each.masks for each in objects], bool)),
+        "owners": _joined([each.owners for each in objects], np.uint8),
+    }
+    for kind, found in (("row", rows), ("pair", pairs)):
+        names = found[0] if found else ()
+        packed |= {f"{kind}.{name}": np.array([each[name] for each in found]) for name in names}
+    return packed
+
+
+def _joined(arrays: list[np.ndarray], dtype) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype), *(each.ravel() for each in arrays)], dtype=dtype)
+
+
+def unpack(packed: dict[str, np.ndarray]) -> Iterator[tuple[int, Window, np.ndarray, np.ndarray]]:
+    """What lies where, of described objects.
+
+    Parameters
+    ----------
+    packed : dict of str to array
+        From `pack`.
+
+    Yields
+    ------
+    number : int
+    window : (slice, slice)
+    masks : (n_galaxies, height, width) bool array
+    owners : (2, height, width) uint8 array
+        As in `Described`.
+    """
+    masks, owners = np.unpackbits(packed["masks"]).view(bool), packed["owners"]
+    windows = packed["windows"].reshape(-1, 2, 2)
+    at_mask = at_owner = 0
+    for number, galaxies, (rows, columns) in zip(packed["number"], packed["galaxies"], windows, strict=True):
+        shape = int(rows[1] - rows[0]), int(columns[1] - columns[0])
+        pixels = shape[0] * shape[1]
+        yield (
+            int(number),
+            (slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))),
+            masks[at_mask : at_mask + galaxies * pixels].reshape(-1, *shape),
+            owners[at_owner : at_owner + 2 * pixels].reshape(2, *shape),
+        )
+        at_mask += galaxies * pixels
+        at_owner += 2 * pixels
+
+
+def catalogue_of(
+    packed: Sequence[dict[str, np.ndarray]], unit: u.UnitBase | None, wcs: WCS | None
+) -> tuple[QTable, Table, np.ndarray]:
+    """Catalogue and pairs of a field; galaxies are labelled in the order of their objects.
+
+    Parameters
+    ----------
+    packed : sequence of dict of str to array
+        From `pack`, of all blocks, in any order.
+    unit : astropy unit or None
+        Of the image.
+    wcs : WCS or None
+        Of the image.
+
+    Returns
+    -------
+    catalog : QTable
+    pairs : Table
+    first_labels : (n_objects + 1,) int64 array
+        Label of the first galaxy of each object, by the object's number; 0 at 0.
+    """
+    numbers = _joined([each["number"] for each in packed], np.int64)
+    galaxies = np.zeros(len(numbers) + 1, np.int64)
+    galaxies[numbers] = _joined([each["galaxies"] for each in packed], np.int64)
+    first_labels = 1 + np.cumsum(galaxies) - galaxies
+    first_labels[0] = 0
+
+    rows, pairs = _columns(packed, "row."), _columns(packed, "pair.")
+    if rows:
+        blended = galaxies[rows.pop("object")] > 1
+        rows["label"] = 1 + np.arange(len(blended))
+        rows["blend_id"] = np.where(blended, np.repeat(np.arange(len(galaxies)), galaxies), 0)
+        _add_sky_positions(rows, wcs)
+    catalog = build_catalog(rows, flux_unit=unit, pixel_scale_arcsec=pixel_scale(wcs))
+    if pairs:
+        offset = first_labels[pairs.pop("object")] - 1
+        pairs |= {name: pairs[name] + offset for name in ("label_a", "label_b")}
+    names = [item.name for item in PAIRS]
+    return catalog, Table({name: pairs[name] for name in names} if pairs else None, names=names), first_labels
+
+
+def _columns(packed: Sequence[dict[str, np.ndarray]], prefix: str) -> dict[str, np.ndarray]:
+    """Columns of all blocks, by ascending number of the object."""
+    filled = [each for each in packed if f"{prefix}object" in each]
+    if not filled:
+        return {}
+    order = np.argsort(np.concatenate([each[f"{prefix}object"] for each in filled]), kind="stable")
+    names = [name for name in filled[0] if name.startswith(prefix)]
+    return {
+        name.removeprefix(prefix): np.concatenate([each[name] for each in filled])[order] for name in names
+    }
+
+
+class _Crop:
+    """One object's surroundings, cut from everything that is known of the region."""
+
+    def __init__(self, window: Window, number: int, region: Region):
+        here = cropped(window, region.window)
+        labels, scaled = region.labels[here], region.scaled
+        self.window, self.mask = window, labels == number
         mask = self.mask
-        self.ternary = np.where(mask, ternary, 0).astype(np.uint8)
-        self.bad = scaled.bad[window]
-        self.image = np.where(self.bad, 0.0, scaled.scaled[window]).astype(np.float32)
-        self.sigma = np.broadcast_to(scaled.sigma, scaled.bad.shape)[window]
-        self.noise = np.broadcast_to(scaled.noise, scaled.bad.shape)[window]
-        self.p_galaxy = maps.p_galaxy[window]
+        self.ternary = np.where(mask, region.ternary[here], 0).astype(np.uint8)
+        self.bad = scaled.bad[here]
+        self.image = np.where(self.bad, 0.0, scaled.scaled[here]).astype(np.float32)
+        self.sigma, self.noise = scaled.sigma[here], scaled.noise[here]
+        self.p_galaxy = region.p_galaxy[here]
         # A realisation may bridge to a neighbour; the neighbour's own pixels stay the neighbour's.
         others = (labels > 0) & ~mask | self.bad
-        self.realisations = np.where(others, 0, maps.realisations.get(window)).astype(np.uint8)
-        self.detections = maps.detections[:, *window]
+        self.realisations = np.where(others, 0, region.realisations.get(here)).astype(np.uint8)
+        self.detections = region.detections[:, *here]
 
 
 def _galaxies_of(crop: _Crop) -> tuple[Separation, Ensemble, np.ndarray, bool]:
@@ -223,7 +383,7 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return grown
 
 
-def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray, first: int) -> list[dict]:
+def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray) -> list[dict]:
     found = []
     for pair in meeting_pairs(reference.masks, image):
         a, b = pair.first, pair.second
@@ -231,8 +391,8 @@ def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray, first: 
         present = ensemble.present[a] & ensemble.present[b]
         found.append(
             {
-                "label_a": first + a,
-                "label_b": first + b,
+                "label_a": 1 + a,
+                "label_b": 1 + b,
                 "overlap_area": pair.overlap_area,
                 "p_blend": both.sum() / max(present.sum(), 1),
                 "border_area": pair.border_area,
@@ -241,52 +401,22 @@ def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray, first: 
     return found
 
 
-def _paint_owners(
-    segm: np.ndarray, segm2: np.ndarray, reference: Separation, shares: np.ndarray, first: int
-) -> None:
+def _owners(reference: Separation, shares: np.ndarray) -> np.ndarray:
     # Of an overlap's pixel the galaxy with the larger share of its light is the likelier owner.
     claims = np.where(reference.masks, np.maximum(shares, 1e-6), 0.0)
-    order = np.argsort(-claims, axis=0, kind="stable")
-    ranked = np.take_along_axis(claims, order, axis=0)
-    owned = ranked[0] > 0
-    segm[owned] = order[0][owned] + first
-    if len(reference.masks) > 1:
-        shared = ranked[1] > 0
-        segm2[shared] = order[1][shared] + first
-
-
-def _calibration_warnings(scales: dict[str, float]) -> list[str]:
-    if scales:
-        return []
-    return ["the error bars are not calibrated: the model holds no factors for this mode of realisations"]
-
-
-def _pixel_flags(scaled: NoiseScaled) -> np.ndarray:
-    flags = np.zeros(scaled.bad.shape, np.int32)
-    flags[scaled.bad] |= PixelFlag.BAD_PIXEL
-    if scaled.noise_disagrees:
-        flags |= PixelFlag.NOISE_DISAGREES
-    return flags
-
-
-def _padded(box: tuple[slice, slice], shape: tuple[int, int]) -> tuple[slice, slice]:
-    rows, columns = (
-        slice(max(side.start - REACH, 0), min(side.stop + REACH, length))
-        for side, length in zip(box, shape, strict=True)
-    )
-    return rows, columns
+    order = np.argsort(-claims, axis=0, kind="stable")[:2]
+    owners = np.zeros((2, *claims.shape[1:]), np.uint8)
+    owners[: len(order)] = np.where(np.take_along_axis(claims, order, axis=0) > 0, order + 1, 0)
+    return owners
 
 
 def _touches_border(box: tuple[slice, slice], shape: tuple[int, int]) -> bool:
     return any(side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True))
 
 
-def _add_sky_positions(rows: list[dict], wcs) -> None:
-    if wcs is None or not rows:
+def _add_sky_positions(rows: dict[str, np.ndarray], wcs: WCS | None) -> None:
+    if wcs is None:
         return
-    x = np.array([row["x_centroid"] for row in rows])
-    y = np.array([row["y_centroid"] for row in rows])
     # Whatever the frame and order of the image's axes: galactic, FK5, declination first.
-    sky = wcs.pixel_to_world(x, y).icrs
-    for row, alpha, delta in zip(rows, sky.ra.deg, sky.dec.deg, strict=True):
-        row |= {"ra": float(alpha), "dec": float(delta)}
+    sky = wcs.pixel_to_world(rows["x_centroid"], rows["y_centroid"]).icrs
+    rows |= {"ra": sky.ra.deg, "dec": sky.dec.deg}

@@ -10,6 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from appulse.files import atomic_write
+from appulse.result import BUSY_CELL, Window, busyness
 
 if TYPE_CHECKING:
     from appulse.result import Result
@@ -21,19 +22,22 @@ LARGEST_PREVIEW = 640
 _CLASSES = ListedColormap(["#10142a", "#4c8fd6", "#ffb000"])
 
 
-def field_figure(result: Result) -> Figure:
+def field_figure(result: Result, window: Window | None = None) -> Figure:
     """Image with outlines, mean, standard deviation and class map of a field.
 
     Parameters
     ----------
     result : Result
         Of `appulse.segment`.
+    window : (slice, slice), optional
+        What to show; by default the busiest part.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    window = _busiest_window(result.ternary, LARGEST_PREVIEW)
+    if window is None:
+        window = busiest_window(busyness(result.ternary), result.ternary.shape)
     height, width = (side.stop - side.start for side in window)
     panel = 5.2
     figure = Figure(figsize=(2 * panel + 0.9, 1.72 * panel * min(max(height / width, 0.4), 2.0) + 0.9))
@@ -153,17 +157,28 @@ def _draw_outlines(axes, result: Result, window) -> None:
     axes.set_ylim(window[0].start - 0.5, window[0].stop - 0.5)
 
 
-def _busiest_window(ternary: np.ndarray, largest: int) -> tuple[slice, slice]:
-    """The window with most overlap pixels, then most galaxy pixels; the whole field where it is small."""
-    height, width = (min(side, largest) for side in ternary.shape)
-    if (height, width) == ternary.shape:
-        return slice(0, height), slice(0, width)
-    step = 64
-    weight = np.where(ternary == 2, 20, ternary).astype(np.int64)
-    total = np.pad(weight.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    tops = np.arange(0, ternary.shape[0] - height + 1, step)
-    lefts = np.arange(0, ternary.shape[1] - width + 1, step)
-    bottom, right = tops[:, None] + height, lefts[None, :] + width
+def busiest_window(cells: np.ndarray, shape: tuple[int, int]) -> Window:
+    """The window with most to see; the whole field where it is small.
+
+    Parameters
+    ----------
+    cells : (rows, columns) int64 array
+        `appulse.result.busyness` of the field.
+    shape : (height, width), pixels
+        Of the field.
+
+    Returns
+    -------
+    (slice, slice)
+        Its width is `LARGEST_PREVIEW` or the field's.
+    """
+    height, width = (min(side, LARGEST_PREVIEW) for side in shape)
+    # Windows begin with a cell; one that spans the field takes the incomplete last cell in.
+    n_rows, n_columns = -(-height // BUSY_CELL), -(-width // BUSY_CELL)
+    total = np.pad(cells.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    tops = np.arange(0, (shape[0] - height) // BUSY_CELL + 1)
+    lefts = np.arange(0, (shape[1] - width) // BUSY_CELL + 1)
+    bottom, right = tops[:, None] + n_rows, lefts[None, :] + n_columns
     content = (
         total[bottom, right]
         - total[tops[:, None], right]
@@ -171,4 +186,5 @@ def _busiest_window(ternary: np.ndarray, largest: int) -> tuple[slice, slice]:
         + total[tops[:, None], lefts[None, :]]
     )
     row, column = np.unravel_index(np.argmax(content), content.shape)
-    return slice(tops[row], tops[row] + height), slice(lefts[column], lefts[column] + width)
+    top, left = int(tops[row]) * BUSY_CELL, int(lefts[column]) * BUSY_CELL
+    return slice(top, top + height), slice(left, left + width)

@@ -1,5 +1,7 @@
 """The files that appulse writes: their layout, declared once, and their writers and readers."""
 
+import io
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -50,6 +52,7 @@ PROVENANCE = {
     "samples": "SAMPLES",
     "method": "METHOD",
 }
+_FITS_BLOCK = 2880
 CATALOG_FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
 
 
@@ -69,7 +72,7 @@ def write_segmentation(
     provenance,
     realisations=None,
 ):
-    """Write a segmentation file, atomically; the same content gives the same bytes.
+    """Write a segmentation file from whole maps, atomically; the same content gives the same bytes.
 
     Parameters
     ----------
@@ -90,24 +93,97 @@ def write_segmentation(
         Shapes differ, or a key of the provenance is missing.
     """
     given = (ternary, mean, std, p_galaxy, p_overlap, segm, segm2, flags)
-    shapes = {item.name: np.shape(values) for item, values in zip(MAPS, given, strict=True)}
+    maps = {item.name: np.asarray(values) for item, values in zip(MAPS, given, strict=True)}
+    shapes = {name: values.shape for name, values in maps.items()}
+    samples = 0
     if realisations is not None:
-        shapes[REALISATIONS.name] = np.shape(realisations)[1:]
+        maps[REALISATIONS.name] = np.asarray(realisations)
+        samples, *rest = maps[REALISATIONS.name].shape
+        shapes[REALISATIONS.name] = tuple(rest)
     if len(set(shapes.values())) != 1 or len(shapes["TERNARY"]) != 2:
         raise ValueError(f"the maps need one (height, width), got {shapes}")
+    height, width = shapes["TERNARY"]
+    write_by_windows(
+        path,
+        [((slice(0, height), slice(0, width)), maps)],
+        shape=(height, width),
+        pairs=pairs,
+        header=header,
+        provenance=provenance,
+        samples=samples,
+    )
+
+
+def write_by_windows(path, windows, *, shape, pairs, header, provenance, samples=0):
+    """Write a segmentation file part by part, atomically; the bytes do not depend on the parts.
+
+    Parameters
+    ----------
+    path : str or Path
+    windows : iterable of ((slice, slice), dict of str to array)
+        Parts that make up the image, each with its maps by the names of `MAPS`.
+    shape : (height, width), pixels
+        Of the image.
+    pairs, header, provenance
+        As `write_segmentation` takes them.
+    samples : int
+        Realisations in each part, under the name of `REALISATIONS`; 0 for none.
+
+    Raises
+    ------
+    ValueError
+        A key of the provenance is missing.
+    """
     if missing := PROVENANCE.keys() - provenance.keys():
         raise ValueError(f"provenance lacks {sorted(missing)}")
-
     primary = fits.PrimaryHDU()
     for key, value in provenance.items():
         primary.header[PROVENANCE.get(key) or f"HIERARCH {key}"] = value
     cards = wcs_cards(fits.Header() if header is None else header)
-    hdus = [primary, *(_image_hdu(item, values, cards) for item, values in zip(MAPS, given, strict=True))]
+    # Empty arrays of the right shape: only their headers are used.
+    hdus = fits.HDUList([primary, *(_image_hdu(item, _blank(item, shape), cards) for item in MAPS)])
     hdus.append(fits.BinTableHDU(_pairs_table(pairs), name="PAIRS"))
-    if realisations is not None:
-        hdus.append(_image_hdu(REALISATIONS, realisations, cards))
-    # Cards that bend the standard came from the user's file and go out as they came.
-    atomic_write(path, lambda temporary: fits.HDUList(hdus).writeto(temporary, output_verify="ignore"))
+    if samples:
+        hdus.append(_image_hdu(REALISATIONS, _blank(REALISATIONS, (samples, *shape)), cards))
+    hdus.update_extend()
+    atomic_write(path, lambda temporary: _write_parts(temporary, hdus, windows, shape))
+
+
+def _blank(item, shape):
+    return np.broadcast_to(np.zeros((), item.dtype), shape)
+
+
+def _write_parts(path, hdus, windows, shape):
+    images = {item.name: np.dtype(item.dtype).newbyteorder(">") for item in (*MAPS, REALISATIONS)}
+    starts = {}
+    with open(path, "wb") as file:
+        for hdu in hdus:
+            if hdu.name in images:
+                file.write(hdu.header.tostring().encode("ascii"))
+                starts[hdu.name] = file.tell()
+                file.seek(-(-hdu.data.size * images[hdu.name].itemsize // _FITS_BLOCK) * _FITS_BLOCK, 1)
+            else:
+                part = io.BytesIO()
+                # Cards that bend the standard came from the user's file and go out as they came.
+                hdu.writeto(part, output_verify="ignore") if hdu is hdus[0] else fits.HDUList(
+                    [fits.PrimaryHDU(), hdu]
+                ).writeto(part, output_verify="ignore")
+                file.write(part.getvalue()[0 if hdu is hdus[0] else _FITS_BLOCK :])
+        file.truncate(file.tell())
+        file.flush()
+        for (rows, columns), maps in windows:
+            for name, start in starts.items():
+                _write_rows(file.fileno(), start, images[name], maps[name], rows.start, columns.start, shape)
+
+
+def _write_rows(file, start, dtype, values, top, left, shape):
+    """Put a window of an image, or of each plane of a cube, where it belongs in a file."""
+    planes = np.ascontiguousarray(values, dtype).reshape(-1, *np.shape(values)[-2:])
+    for number, plane in enumerate(planes):
+        pixel = (number * shape[0] + top) * shape[1] + left
+        rows = [plane] if plane.shape[1] == shape[1] else plane
+        for row, content in enumerate(rows):
+            os.pwrite(file, content.tobytes(), start + (pixel + row * shape[1]) * dtype.itemsize)
 
 
 def _image_hdu(item, values, cards):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,30 @@ if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage
 
     from appulse.inference.realisations import Realisations
+
+Window = tuple[slice, slice]
+# Maps are written in parts of this many rows and columns, multiples of a chunk of the store on disk.
+_PART = (512, 2048)
+# Cells in which a field's business is counted, to choose what its picture shows; parts are multiples of it.
+BUSY_CELL = 64
+
+
+def busyness(ternary: np.ndarray) -> np.ndarray:
+    """How much there is to see in each cell of a class map: overlaps count twenty times as much as galaxies.
+
+    Parameters
+    ----------
+    ternary : (height, width) uint8 array
+        Begins at a cell's first pixel.
+
+    Returns
+    -------
+    (rows, columns) int64 array
+    """
+    weight = np.where(ternary == 2, 20, ternary).astype(np.int64)
+    for axis in (0, 1):
+        weight = np.add.reduceat(weight, np.arange(0, weight.shape[axis], BUSY_CELL), axis=axis)
+    return weight
 
 
 @dataclass(frozen=True)
@@ -36,9 +61,34 @@ class GalaxyCutout:
     mask: np.ndarray
 
 
+def _windows(shape: tuple[int, int]) -> Iterator[Window]:
+    for top in range(0, shape[0], _PART[0]):
+        for left in range(0, shape[1], _PART[1]):
+            yield (
+                slice(top, min(top + _PART[0], shape[0])),
+                slice(left, min(left + _PART[1], shape[1])),
+            )
+
+
+class _Tally:
+    """What is counted while the maps pass by: good pixels of each class, and how busy each cell is."""
+
+    def __init__(self, shape: tuple[int, int]):
+        self.classes = np.zeros(3, np.int64)
+        self.cells = np.zeros(tuple(-(-side // BUSY_CELL) for side in shape), np.int64)
+
+    def add(self, window: Window, ternary: np.ndarray, p_galaxy: np.ndarray) -> None:
+        self.classes += np.bincount(ternary[~np.isnan(p_galaxy)], minlength=3)
+        cells = tuple(slice(side.start // BUSY_CELL, -(-side.stop // BUSY_CELL)) for side in window)
+        self.cells[cells] = busyness(ternary)
+
+
 @dataclass(frozen=True)
 class Result:
     """Segmentation of one image.
+
+    The maps of a field that is larger than memory are read from where they are kept: they have a shape, and
+    are arrays once they are indexed with a window.
 
     Parameters
     ----------
@@ -192,32 +242,39 @@ class Result:
         """
         directory, stem = Path(directory), stem or self.name
         segmentation = directory / f"{stem}_segmentation.fits"
-        products.write_segmentation(
+        tally = _Tally(self.ternary.shape)
+        products.write_by_windows(
             segmentation,
-            ternary=self.ternary,
-            mean=self.mean,
-            std=self.std,
-            p_galaxy=self.p_galaxy,
-            p_overlap=self.p_overlap,
-            segm=self.segm,
-            segm2=self.segm2,
-            flags=self.flags,
+            self._parts(tally, keep_realisations),
+            shape=self.ternary.shape,
             pairs=self.pairs,
             header=self.header,
             provenance=self.provenance,
-            realisations=self.realisations() if keep_realisations else None,
+            samples=self.provenance["samples"] if keep_realisations else 0,
         )
         written = [segmentation]
         written.append(products.write_catalog(self.catalog, directory / f"{stem}_catalog", catalog_format))
         if regions:
             written.append(products.write_regions(self.catalog, directory / f"{stem}_regions.reg"))
         if preview:
-            from appulse.preview import save_figure
+            from appulse.preview import busiest_window, field_figure, save_figure
 
-            written.append(save_figure(self.plot(), directory / f"{stem}_preview.png"))
+            figure = field_figure(self, busiest_window(tally.cells, self.ternary.shape))
+            written.append(save_figure(figure, directory / f"{stem}_preview.png"))
         summary = directory / f"{stem}_summary.json"
-        write_json(summary, self.summary())
+        write_json(summary, self._summary(tally))
         return [*written, summary]
+
+    def _parts(
+        self, tally: _Tally, with_realisations: bool
+    ) -> Iterator[tuple[Window, dict[str, np.ndarray]]]:
+        """The maps, part by part; in passing they are counted."""
+        for window in _windows(self.ternary.shape):
+            maps = {item.name: getattr(self, item.name.lower())[window] for item in products.MAPS}
+            if with_realisations:
+                maps[products.REALISATIONS.name] = self.realisation_store.get(window)
+            tally.add(window, maps["TERNARY"], maps["P_GALAXY"])
+            yield window, maps
 
     def summary(self) -> dict:
         """The result in a few numbers, with what produced it.
@@ -227,20 +284,27 @@ class Result:
         dict
             Plain values.
         """
-        good = ~np.isnan(self.p_galaxy)
-        shares = [float(np.mean(self.ternary[good] == c)) for c in (0, 1, 2)]
+        tally = _Tally(self.ternary.shape)
+        for window in _windows(self.ternary.shape):
+            tally.add(window, self.ternary[window], self.p_galaxy[window])
+        return self._summary(tally)
+
+    def _summary(self, tally: _Tally) -> dict:
         blends = self.catalog["blend_id"]
+        height, width = self.ternary.shape
+        good = int(tally.classes.sum())
+        background, galaxy, overlap = (round(int(n) / good, 6) if good else 0.0 for n in tally.classes)
         return {
             **self.provenance,
-            "height": self.ternary.shape[0],
-            "width": self.ternary.shape[1],
+            "height": height,
+            "width": width,
             "galaxies": len(self.catalog),
             "galaxies_in_blends": int(np.count_nonzero(blends)),
             "blends": len(np.unique(blends[blends > 0])),
-            "share_background": round(shares[0], 6),
-            "share_galaxy": round(shares[1], 6),
-            "share_overlap": round(shares[2], 6),
-            "bad_pixels": int(np.count_nonzero(~good)),
+            "share_background": background,
+            "share_galaxy": galaxy,
+            "share_overlap": overlap,
+            "bad_pixels": height * width - good,
             "warnings": list(self.warnings),
         }
 

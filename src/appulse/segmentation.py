@@ -9,19 +9,25 @@ from typing import Literal
 import numpy as np
 
 import appulse
-from appulse.describe import describe_field
-from appulse.files import Image, InputError, open_image, read_map, split_hdu
-from appulse.inference.background import scale_to_noise
+from appulse.assembly import Assembly
+from appulse.describe import calibration_warnings, fitted_for
+from appulse.engine import Job, run
+from appulse.files import InputError
+from appulse.inference.background import measure_noise
+from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import Mode, Sampler
-from appulse.inference.two_step import first_pass, second_pass
+from appulse.inference.store import MemoryStore
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model, load_model
+from appulse.observation import Observation, observe
 from appulse.result import Result
 
 Method = Literal["two-step", "grid"]
 
 # Seeds below this have streams of their own (numpy's SeedSequence takes keys in words of 32 bits).
 SEED_LIMIT = 2**32
+# Width of a block, pixels: large beside a stamp, small beside the memory of any machine.
+BLOCK = 2048
 
 
 def segment(
@@ -40,6 +46,7 @@ def segment(
     mask: str | Path | np.ndarray | None = None,
     subtract_background: bool = True,
     device: str = "auto",
+    block: int = BLOCK,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Result:
     """Segment an image: background, galaxies, overlaps, and the uncertainty of every pixel and galaxy.
@@ -72,6 +79,8 @@ def segment(
         Whether to estimate and subtract the background.
     device : {"auto", "cpu", "cuda"}
         Where the network runs.
+    block : int, pixels
+        Width of the blocks of work, a multiple of the model's stamp; no result depends on it.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -95,42 +104,80 @@ def segment(
         raise InputError(f"seed is {seed}; it must be from 0 to {SEED_LIMIT - 1}.")
     if samples < 1:
         raise InputError(f"samples is {samples}; at least 1 realisation is needed.")
-    noise_maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
-    maps_used = {name: "given" for name, value in noise_maps.items() if value is not None}
-    if isinstance(image, str | Path):
-        with open_image(image, hdu) as opened:
-            source, recognised = opened.read(), opened.recognised
-            beside = opened.companions_beside(noise_maps)
-            companions = {kind: plane.window(slice(None), slice(None)) for kind, plane in beside.items()}
-            maps_used |= {kind: plane.hdu_name for kind, plane in beside.items()}
-    else:
-        source, recognised, companions = _from_array(image), "array", {}
-    noise_maps = {name: _as_map(value, source) for name, value in noise_maps.items()} | companions
-    scaled = scale_to_noise(source.data, **noise_maps, subtract_background=subtract_background)
-
+    maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
+    with observe(image, hdu, maps) as opened:
+        observation = opened.read()
     sampler = Sampler(model, samples, seed, mode, choose_device(device))
-    maps = first_pass(scaled.scaled, sampler, progress)
-    if method == "two-step":
-        second_pass(scaled.scaled, maps, sampler, point, progress)
-    provenance = {
+    blocks = Blocks(observation.exposure.shape, check_block(block, sampler.size))
+    noise = measure_noise(observation.exposure, subtract_background=subtract_background, progress=progress)
+    store = MemoryStore(blocks.shape, samples)
+    job = Job(observation.exposure, noise, sampler, point, method, blocks, store)
+    run(job, progress=progress)
+    assembly = Assembly.of(job, observation.unit, observation.wcs)
+    provenance = provenance_of(job, observation, operating_point)
+    return assembly.in_memory(observation, provenance, warnings_of(job))
+
+
+def check_block(block: int, stamp_size: int) -> int:
+    """A width of blocks that divides no stamp of the grid.
+
+    Parameters
+    ----------
+    block : int, pixels
+        As the user gave it.
+    stamp_size : int, pixels
+        Of the model.
+
+    Raises
+    ------
+    InputError
+        It is no multiple of the stamp.
+    """
+    if block < stamp_size or block % stamp_size:
+        raise InputError(f"block is {block}; it must be a multiple of the model's stamp ({stamp_size}).")
+    return block
+
+
+def provenance_of(job: Job, observation: Observation, operating_point: str) -> dict:
+    """What produced a result, for headers and summary.
+
+    Parameters
+    ----------
+    job : Job
+        Of the field.
+    observation : Observation
+        The input.
+    operating_point : str
+        Name of the thresholds.
+    """
+    sampler = job.sampler
+    return {
         "version": appulse.__version__,
-        "model": model.name,
-        "sha256": model.sha256,
-        "seed": seed,
-        "samples": samples,
-        "method": method,
-        "mode": mode,
+        "model": sampler.model.name,
+        "sha256": sampler.model.sha256,
+        "seed": sampler.seed,
+        "samples": sampler.samples,
+        "method": job.method,
+        "mode": sampler.mode,
         "operating_point": operating_point,
-        "t_galaxy": point.t_galaxy,
-        "t_overlap": point.t_overlap,
-        "input": recognised,
-        "maps": "; ".join(f"{name} {origin}" for name, origin in maps_used.items()) or "none",
-        "noise_ratio": round(float(scaled.noise_ratio), 4),
-        "noise_correlation": round(float(scaled.correlation), 4),
+        "t_galaxy": job.point.t_galaxy,
+        "t_overlap": job.point.t_overlap,
+        **observation.origin,
+        "noise_ratio": round(job.noise.noise_ratio, 4),
+        "noise_correlation": round(job.noise.correlation, 4),
     }
-    return describe_field(
-        source, scaled, maps, point, model.calibration, provenance, stamp_size=sampler.size, progress=progress
-    )
+
+
+def warnings_of(job: Job) -> tuple[str, ...]:
+    """What in an image is unlike what the model was trained for; one sentence each.
+
+    Parameters
+    ----------
+    job : Job
+        Of the field.
+    """
+    fitted = fitted_for(job.sampler.model.calibration, job.sampler.mode)
+    return (*job.noise.warnings, *calibration_warnings(fitted))
 
 
 def choose_operating_point(model: Model, name: str) -> OperatingPoint:
@@ -175,20 +222,3 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not available:
         raise InputError("device cuda: no CUDA device here; use --device cpu or auto.")
     return "cuda" if name in ("auto", "cuda") and available else "cpu"
-
-
-def _from_array(data: np.ndarray) -> Image:
-    data = np.asarray(data)
-    if data.ndim != 2:
-        raise InputError(f"the image has {data.ndim} axes {data.shape}; appulse needs a 2-D image.")
-    data = data.astype(np.float32)
-    return Image(np.where(np.isfinite(data), data, np.nan), None, Path("image"), "", None, None)
-
-
-def _as_map(value, source: Image):
-    if not isinstance(value, str | Path):
-        return value
-    path, hdu = split_hdu(value)
-    if hdu is None and source.header is not None and path.resolve() == source.path.resolve():
-        raise InputError(f"{value} is the image itself; name the HDU of the map, as in '{value}[ERR]'.")
-    return read_map(path, source.data.shape, hdu)

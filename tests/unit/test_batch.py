@@ -291,14 +291,14 @@ def test_an_unforeseen_failure_of_one_image_does_not_stop_the_others(images, opt
     """Nothing aborts a field, let alone a batch: a defect of ours costs one image."""
     import appulse.batch
 
-    segment = appulse.batch.segment
+    segment_to_files = appulse.batch.segment_to_files
 
-    def fragile(path, **keywords):
-        if path == images[0]:
+    def fragile(task, *others):
+        if task.image == str(images[0]):
             raise ZeroDivisionError("a defect")
-        return segment(path, **keywords)
+        return segment_to_files(task, *others)
 
-    monkeypatch.setattr(appulse.batch, "segment", fragile)
+    monkeypatch.setattr(appulse.batch, "segment_to_files", fragile)
     assert run_batch(images, {}, options()) == 1
     assert products(options().output) == [f"{name}_{each}" for name in "bc" for each in PRODUCTS]
     assert "a.fits" in capsys.readouterr().err

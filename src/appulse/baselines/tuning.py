@@ -10,10 +10,11 @@ import numpy as np
 from appulse.baselines.detector import DetectorUnavailable
 from appulse.baselines.sep import SepDetector
 from appulse.baselines.sextractor import SextractorDetector, find_program
+from appulse.evaluation.fields import read_fields
 from appulse.evaluation.operating import N_TRIALS, balanced_score
 from appulse.evaluation.scores import ObjectCounts, count_objects
 from appulse.inference.background import scale_to_noise
-from appulse.sky.field import Field, field_paths, read_field
+from appulse.sky.field import Field, field_paths
 from appulse.sky.true_objects import TrueObjects, true_objects
 
 # Settings are tried on as many pixels as one field of 4096 x 4096 has; more take longer and choose the same.
@@ -122,7 +123,7 @@ def tuned_detectors(
     if side is None:
         side = int(np.sqrt(_TUNING_PIXELS / len(paths)))
     # One field at a time: only its image and its objects stay.
-    images, truths = zip(*(_prepare(read_field(path), side) for path in paths), strict=True)
+    images, truths = zip(*map(_prepare, read_fields(paths, side)), strict=True)
     tuned = [tune(each, images, truths, n_trials=n_trials, progress=progress) for each in detectors]
     pixels = sum(image.size for image in images) / 1e6
     how = f"the best of {n_trials} parameter sets on {pixels:.1f} Mpixel of validation fields"
@@ -136,7 +137,6 @@ def _settings(detector) -> str:
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
-def _prepare(field: Field, side: int) -> tuple[np.ndarray, TrueObjects]:
-    window = slice(0, side), slice(0, side)
-    truth = true_objects(field.ternary()[window], field.id1[window], field.id2[window])
-    return scale_to_noise(field.image[window]).scaled, truth
+def _prepare(field: Field) -> tuple[np.ndarray, TrueObjects]:
+    truth = true_objects(field.ternary(), field.id1, field.id2)
+    return scale_to_noise(field.image).scaled, truth

@@ -51,7 +51,7 @@ def iou_by_magnitude(evidence: Evidence, edges: np.ndarray, oracle: Table | None
     evidence : Evidence
     edges : (n + 1,) float array, mag
     oracle : Table, optional
-        From `appulse.sky.oracle.oracle_scores`, in bins of its own.
+        From `appulse.sky.oracle.survey_oracle`, in bins of its own.
 
     Returns
     -------

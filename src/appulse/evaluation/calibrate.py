@@ -18,7 +18,6 @@ from appulse.evaluation.error_bars import (
     fit_error_bars,
     needed_factors,
 )
-from appulse.evaluation.fields import corner
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
@@ -205,7 +204,7 @@ def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None 
     float, pixels
         One of `LENGTHS`.
     """
-    corners = [corner(field, _LENGTH_SIDE) for field in fields]
+    corners = [field.cut((slice(_LENGTH_SIDE), slice(_LENGTH_SIDE))) for field in fields]
     misses = {}
     for length in LENGTHS:
         calibration = dataclasses.replace(model.calibration, correlation_length=length)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from appulse.files import UsageError
 from appulse.network.weights import Model
-from appulse.sky.field import Field, field_paths, read_field
+from appulse.sky.field import Field, field_paths, open_field
 
 
 def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
@@ -70,28 +69,7 @@ def read_fields(paths: Sequence[Path], side: int | None = None) -> Iterator[Fiel
     ------
     Field
     """
+    window = None if side is None else (slice(side), slice(side))
     for path in paths:
-        field = read_field(path)
-        yield field if side is None else corner(field, side)
-
-
-def corner(field: Field, side: int) -> Field:
-    """The first rows and columns of a field.
-
-    Parameters
-    ----------
-    field : Field
-    side : int, pixels
-        Of the corner.
-
-    Returns
-    -------
-    Field
-        With the whole catalogue.
-    """
-    window = (slice(0, side), slice(0, side))
-    layers = {
-        name: getattr(field, name)[window] for name in ("image", "light", "first", "second", "id1", "id2")
-    }
-    inside = (field.deeper["y"] < side) & (field.deeper["x"] < side)
-    return replace(field, **layers, deeper=field.deeper[inside])
+        with open_field(path) as opened:
+            yield opened.read(window)

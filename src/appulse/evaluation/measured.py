@@ -40,7 +40,7 @@ def matched_galaxies(field: Field, result: Result) -> Table:
     """
     ids, true_masks = true_galaxy_masks(field.ternary(), field.id1, field.id2)
     match = match_galaxies(true_masks, [(cutout.window, cutout.mask) for cutout in result.cutouts])
-    truth = field.catalog[ids[match.true] - 1]
+    truth = field.galaxies(ids[match.true])
     found = result.catalog[match.predicted]
     pixels_shared = np.array([field.second[box][mask].max() > field.sigma for box, mask in true_masks], bool)
     table = Table()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import multiprocessing
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,7 +29,7 @@ from appulse.evaluation.evaluate import (
     write_table,
 )
 from appulse.evaluation.evidence import Evidence
-from appulse.evaluation.fields import corner, read_fields, unseen_paths
+from appulse.evaluation.fields import read_fields, unseen_paths
 from appulse.evaluation.interval_coverage import coverage_table
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
@@ -41,7 +43,7 @@ from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.weights import Model, load_model
 from appulse.segmentation import choose_operating_point
 from appulse.sky.field import Field, field_paths
-from appulse.sky.oracle import oracle_scores
+from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import true_objects
 
@@ -62,8 +64,6 @@ class Effort:
         Width of the field of pure noise.
     part_side : int, pixels
         Corner on which the modes of realisations are compared, and thresholds chosen on validation fields.
-    oracle_galaxies : int
-        Galaxies per magnitude bin for the limit of an ideal fit.
     """
 
     side: int | None
@@ -71,12 +71,11 @@ class Effort:
     samples: int
     noise_side: int
     part_side: int
-    oracle_galaxies: int
 
 
 # The paper draws 50 realisations.
-FULL = Effort(None, None, 50, NOISE_SIDE, 1280, 100)
-QUICK = Effort(1024, 1, 16, 1024, 512, 20)
+FULL = Effort(None, None, 50, NOISE_SIDE, 1280)
+QUICK = Effort(1024, 1, 16, 1024, 512)
 
 
 @dataclass(frozen=True)
@@ -181,9 +180,10 @@ def evaluate_model(
         model, evidences, detectors, samples=samples, noise_side=effort.noise_side, progress=progress
     )
     first = next(read_fields(paths, effort.side))
+    oracle = _oracle(first.survey, Path(fields), Path(output), progress)
     findings = Findings(
         scores,
-        _tables(scores, first, effort, samples, progress),
+        _tables(scores, first, oracle, effort, samples, progress),
         figure1_stamps(first, scale_to_noise(first.image).scaled, Sampler(model, samples, first.seed)),
         {model.name: choose_operating_point(model, "balanced").t_overlap}
         | {each.name: each.deblend_contrast for each in detectors},
@@ -287,17 +287,24 @@ def _best_threshold(
         return None
 
 
+def _oracle(survey: Survey, fields: Path, output: Path, progress: Progress | None) -> Table:
+    """What an ideal fit reaches; kept beside the fields where they were simulated, else beside the report."""
+    directory = fields if (fields / ORACLE_FILE).is_file() and os.access(fields, os.W_OK) else output
+    stage = functools.partial(progress, "limit of an ideal fit") if progress else None
+    return survey_oracle(survey, directory, progress=stage)
+
+
 def _tables(
-    scores: Scores, first: Field, effort: Effort, samples: int, progress: Progress | None
+    scores: Scores,
+    first: Field,
+    oracle: Table,
+    effort: Effort,
+    samples: int,
+    progress: Progress | None,
 ) -> dict[str, Table]:
     evidence, model = scores.evidence, scores.model
     edges = binned.magnitude_edges(first.survey)
-    if progress:
-        progress("limit of an ideal fit", 0, 1)
-    oracle = oracle_scores(first.survey, edges, galaxies=effort.oracle_galaxies)
-    if progress:
-        progress("limit of an ideal fit", 1, 1)
-    part = corner(first, effort.part_side)
+    part = first.cut((slice(effort.part_side), slice(effort.part_side)))
     tables = {
         "table1": scores.table1(),
         "comparison": scores.table,

@@ -30,7 +30,7 @@ class TrueGalaxies:
     Parameters
     ----------
     ids : (n,) int array
-        In the field's catalogue (row ``id - 1``).
+        In the field's catalogue.
     masks : tuple of (slices, mask)
         Bounding box and mask of each.
     objects : (n,) int array
@@ -126,7 +126,7 @@ def galaxy_table(
         ``variance``: mean of ``std ** 2`` over the mask that the model found (IoU 0.5 and more), else NaN.
         Only `counted` galaxies.
     """
-    catalog = field.catalog[galaxies.ids - 1]
+    catalog = field.galaxies(galaxies.ids)
     kept = galaxies.counted & ~truth.ignored[galaxies.objects]
     table = Table({"field": np.full(len(galaxies.ids), _name(field)), "id": galaxies.ids})
     for name in ("x", "y", "magnitude", "blendedness"):
@@ -233,11 +233,10 @@ def _members(field: Field, truth: TrueObjects, labels: np.ndarray) -> dict[str, 
     columns = {name: np.full(len(labels), np.nan) for name in names}
     pixels, owners = galaxy_pixels(field.ternary(), field.id1, field.id2)
     pairs = np.unique(np.column_stack([truth.labels.ravel()[pixels], owners]), axis=0)
-    catalog = field.catalog
     starts = np.searchsorted(pairs[:, 0], labels)
     stops = np.searchsorted(pairs[:, 0], labels, side="right")
     for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        members = catalog[pairs[start:stop, 1] - 1]
+        members = field.galaxies(pairs[start:stop, 1])
         magnitude = np.asarray(members["magnitude"])
         order = np.argsort(magnitude, kind="stable")
         columns["magnitude"][row] = magnitude[order[0]]

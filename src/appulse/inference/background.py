@@ -3,24 +3,33 @@
 SEP would measure this well, but it joins its mesh with one global spline, so that a masked pixel changes the
 whole field. Here a mesh cell depends on its own pixels only, the mesh is smoothed by a 3x3 median and joined
 linearly: nothing reaches further than two cells. The tests hold the result against SEP's.
+
+An image is measured in strips of one row of cells (`measure_noise`) and scaled window by window
+(`Noise.scale`), so that neither needs the whole image, and no number depends on the window.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import ndimage
 
 from appulse.files import InputError
+from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window, cropped, whole
+from appulse.inference.mesh import (
+    CELL,
+    CLIP,
+    SMOOTHING,
+    clipped,
+    cut_cells,
+    fill_and_filter,
+    join_cells,
+    join_mesh,
+    measure_cells,
+    mesh_shape,
+)
 
-CELL = 64  # pixels; well above the galaxies of surveys, well below flat-field and sky gradients
-CLIP = 3.0  # sigma
-# Variance of a unit Gaussian cut at +-3 sigma is 1 - 2 k phi(k) / (2 Phi(k) - 1), with k = 3.
-CLIPPED_STD = 0.98658
-CLIP_ROUNDS = 8
-SMOOTHING = 1.5  # pixels, Gaussian sigma: faint wings rise above the noise
-SOURCE_THRESHOLD = 2.5  # sigma of the smoothed image
-SOURCE_MARGIN = 4  # pixels around what the threshold finds
-SAMPLE = 1_000_000  # pixels enough to tell a quantised image
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
 # Share of exact zeros beside each other that noise does not make. Single ones it does, where lossy
 # compression rounds each tile on its own scale.
@@ -31,34 +40,22 @@ RATIO_RANGE = (0.8, 1.25)
 # Correlation of neighbouring sky pixels past which an image is unlike the independent noise of the training.
 LARGEST_CORRELATION = 0.25
 INDEPENDENT = 6  # pixels; further than drizzling or resampling correlates noise
-ENOUGH = 0.15  # share of a cell's pixels that must be left for a measurement
+# Pixels that the smoothing of a noise map reaches: SciPy cuts its Gaussian at four standard deviations.
+_REACH = int(4 * SMOOTHING + 0.5)
 
 
 @dataclass(frozen=True)
-class NoiseScaled:
-    """An image in units of its background noise. See `scale_to_noise`.
+class NoiseQuality:
+    """How the noise of an image compares with what the models know.
 
     Attributes
     ----------
-    scaled : (height, width) float32 array, units of the noise
-        ``(image - background) / sigma``; NaN where `bad`.
-    sigma, background : (height, width) float32 array, units of the image
-        The noise of the empty sky, without the photon noise of sources, and its level.
-    noise : (height, width) float32 array, units of the image
-        The supplied map whole, with the sources' photon noise if it has it; else `sigma`. For flux errors.
-    bad : (height, width) bool array
-        Not finite, masked, without a positive and finite noise, or the zero padding of a mosaic.
     noise_ratio : float
         Measured scatter over supplied sigma, the median over the background; 1 where no map was supplied.
     correlation : float
         Correlation of neighbouring background pixels: 0 for white noise, more in drizzled images.
     """
 
-    scaled: np.ndarray
-    sigma: np.ndarray
-    background: np.ndarray
-    noise: np.ndarray
-    bad: np.ndarray
     noise_ratio: float
     correlation: float
 
@@ -88,8 +85,148 @@ class NoiseScaled:
         return found
 
 
+@dataclass(frozen=True)
+class NoiseScaled(NoiseQuality):
+    """A window of an image in units of its background noise. See `Noise.scale`.
+
+    Attributes
+    ----------
+    scaled : (height, width) float32 array, units of the noise
+        ``(image - background) / sigma``; NaN where `bad`.
+    sigma, background : (height, width) float32 array, units of the image
+        The noise of the empty sky, without the photon noise of sources, and its level.
+    noise : (height, width) float32 array, units of the image
+        The supplied map whole, with the sources' photon noise if it has it; else `sigma`. For flux errors.
+    bad : (height, width) bool array
+        Not finite, masked, without a positive and finite noise, or the zero padding of a mosaic.
+    """
+
+    scaled: np.ndarray
+    sigma: np.ndarray
+    background: np.ndarray
+    noise: np.ndarray
+    bad: np.ndarray
+
+
+@dataclass(frozen=True)
+class Noise(NoiseQuality):
+    """Background and noise of a whole image, in as many numbers as it has mesh cells. See `measure_noise`.
+
+    Attributes
+    ----------
+    shape : (height, width), pixels
+        Of the image.
+    level, sigma : (rows, columns) float64 array, units of the image
+        Background and measured noise per mesh cell, filtered.
+    rounding : float, units of the image
+        Noise of rounding, of a quantised image.
+    zero_is_bad : bool
+        Whether exact zeros are the padding of a mosaic.
+    subtract_background : bool
+        Whether `level` is taken off.
+    slope : float or None
+        What a supplied variance gains per unit of light, if it includes the sources' photon noise.
+    follows_pixels : bool
+        Whether that photon noise was taken from the noisy pixels themselves, in the empty sky too (Rubin).
+    sky_variance : (rows, columns) float64 array or None
+        Median supplied variance of the sky per mesh cell, filtered; None where no map was supplied.
+    """
+
+    shape: tuple[int, int]
+    level: np.ndarray
+    sigma: np.ndarray
+    rounding: float
+    zero_is_bad: bool
+    subtract_background: bool
+    slope: float | None
+    follows_pixels: bool
+    sky_variance: np.ndarray | None
+
+    def record(self) -> dict[str, np.ndarray]:
+        """All of it as plain arrays; None becomes NaN."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: np.array(np.nan if value is None else value) for name, value in values.items()}
+
+    @classmethod
+    def from_record(cls, record: dict[str, np.ndarray]) -> Noise:
+        """What `record` was made of.
+
+        Parameters
+        ----------
+        record : dict of str to array
+            Plain arrays.
+        """
+        plain = {name: value.item() if value.ndim == 0 else value for name, value in record.items()}
+        plain["shape"] = tuple(int(side) for side in record["shape"])
+        for name in ("slope", "sky_variance"):
+            plain[name] = None if record[name].ndim == 0 and np.isnan(record[name]) else plain[name]
+        return cls(**plain)
+
+    def scale(self, exposure: Exposure, window: Window | None = None) -> NoiseScaled:
+        """A window of the image in units of its noise.
+
+        Parameters
+        ----------
+        exposure : Exposure
+            What was measured.
+        window : (slice, slice), optional
+            By default the whole image.
+
+        Returns
+        -------
+        NoiseScaled
+            The same numbers whatever the window.
+        """
+        window = window or whole(self.shape)
+        image, variance, bad = exposure.read(window)
+        bad = self._bad(image, bad)
+        background = join_mesh(self.level, self.shape, window)
+        if variance is None:
+            sigma = noise = join_mesh(self.sigma, self.shape, window)
+        else:
+            noise = np.sqrt(variance)
+            sigma = noise if self.slope is None else np.sqrt(self._sky_variance(exposure, window))
+        light = image - background if self.subtract_background else image
+        if not self.subtract_background:
+            background = np.zeros(image.shape, np.float32)
+        scaled = np.full(image.shape, np.nan, np.float32)
+        np.divide(light, sigma, out=scaled, where=~bad, casting="same_kind")
+        sigma, noise = sigma.astype(np.float32, copy=False), noise.astype(np.float32, copy=False)
+        return NoiseScaled(self.noise_ratio, self.correlation, scaled, sigma, background, noise, bad)
+
+    def _bad(self, image, bad):
+        return bad | (image == 0) if self.zero_is_bad else bad
+
+    def _sky_variance(self, exposure, window):
+        """Supplied variance without what rises with the light of sources."""
+        outer = tuple(
+            slice(max(side.start - _REACH, 0) // CELL * CELL, min(-(-(side.stop + _REACH) // CELL) * CELL, n))
+            for side, n in zip(window, self.shape, strict=True)
+        )
+        image, variance, bad = exposure.read(outer)
+        bad = self._bad(image, bad)
+        sources = np.empty(bad.shape, bool)
+        for top in range(0, len(bad), CELL):
+            rows = slice(top, min(top + CELL, len(bad)))
+            found = measure_cells(cut_cells(image[rows], bad[rows]), self.rounding)[2]
+            sources[rows] = join_cells(found, bad[rows].shape)
+        light = (image - join_mesh(self.level, self.shape, outer)).astype(np.float64)
+        level = join_mesh(self.sky_variance, self.shape, outer)
+        sky, sources = ~(bad | sources), sources & ~bad
+        result = variance.copy()
+        left_over = np.where(bad, 0.0, variance - self.slope * light)
+        # The light's noise came in with it; what is left of the sources is flat and may be smoothed.
+        coverage = ndimage.gaussian_filter((~bad).astype(np.float64), SMOOTHING)
+        smooth = ndimage.gaussian_filter(left_over, SMOOTHING) / np.maximum(coverage, 1e-3)
+        result[sources] = np.maximum(smooth, level)[sources]
+        if self.follows_pixels:
+            without = (variance - level - self.slope * light)[sky]
+            result[sky] = np.maximum(without + level[sky], level[sky] / 2)
+        return result[cropped(window, outer)]
+
+
 def scale_to_noise(image, *, rms=None, variance=None, weight=None, mask=None, subtract_background=True):
-    """Subtract the background and divide by its noise.
+    """Subtract the background and divide by its noise: `measure_noise` and `Noise.scale` of a whole array.
 
     Parameters
     ----------
@@ -111,268 +248,211 @@ def scale_to_noise(image, *, rms=None, variance=None, weight=None, mask=None, su
     InputError
         No good pixel, all good pixels of one value, maps of another shape, or more than one noise map.
     """
-    image = np.asarray(image)
-    supplied = _supplied_variance(image.shape, rms, variance, weight)
-    bad = ~np.isfinite(image)
-    if mask is not None:
-        bad |= _same_shape("mask", mask, image.shape) != 0
-    if supplied is not None:
-        bad |= ~(np.isfinite(supplied) & (supplied > 0))
-    _check_contrast(image, bad)
-
-    rounding, empty = _rounding_and_empty(image, bad)
-    bad = bad | empty
-    level_mesh, sigma_mesh, sources = _measure_mesh(image, bad, rounding)
-    measured_sigma = _join_mesh(sigma_mesh, image.shape)
-    background = _join_mesh(level_mesh, image.shape)
-    light = image - background
-    sky = ~(bad | sources)
-
-    sigma, noise, ratio = measured_sigma, measured_sigma, 1.0
-    if supplied is not None:
-        sky_variance = _without_source_noise(supplied, light, measured_sigma, sky, bad)
-        sigma, noise = np.sqrt(sky_variance), np.sqrt(supplied)
-        usable = sky if sky.any() else ~bad
-        ratio = float(np.median(measured_sigma[usable] / sigma[usable]))
-
-    correlation = _neighbour_correlation(light, measured_sigma, sky)
-    if not subtract_background:
-        background, light = np.zeros(image.shape, np.float32), image
-    scaled = np.full(image.shape, np.nan, np.float32)
-    np.divide(light, sigma, out=scaled, where=~bad, casting="same_kind")
-    sigma, noise = sigma.astype(np.float32, copy=False), noise.astype(np.float32, copy=False)
-    return NoiseScaled(scaled, sigma, background, noise, bad, ratio, correlation)
+    exposure = Exposure.of(ArraySource(image), rms=rms, variance=variance, weight=weight, mask=mask)
+    return measure_noise(exposure, subtract_background=subtract_background).scale(exposure)
 
 
-def _supplied_variance(shape, rms, variance, weight):
-    """The one noise map given, as a float64 variance; None where none is."""
-    given = {"rms": rms, "variance": variance, "weight": weight}
-    given = {name: values for name, values in given.items() if values is not None}
-    if not given:
-        return None
-    if len(given) > 1:
-        raise InputError(f"both {' and '.join(given)} were given; appulse needs one of them.")
-    name, values = given.popitem()
-    values = np.broadcast_to(values, shape) if np.ndim(values) == 0 else _same_shape(name, values, shape)
-    values = values.astype(np.float64)
-    values = np.where(values > 0, values, np.nan)
-    with np.errstate(over="ignore", under="ignore"):
-        return {"rms": np.square, "variance": np.positive, "weight": np.reciprocal}[name](values)
+def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progress=None) -> Noise:
+    """Measure background and noise of an image, strip by strip.
 
+    Parameters
+    ----------
+    exposure : Exposure
+        Image and maps.
+    subtract_background : bool
+        False for an image whose background is already 0.
+    progress : callable, optional
+        Called with "background", strips done and their total.
 
-def _same_shape(name, values, shape):
-    values = np.asarray(values)
-    if values.shape != shape:
-        raise InputError(f"the {name} map has shape {values.shape}, the image {shape}; they must agree.")
-    return values
+    Returns
+    -------
+    Noise
 
+    Raises
+    ------
+    InputError
+        No good pixel, or all good pixels of one value.
+    """
+    shape = exposure.shape
+    tops = range(0, shape[0], CELL)
+    total = (3 if exposure.kind is None else 4) * len(tops)
+    done = 0
 
-def _check_contrast(image, bad):
-    good = image[~bad]
-    if not good.size:
-        raise InputError(
-            "every pixel is bad (NaN, masked, or without a positive noise or weight); "
-            "there is nothing to segment."
-        )
-    if good.min() == good.max():
-        raise InputError(
-            f"every pixel has the same value ({float(good[0])}); "
-            "there is no noise to measure and nothing to segment."
-        )
+    def strips():
+        nonlocal done
+        for row, top in enumerate(tops):
+            window = slice(top, min(top + CELL, shape[0])), slice(0, shape[1])
+            yield row, window, *exposure.read(window)
+            done += 1
+            if progress:
+                progress("background", done, total)
 
-
-# ---------------------------------------------------------------------------------------------- the mesh
-
-
-def _rows_of_cells(values, bad):
-    """Cells of the mesh, (n, CELL, CELL) of one row after the other, NaN where bad or outside the image."""
-    height, width = values.shape
-    columns = -(-width // CELL)
-    for row, top in enumerate(range(0, height, CELL)):
-        rows = slice(top, min(top + CELL, height))
-        strip = np.full((CELL, columns * CELL), np.nan)
-        strip[: rows.stop - top, :width] = np.where(bad[rows], np.nan, values[rows])
-        yield row, rows, strip.reshape(CELL, columns, CELL).swapaxes(0, 1)
-
-
-def _measure_mesh(image, bad, rounding):
-    """Level and noise per mesh cell, filtered, and the mask of sources that were left out of them."""
-    mesh_shape = tuple(-(-n // CELL) for n in image.shape)
-    level, sigma = np.empty(mesh_shape), np.empty(mesh_shape)
-    sources = np.empty(image.shape, bool)
-    for row, rows, cells in _rows_of_cells(image, bad):
-        level[row], sigma[row], found = _measure_cells(cells, rounding)
-        sources[rows] = found.swapaxes(0, 1).reshape(CELL, -1)[: rows.stop - rows.start, : image.shape[1]]
-
+    rounding, zero_is_bad = _rounding_and_padding(strips)
+    level, sigma = np.empty(mesh_shape(shape)), np.empty(mesh_shape(shape))
+    # A bit per pixel: strips are looked at again, and measuring a cell costs far more than reading it.
+    sources = []
+    for row, _, image, _, bad in strips():
+        bad = bad | (image == 0) if zero_is_bad else bad
+        level[row], sigma[row], found = measure_cells(cut_cells(image, bad), rounding)
+        sources.append(np.packbits(join_cells(found, bad.shape), axis=1))
     sigma = np.maximum(sigma, rounding)
     measured = np.isfinite(level) & (sigma > 0)
     if measured.any():
-        return _fill_and_filter(level, measured), _fill_and_filter(sigma, measured), sources
-    values = image[~bad].astype(np.float64)  # a small or sparse image: one cell
-    one_level, one_sigma = (float(statistic[0]) for statistic in _clipped(values[None, :], rounding))
-    one_sigma = max(one_sigma, rounding) or values.std()
-    return np.full(mesh_shape, one_level), np.full(mesh_shape, one_sigma), sources
+        level, sigma = fill_and_filter(level, measured), fill_and_filter(sigma, measured)
+    else:
+        level[:], sigma[:] = _one_cell(strips, zero_is_bad, rounding)
+
+    def looked_at():
+        for row, window, image, variance, bad in strips():
+            bad = bad | (image == 0) if zero_is_bad else bad
+            found = np.unpackbits(sources[row], axis=1, count=shape[1]).astype(bool)
+            yield row, window, image - join_mesh(level, shape, window), variance, bad, ~(bad | found)
+
+    correlation, sky_variance = _Correlation(), np.empty(level.shape)
+    for row, window, light, variance, _, sky in looked_at():
+        correlation.add(light, join_mesh(sigma, shape, window), sky)
+        if variance is not None:
+            sky_variance[row] = _median_of_cells(cut_cells(variance, ~sky))
+    slope, follows_pixels, ratio = None, False, 1.0
+    if exposure.kind is not None:
+        seen = np.isfinite(sky_variance)
+        sky_variance = fill_and_filter(sky_variance, seen) if seen.any() else None
+        slope, follows_pixels, ratio = _compare_with_supplied(looked_at, sigma, sky_variance, shape)
+    return Noise(
+        ratio,
+        correlation.value(),
+        shape,
+        level,
+        sigma,
+        rounding,
+        zero_is_bad,
+        subtract_background,
+        slope,
+        follows_pixels,
+        sky_variance if exposure.kind is not None else None,
+    )
 
 
-def _fill_and_filter(mesh, measured):
-    """Give cells without a measurement their nearest neighbour's; then take out outliers by a 3x3 median."""
-    nearest = ndimage.distance_transform_edt(~measured, return_distances=False, return_indices=True)
-    return ndimage.median_filter(mesh[tuple(nearest)], size=3, mode="nearest")
-
-
-def _measure_cells(cells, rounding):
-    """Level, noise and source mask of (n, CELL, CELL) cells; NaN where too few pixels of the sky are left."""
-    count = len(cells)
-    level, sigma = _clipped(cells.reshape(count, -1), rounding)
-    sources = _source_mask(cells, level, sigma)
-    sky = np.where(sources, np.nan, cells).reshape(count, -1)
-    level, sigma = _clipped(sky, rounding)
-    too_few = np.isfinite(sky).sum(axis=1) < ENOUGH * CELL**2
-    return np.where(too_few, np.nan, level), np.where(too_few, np.nan, sigma), sources
-
-
-def _clipped(values, rounding=0.0):
-    """Median and standard deviation of each row of (n, pixels) values, NaN ignored, outliers clipped.
-
-    A row is sorted once; each round of clipping is then an interval of it, and its moments come from running
-    sums. The first spread is taken below the median, where there is no light of sources. Clipping never goes
-    below 1.5 steps of a quantised image, whose rounding noise is ``rounding``.
-    """
-    ordered = np.sort(values, axis=1)  # NaN last
-    rows = np.arange(len(ordered))
-    count = np.isfinite(ordered).sum(axis=1)
-    last = np.maximum(count - 1, 0)
-    centre = ordered[rows, last // 2]
-    spread = centre - ordered[rows, np.round(0.158655 * last).astype(int)]
-    origin = np.where(count > 0, centre, 0.0)[:, None]
-    offset = np.nan_to_num(ordered - origin)
-    sums = _running_sum(offset)
-    squares = _running_sum(offset**2)
-    low, high = np.zeros_like(count), count
-    for _ in range(CLIP_ROUNDS):
-        with np.errstate(invalid="ignore"):
-            reach = np.maximum(CLIP * spread, 1.5 * np.sqrt(12) * rounding)[:, None]
-            low = (ordered < centre[:, None] - reach).sum(axis=1)
-            high = (ordered <= centre[:, None] + reach).sum(axis=1)
-        kept = np.maximum(high - low, 1)
-        mean = (sums[rows, high] - sums[rows, low]) / kept
-        scatter = (squares[rows, high] - squares[rows, low]) / kept - mean**2
-        spread = np.sqrt(np.maximum(scatter, 0)) / CLIPPED_STD
-        centre = ordered[rows, np.clip((low + high) // 2, 0, last)]
-    return np.where(count > 0, centre, np.nan), np.where(count > 0, spread, np.nan)
-
-
-def _running_sum(values):
-    return np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
-
-
-def _source_mask(cells, level, sigma):
-    """Pixels near anything that stands out of the smoothed cell. No cell looks at its neighbours."""
-    good = np.isfinite(cells)
-    safe = np.where(sigma > 0, sigma, np.inf)[:, None, None]
-    excess = np.where(good, (cells - level[:, None, None]) / safe, 0.0)
-    width = (0, SMOOTHING, SMOOTHING)
-    coverage = ndimage.gaussian_filter(good.astype(float), width, mode="constant")
-    smooth = ndimage.gaussian_filter(np.nan_to_num(excess), width, mode="constant")
-    smooth = np.where(good, smooth / np.maximum(coverage, 1e-3), np.nan)
-    centre, spread = (values[:, None, None] for values in _clipped(smooth.reshape(len(cells), -1)))
-    found = (smooth > centre + SOURCE_THRESHOLD * spread) & (spread > 0)
-    reach = 2 * SOURCE_MARGIN + 1
-    return ndimage.maximum_filter(found, size=(1, reach, reach), mode="constant")
-
-
-def _rounding_and_empty(image, bad):
-    """Noise of rounding, and the pixels that no exposure reached.
+def _rounding_and_padding(strips):
+    """Noise of rounding, and whether zeros are pixels that no exposure reached.
 
     An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
     step / sqrt(12), the step being the smallest gap between values. In any other image a value hardly ever
     comes twice, and many zeros side by side are padding, which would pull level and noise down.
     """
-    good = image[~bad & (image != 0)]
-    sample = good[:: max(1, good.size // SAMPLE)].astype(np.float64)
-    values = np.unique(np.append(sample, 0.0))
-    if values.size < DISTINCT * sample.size or sample.size < CELL:
-        return float(np.diff(values).min() / np.sqrt(12)), np.zeros(image.shape, bool)
-    zeros = (image == 0) & ~bad
-    side_by_side = np.count_nonzero(zeros[:, 1:] & zeros[:, :-1])
-    return 0.0, zeros if side_by_side > PADDED * image.size else np.zeros(image.shape, bool)
+    lowest, highest, good, side_by_side, pixels = np.inf, -np.inf, 0, 0, 0
+    nth = EveryNth()
+    for _, _, image, _, bad in strips():
+        values = image[~bad]
+        pixels += image.size
+        if values.size:
+            lowest, highest = min(lowest, values.min()), max(highest, values.max())
+            good += values.size
+            zeros = (image == 0) & ~bad
+            side_by_side += np.count_nonzero(zeros[:, 1:] & zeros[:, :-1])
+            nth.add(values[values != 0])
+    if not good:
+        raise InputError(
+            "every pixel is bad (NaN, masked, or without a positive noise or weight); "
+            "there is nothing to segment."
+        )
+    if lowest == highest:
+        raise InputError(
+            f"every pixel has the same value ({float(lowest)}); "
+            "there is no noise to measure and nothing to segment."
+        )
+    sample = nth.values().astype(np.float64)
+    distinct = np.unique(np.append(sample, 0.0))
+    if distinct.size < DISTINCT * sample.size or sample.size < CELL:
+        return float(np.diff(distinct).min() / np.sqrt(12)), False
+    return 0.0, side_by_side > PADDED * pixels
 
 
-def _join_mesh(mesh, shape):
-    """Mesh values, which belong to the cells' centres, interpolated linearly to every pixel; float32."""
-    edges = [np.append(np.arange(0, length, CELL), length) for length in shape]
-    centres_y, centres_x = ((edge[:-1] + edge[1:] - 1) / 2 for edge in edges)
-    across = np.stack([np.interp(np.arange(shape[1]), centres_x, row) for row in mesh])
-    joined = np.empty(shape, np.float32)
-    for y in range(shape[0]):
-        above = min(int(np.searchsorted(centres_y, y)), len(mesh) - 1)
-        below = max(above - 1, 0)
-        share = (y - centres_y[below]) / (centres_y[above] - centres_y[below]) if above > below else 0.0
-        share = min(max(share, 0.0), 1.0)
-        joined[y] = across[below] * (1 - share) + across[above] * share
-    return joined
+def _one_cell(strips, zero_is_bad, rounding):
+    """Level and noise of a small or sparse image, as if it were one cell."""
+    nth = EveryNth()
+    for _, _, image, _, bad in strips():
+        nth.add(image[~(bad | (image == 0)) if zero_is_bad else ~bad])
+    values = nth.values().astype(np.float64)
+    level, sigma = (float(statistic[0]) for statistic in clipped(values[None, :], rounding))
+    return level, max(sigma, rounding) or values.std()
 
 
-# ------------------------------------------------------------------------------------ supplied noise maps
+def _median_of_cells(cells):
+    flat = np.sort(cells.reshape(len(cells), -1), axis=1)
+    middle = np.maximum(np.isfinite(flat).sum(axis=1) - 1, 0) // 2
+    return flat[np.arange(len(flat)), middle]
 
 
-def _without_source_noise(supplied, light, sigma, sky, bad):
-    """Variance of the sky alone: what rises with the light of sources is taken out of a supplied variance.
+def _compare_with_supplied(looked_at, sigma, sky_variance, shape):
+    """Whether a supplied variance rises with the light of sources, and how it compares with the scatter.
 
     The slope (1 / gain) is the median of excess variance over light: Theil-Sen through the sky's own point.
     """
-    bright = ~bad & (light > 5 * sigma)
-    if bright.sum() < FEWEST_BRIGHT or not sky.any():
-        return supplied
-    level = _sky_level(supplied, sky)
-    excess = supplied - level
-    slope = np.median(excess[bright] / light[bright])
-    explained = slope * light[bright]
-    small = np.median(explained / level[bright]) < 0.02  # 1 % of sigma
-    poor = np.abs(excess[bright] - explained).sum() > 0.5 * np.abs(excess[bright]).sum()
-    if small or poor:
-        return supplied
-    sky_variance = supplied.copy()
-    sources = ~sky & ~bad
-    left_over = np.where(bad, 0.0, supplied - slope * light)
-    # The light's noise came in with it; what is left of the sources is flat and may be smoothed.
-    coverage = ndimage.gaussian_filter((~bad).astype(np.float64), SMOOTHING)
-    smooth = ndimage.gaussian_filter(left_over, SMOOTHING) / np.maximum(coverage, 1e-3)
-    sky_variance[sources] = np.maximum(smooth, level)[sources]
-    # Some pipelines (Rubin) take the photon noise from the noisy image itself, in the empty sky too.
-    without = (excess - slope * light)[sky]
-    if np.median(np.abs(without)) < 0.9 * np.median(np.abs(excess[sky])):
-        sky_variance[sky] = np.maximum(without + level[sky], level[sky] / 2)
-    return sky_variance
+    bright, empty, good = EveryNth(), EveryNth(), EveryNth()
+    for _, window, light, variance, bad, sky in looked_at():
+        measured = join_mesh(sigma, shape, window)
+        level = np.zeros(light.shape) if sky_variance is None else join_mesh(sky_variance, shape, window)
+        columns = np.stack([light, variance, measured, level], axis=-1)
+        bright.add(columns[~bad & (light > 5 * measured)])
+        empty.add(columns[sky])
+        good.add(columns[~bad])
+    light, variance, _, level = bright.values(4).T
+    slope = None
+    if bright.count >= FEWEST_BRIGHT and empty.count:
+        excess = variance - level
+        slope = float(np.median(excess / light))
+        explained = slope * light
+        small = np.median(explained / level) < 0.02  # 1 % of sigma
+        poor = np.abs(excess - explained).sum() > 0.5 * np.abs(excess).sum()
+        slope = None if small or poor else slope
+    light, variance, measured, level = (empty if empty.count else good).values(4).T
+    follows_pixels = False
+    if slope is not None:
+        without = variance - level - slope * light
+        follows_pixels = bool(np.median(np.abs(without)) < 0.9 * np.median(np.abs(variance - level)))
+        if follows_pixels:
+            variance = np.maximum(without + level, level / 2)
+    return slope, follows_pixels, float(np.median(measured / np.sqrt(variance)))
 
 
-def _sky_level(variance, sky):
-    """Median variance of the sky pixels, cell by cell, joined like the background."""
-    level = np.empty(tuple(-(-n // CELL) for n in variance.shape))
-    for row, _, cells in _rows_of_cells(variance, ~sky):
-        flat = np.sort(cells.reshape(len(cells), -1), axis=1)
-        middle = np.maximum(np.isfinite(flat).sum(axis=1) - 1, 0) // 2
-        level[row] = flat[np.arange(len(flat)), middle]
-    return _join_mesh(_fill_and_filter(level, np.isfinite(level)), variance.shape)
-
-
-def _neighbour_correlation(light, sigma, sky):
-    """Mean correlation of horizontally and of vertically adjacent sky pixels; 0 where there are none.
+class _Correlation:
+    """Mean correlation of horizontally and of vertically adjacent sky pixels, gathered strip by strip.
 
     From differences: those of neighbours have twice the variance times (1 - correlation), those of pixels
     `INDEPENDENT` apart twice the variance. Faint wings of galaxies are common to both pixels and drop out,
     which in the product of two pixels they would not.
     """
-    scaled = np.divide(light, sigma, out=np.zeros(light.shape, np.float32), where=sky, casting="same_kind")
-    quiet = sky & (np.abs(scaled) < CLIP)
-    near, far = (_mean_square_difference(scaled, quiet, lag) for lag in (1, INDEPENDENT))
-    return float(1 - near / far) if far > 0 else 0.0
 
+    def __init__(self):
+        self.total = {1: 0.0, INDEPENDENT: 0.0}
+        self.pairs = {1: 0, INDEPENDENT: 0}
+        self.above = None
 
-def _mean_square_difference(values, good, lag):
-    total, pairs = 0.0, 0
-    for one, other in ((np.s_[:, :-lag], np.s_[:, lag:]), (np.s_[:-lag], np.s_[lag:])):
-        both = good[one] & good[other]
-        total += np.square(values[one] - values[other], where=both, out=np.zeros(both.shape)).sum()
-        pairs += np.count_nonzero(both)
-    return total / pairs if pairs else 0.0
+    def add(self, light, sigma, sky):
+        scaled = np.divide(
+            light, sigma, out=np.zeros(light.shape, np.float32), where=sky, casting="same_kind"
+        )
+        quiet = sky & (np.abs(scaled) < CLIP)
+        new = 0
+        if self.above is not None:
+            new = len(self.above[0])
+            scaled, quiet = np.concatenate([self.above[0], scaled]), np.concatenate([self.above[1], quiet])
+        for lag in self.total:
+            left, right = np.s_[new:, :-lag], np.s_[new:, lag:]
+            self._add_pairs(lag, scaled[left], scaled[right], quiet[left], quiet[right])
+            start = max(new - lag, 0)  # of pairs one above the other, those whose lower pixel is new
+            one, other = slice(start, max(len(scaled) - lag, start)), slice(start + lag, None)
+            self._add_pairs(lag, scaled[one], scaled[other], quiet[one], quiet[other])
+        self.above = scaled[-INDEPENDENT:], quiet[-INDEPENDENT:]
+
+    def _add_pairs(self, lag, one, other, one_quiet, other_quiet):
+        if not one.size:
+            return
+        both = one_quiet & other_quiet
+        self.total[lag] += np.square(one - other, where=both, out=np.zeros(both.shape)).sum()
+        self.pairs[lag] += np.count_nonzero(both)
+
+    def value(self):
+        near, far = (self.total[lag] / max(self.pairs[lag], 1) for lag in self.total)
+        return float(1 - near / far) if far > 0 else 0.0

@@ -80,35 +80,44 @@ class Sampler:
         self.thresholds = _copula_field(seed, samples, model.calibration.correlation_length)
         self.empty = random_sky.empty_sky(seed)
 
-    def cut(self, scaled: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
+    def cut(
+        self, scaled: np.ndarray, origin: tuple[int, int], corner: tuple[int, int] = (0, 0)
+    ) -> np.ndarray:
         """Cut a stamp; bad pixels and those outside the image become empty sky.
 
         Parameters
         ----------
         scaled : (height, width) float32 array, units of the noise
-            NaN where bad.
+            NaN where bad; the image, or a window of it that holds all of the stamp that the image does.
         origin : (y0, x0)
-            May be negative.
+            Of the stamp in the image; may be negative.
+        corner : (y0, x0)
+            Of the window in the image.
 
         Returns
         -------
         (size, size) float32 array
         """
         stamp = random_sky.look_at(self.empty, origin, (self.size, self.size))
-        of_image, of_stamp = overlap(origin, self.size, scaled.shape)
-        inside = scaled[of_image]
+        in_window = origin[0] - corner[0], origin[1] - corner[1]
+        of_window, of_stamp = overlap(in_window, self.size, scaled.shape)
+        inside = scaled[of_window]
         stamp[of_stamp] = np.where(np.isfinite(inside), inside, stamp[of_stamp])
         return stamp
 
-    def draw(self, scaled: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
+    def draw(
+        self, scaled: np.ndarray, origins: Sequence[tuple[int, int]], corner: tuple[int, int] = (0, 0)
+    ) -> Iterator[SampledStamp]:
         """Draw the realisations of stamps, one after another.
 
         Parameters
         ----------
         scaled : (height, width) float32 array, units of the noise
-            NaN where bad.
+            NaN where bad; the image, or a window of it that holds all of the stamps that the image does.
         origins : sequence of (y0, x0)
-            Of the stamps.
+            Of the stamps in the image.
+        corner : (y0, x0)
+            Of the window in the image.
 
         Yields
         ------
@@ -118,7 +127,7 @@ class Sampler:
             batch = origins[start : start + BATCH]
             stamps = np.zeros((BATCH, self.size, self.size), np.float32)
             for slot, origin in enumerate(batch):
-                stamps[slot] = self.cut(scaled, origin)
+                stamps[slot] = self.cut(scaled, origin, corner)
             yield from self._draw_batch(stamps, batch)
 
     @torch.inference_mode()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
+from appulse.inference.exposure import Window, common, cropped
+from appulse.inference.kernels import pack_classes
 from appulse.inference.realisations import Realisations, SampledStamp, Sampler
 from appulse.inference.tiles import centred_origin, fits_stamp, grid_origins, overlap
 from appulse.network.calibration import OperatingPoint
@@ -73,35 +76,168 @@ def class_map(p_galaxy: np.ndarray, p_overlap: np.ndarray, point: OperatingPoint
     return galaxy.astype(np.uint8) + (galaxy & (p_overlap > point.t_overlap))
 
 
-def first_pass(scaled: np.ndarray, sampler: Sampler, progress: Progress | None = None) -> FieldMaps:
-    """Segment a field on the fixed grid of stamps.
+def first_pass(
+    scaled: np.ndarray, sampler: Sampler, progress: Progress | None = None, corner: tuple[int, int] = (0, 0)
+) -> FieldMaps:
+    """Segment a field, or a window of it, on the fixed grid of stamps.
 
     Parameters
     ----------
     scaled : (height, width) float32 array, units of the noise
-        NaN where bad.
+        NaN where bad. A window begins and ends on the grid or with the image.
     sampler : Sampler
         Model, seed and realisations.
     progress : callable, optional
         Called with the name of the pass, stamps done and their total.
+    corner : (y0, x0)
+        Of the window in the image.
 
     Returns
     -------
     FieldMaps
+        Of the window.
     """
     shape = scaled.shape
     p_galaxy, p_overlap = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     realisations = Realisations(sampler.samples, shape)
-    origins = grid_origins(shape, sampler.size)
-    for done, stamp in enumerate(sampler.draw(scaled, origins), start=1):
-        of_image, of_stamp = overlap(stamp.origin, sampler.size, shape)
-        p_galaxy[of_image] = stamp.p_galaxy[of_stamp]
-        p_overlap[of_image] = stamp.p_overlap[of_stamp]
-        realisations.put(of_image, stamp.classes[:, *of_stamp])
+    origins = [(y + corner[0], x + corner[1]) for y, x in grid_origins(shape, sampler.size)]
+    for done, stamp in enumerate(sampler.draw(scaled, origins, corner), start=1):
+        of_window, of_stamp = _overlap(stamp, corner, shape)
+        p_galaxy[of_window] = stamp.p_galaxy[of_stamp]
+        p_overlap[of_window] = stamp.p_overlap[of_stamp]
+        realisations.put(of_window, stamp.classes[:, *of_stamp])
         if progress:
             progress("first pass", done, len(origins))
     detections = realisations.planes[0].copy()
     return FieldMaps(p_galaxy, p_overlap, realisations, detections, np.zeros(shape, bool))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an object's own stamp says of the pixels in which any realisation may hold it.
+
+    Parameters
+    ----------
+    number : int
+        Of the object; between equally near centres the lower number has the pixel.
+    window : (slice, slice)
+        Of the image.
+    distance : (height, width) float32 array
+        Squared distance from the object's centre; negative in its own detected pixels, which are never left
+        to a neighbour's stamp that misses them; infinite where nothing is claimed.
+    p_galaxy, p_overlap : (height, width) float32 array
+        Calibrated probabilities.
+    planes : (2, bytes, height, width) uint8 array
+        As `Realisations.planes`.
+    """
+
+    number: int
+    window: Window
+    distance: np.ndarray
+    p_galaxy: np.ndarray
+    p_overlap: np.ndarray
+    planes: np.ndarray
+
+
+def draw_claims(
+    scaled: np.ndarray,
+    labels: np.ndarray,
+    objects: Sequence[tuple[int, Window]],
+    sampler: Sampler,
+    point: OperatingPoint,
+    corner: tuple[int, int] = (0, 0),
+) -> Iterator[Claim]:
+    """Draw objects again, each in a stamp centred on it.
+
+    Parameters
+    ----------
+    scaled : (height, width) float32 array, units of the noise
+        NaN where bad; the image, or a window of it that holds all of the stamps that the image does.
+    labels : (height, width) int array
+        Of the objects detected there.
+    objects : sequence of (int, (slice, slice))
+        Label of each object and its bounding box in the image.
+    sampler : Sampler
+        The first pass's.
+    point : OperatingPoint
+        What counts as an object.
+    corner : (y0, x0)
+        Of the window in the image.
+
+    Yields
+    ------
+    Claim
+    """
+    origins = [centred_origin(box, sampler.size) for _, box in objects]
+    for (label, _), stamp in zip(objects, sampler.draw(scaled, origins, corner), strict=True):
+        yield _claim(labels, label, stamp, point, corner)
+
+
+def _claim(
+    labels: np.ndarray, label: int, stamp: SampledStamp, point: OperatingPoint, corner: tuple[int, int]
+) -> Claim:
+    size = stamp.p_galaxy.shape[0]
+    of_window, of_stamp = _overlap(stamp, corner, labels.shape)
+    detected = np.zeros((size, size), bool)
+    detected[of_stamp] = labels[of_window] == label
+    classes = class_map(stamp.p_galaxy, stamp.p_overlap, point)
+    object_mask = detected | central_component(classes, size // 2, size // 2, detected)
+    # The object's whole ensemble: every pixel that any realisation joins to it.
+    support = (stamp.classes > 0).any(axis=0) | object_mask
+    pieces, _ = label_connected(support)
+    claimed = np.isin(pieces, np.unique(pieces[object_mask]))
+
+    inside = np.zeros((size, size), bool)
+    inside[of_stamp] = True
+    (box,) = ndimage.find_objects((claimed & inside).astype(np.int8))
+    rows, columns = (np.arange(side.start, side.stop, dtype=np.float32) - size // 2 for side in box)
+    distance = rows[:, None] ** 2 + columns[None, :] ** 2
+    distance = np.where(detected[box], -1.0 / (1.0 + distance), distance)
+    return Claim(
+        label,
+        (
+            slice(box[0].start + stamp.origin[0], box[0].stop + stamp.origin[0]),
+            slice(box[1].start + stamp.origin[1], box[1].stop + stamp.origin[1]),
+        ),
+        np.where(claimed[box], distance, np.inf).astype(np.float32),
+        stamp.p_galaxy[box],
+        stamp.p_overlap[box],
+        pack_classes(np.ascontiguousarray(stamp.classes[:, *box])),
+    )
+
+
+def settle(
+    maps: FieldMaps, claims: Iterable[Claim], locked: np.ndarray, corner: tuple[int, int] = (0, 0)
+) -> None:
+    """Rebuild a field, or a window of it, as the union of its objects, in place.
+
+    A pixel claimed twice goes to the object whose centre is nearer. Where nothing is claimed the maps of the
+    first pass remain, so that nothing becomes falsely certain.
+
+    Parameters
+    ----------
+    maps : FieldMaps
+        Of the window in the first pass.
+    claims : iterable of Claim
+        All that reach the window, by ascending number.
+    locked : (height, width) bool array
+        Pixels that keep their first pass.
+    corner : (y0, x0)
+        Of the window in the image.
+    """
+    nearest = np.where(locked, -np.inf, np.inf).astype(np.float32)
+    extent = tuple(slice(start, start + length) for start, length in zip(corner, locked.shape, strict=True))
+    for claim in claims:
+        shared = common(claim.window, extent)
+        if shared is None:
+            continue
+        here, part = cropped(shared, extent), cropped(shared, claim.window)
+        won = claim.distance[part] < nearest[here]
+        nearest[here][won] = claim.distance[part][won]
+        maps.p_galaxy[here][won] = claim.p_galaxy[part][won]
+        maps.p_overlap[here][won] = claim.p_overlap[part][won]
+        np.copyto(maps.realisations.planes[:, :, *here], claim.planes[:, :, *part], where=won)
+        maps.centred[here] |= won
 
 
 def second_pass(
@@ -111,10 +247,7 @@ def second_pass(
     point: OperatingPoint,
     progress: Progress | None = None,
 ) -> None:
-    """Draw every detected object again in a stamp centred on it, and rebuild the field from these, in place.
-
-    A pixel claimed twice goes to the object whose centre is nearer. Outside the objects the maps of the first
-    pass remain, so that nothing becomes falsely certain.
+    """Draw every detected object of a field again, and rebuild the field from these, in place.
 
     Parameters
     ----------
@@ -130,49 +263,20 @@ def second_pass(
         Called with the name of the pass, objects done and their total.
     """
     labels, boxes = label_objects(maps.ternary(point), point.min_area)
-    numbered = [
-        (label, box) for label, box in enumerate(boxes, start=1) if fits_stamp(box, sampler.size, MARGIN)
-    ]
-    origins = [centred_origin(box, sampler.size) for _, box in numbered]
-    nearest = np.full(scaled.shape, np.inf, np.float32)
     # What does not fit a stamp keeps its first pass: no neighbour's stamp may have it.
-    fitting = np.zeros(len(boxes) + 1, bool)
-    fitting[[0, *(label for label, _ in numbered)]] = True
-    nearest[~fitting[labels]] = -np.inf
-    for done, ((label, _), stamp) in enumerate(
-        zip(numbered, sampler.draw(scaled, origins), strict=True), start=1
-    ):
-        _keep_central(maps, labels, label, stamp, point, nearest)
-        if progress:
-            progress("second pass", done, len(origins))
+    fitting = np.array([True, *(fits_stamp(box, sampler.size, MARGIN) for box in boxes)])
+    objects = [(label, box) for label, box in enumerate(boxes, start=1) if fitting[label]]
+
+    def claims():
+        drawn = draw_claims(scaled, labels, objects, sampler, point)
+        for done, claim in enumerate(drawn, start=1):
+            yield claim
+            if progress:
+                progress("second pass", done, len(objects))
+
+    settle(maps, claims(), ~fitting[labels])
 
 
-def _keep_central(
-    maps: FieldMaps,
-    labels: np.ndarray,
-    label: int,
-    stamp: SampledStamp,
-    point: OperatingPoint,
-    nearest: np.ndarray,
-) -> None:
-    size = stamp.p_galaxy.shape[0]
-    of_image, of_stamp = overlap(stamp.origin, size, labels.shape)
-    detected = np.zeros((size, size), bool)
-    detected[of_stamp] = labels[of_image] == label
-    classes = class_map(stamp.p_galaxy, stamp.p_overlap, point)
-    object_mask = detected | central_component(classes, size // 2, size // 2, detected)
-    # The object's whole ensemble: every pixel that any realisation joins to it.
-    support = (stamp.classes > 0).any(axis=0) | object_mask
-    pieces, _ = label_connected(support)
-    claimed = np.isin(pieces, np.unique(pieces[object_mask]))[of_stamp]
-
-    rows, columns = (np.arange(side.start, side.stop, dtype=np.float32) - size // 2 for side in of_stamp)
-    distance = rows[:, None] ** 2 + columns[None, :] ** 2
-    # Nearer centre wins. Its own detected pixels are never left to a neighbour's stamp that misses them.
-    distance = np.where(detected[of_stamp], -1.0 / (1.0 + distance), distance)
-    won = claimed & (distance < nearest[of_image])
-    nearest[of_image][won] = distance[won]
-    maps.p_galaxy[of_image][won] = stamp.p_galaxy[of_stamp][won]
-    maps.p_overlap[of_image][won] = stamp.p_overlap[of_stamp][won]
-    maps.realisations.put(of_image, stamp.classes[:, *of_stamp], where=won)
-    maps.centred[of_image] |= won
+def _overlap(stamp: SampledStamp, corner: tuple[int, int], shape: tuple[int, int]):
+    in_window = stamp.origin[0] - corner[0], stamp.origin[1] - corner[1]
+    return overlap(in_window, stamp.p_galaxy.shape[0], shape)

@@ -25,7 +25,7 @@ def evidence():
 @pytest.fixture(scope="module")
 def nothing():
     field = field_of_discs()
-    dark = {name: np.zeros_like(getattr(field, name)) for name in ("light", "first", "second", "id1", "id2")}
+    dark = {name: np.zeros_like(getattr(field, name)) for name in ("first", "second", "id1", "id2")}
     empty = dataclasses.replace(field, image=discs(SHAPE, seed=3), **dark)
     return evidence_of(by_hand(), empty, [SepDetector()], samples=4)
 

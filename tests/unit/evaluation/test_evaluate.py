@@ -9,7 +9,7 @@ from astropy.table import Table
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, true_objects
 from appulse.evaluation.evaluate import score_fields
-from appulse.evaluation.fields import corner, refuse_seen_seeds, unseen_paths
+from appulse.evaluation.fields import refuse_seen_seeds, unseen_paths
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result_masks
 from appulse.files import UsageError
@@ -94,9 +94,3 @@ def test_fields_that_the_model_has_seen_are_refused(history, tmp_path):
         == len(unseen_paths(tmp_path, model, allow_training_seeds=True))
         == 1
     )
-
-
-def test_a_corner_keeps_what_is_in_it(field):
-    part = corner(field, 100)
-    assert part.image.shape == part.ternary().shape == (100, 100)
-    np.testing.assert_array_equal(part.id1, field.id1[:100, :100])

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from appulse.evaluation.detection import Detection, detection_from_result
-from appulse.evaluation.fields import corner
 from appulse.evaluation.snapshots import figure1_stamps, figure5_region, uncertain_blends, worst_failures
 from appulse.evaluation.truth_tables import TrueGalaxies, object_table, result_masks
 from appulse.inference.realisations import Sampler
@@ -33,7 +32,10 @@ def test_stamps_show_overlap_a_galaxy_alone_and_nothing(field):
 
 
 def test_a_field_smaller_than_a_stamp_has_no_stamps(field):
-    assert figure1_stamps(corner(field, SIZE - 1), field.image, Sampler(by_hand(), 2, 1)) == []
+    assert (
+        figure1_stamps(field.cut((slice(SIZE - 1), slice(SIZE - 1))), field.image, Sampler(by_hand(), 2, 1))
+        == []
+    )
 
 
 def test_the_region_of_figure_5_holds_the_overlap(field, result):

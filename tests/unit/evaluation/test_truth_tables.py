@@ -29,12 +29,12 @@ def scene():
         id1[mask & (id1 == 0)] = number
         first[mask] = 3
     catalog = Table(
-        rows=[(x, y, m, r, 0.1) for x, y, r, m in DISCS],
-        names=("x", "y", "magnitude", "isophotal_half_light_radius", "blendedness"),
+        rows=[(k, x, y, m, r, 0.1) for k, (x, y, r, m) in enumerate(DISCS, start=1)],
+        names=("id", "x", "y", "magnitude", "isophotal_half_light_radius", "blendedness"),
     )
     survey = Survey("discs", "", pixel_scale=1.0, zero_point=25.0, noise=25.0)
     nothing = Table(names=("y", "x", "id", "flux"))
-    field = Field(first, first, first, second, id1, id2, nothing, catalog, survey, 9000, 0)
+    field = Field(first, first, second, id1, id2, nothing, catalog, survey, 9000, 0)
     truth = true_objects(field.ternary(), id1, id2)
     return field, truth, TrueGalaxies.of(field, truth)
 

@@ -17,10 +17,10 @@ class PixelwiseSampler:
 
     size, samples = SIZE, SAMPLES
 
-    def draw(self, scaled, origins):
+    def draw(self, scaled, origins, corner=(0, 0)):
         padded = np.pad(np.nan_to_num(scaled), 4 * SIZE)
         for y, x in origins:
-            stamp = padded[y + 4 * SIZE :, x + 4 * SIZE :][:SIZE, :SIZE]
+            stamp = padded[y - corner[0] + 4 * SIZE :, x - corner[1] + 4 * SIZE :][:SIZE, :SIZE]
             random = np.random.default_rng(np.ascontiguousarray(stamp, np.float32).view(np.uint32).ravel())
             p_galaxy = np.where(stamp > 3, 0.9, 0.01).astype(np.float32)
             p_galaxy += random.uniform(0, 0.01, p_galaxy.shape).astype(np.float32)
@@ -175,8 +175,8 @@ def test_neighbours_keep_their_own_detected_pixels():
 class GenerousSampler(PixelwiseSampler):
     """Every stamp sees a smooth halo of probability around its own centre, whatever the image holds."""
 
-    def draw(self, scaled, origins):
-        for stamp in super().draw(scaled, origins):
+    def draw(self, scaled, origins, corner=(0, 0)):
+        for stamp in super().draw(scaled, origins, corner):
             y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
             level = np.float32(stamp.origin[1] % 7 + 1) / 100
             halo = np.hypot(y, x) < 9

@@ -136,7 +136,7 @@ def blends_figure(tables: dict[str, Table]) -> Figure:
             lower.set_ylim(0, 1.03)
         grid[0, 0].set_ylabel("IoU of galaxies in blends")
         grid[1, 0].set_ylabel("recognised blends")
-        grid[0, 0].legend(loc="lower right")
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 

@@ -1,0 +1,232 @@
+"""From the finished blocks of a field to its products: maps window by window, and one catalogue."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable, Table
+from astropy.wcs import WCS
+
+from appulse.describe import catalogue_of, unpack
+from appulse.engine import GALAXIES, Job
+from appulse.inference.exposure import Window, common, cropped, whole
+from appulse.inference.realisations import Realisations
+from appulse.inference.store import BAD, CENTRED
+from appulse.inference.two_step import class_map
+from appulse.objects.flags import PixelFlag
+from appulse.observation import Observation
+from appulse.products import MAPS
+from appulse.result import GalaxyCutout, Result
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A field of which every block is finished.
+
+    Parameters
+    ----------
+    job : Job
+        Finished.
+    catalog : QTable
+        One row per galaxy.
+    pairs : Table
+        Galaxies that meet.
+    first_labels : (n_objects + 1,) int64 array
+        Label of the first galaxy of each object; 0 at 0.
+    """
+
+    job: Job
+    catalog: QTable
+    pairs: Table
+    first_labels: np.ndarray
+
+    @classmethod
+    def of(cls, job: Job, unit: u.UnitBase | None, wcs: WCS | None) -> Assembly:
+        """Catalogue a finished field.
+
+        Parameters
+        ----------
+        job : Job
+            Finished.
+        unit : astropy unit or None
+            Of the image.
+        wcs : WCS or None
+            Of the image.
+        """
+        tables = [
+            job.store.get(GALAXIES, block, omit=("masks", "owners")) for block in range(len(job.blocks))
+        ]
+        return cls(job, *catalogue_of(tables, unit, wcs))
+
+    def maps(self, window: Window) -> dict[str, np.ndarray]:
+        """The maps of `appulse.products.MAPS` in a window, and the realisations.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the image.
+
+        Returns
+        -------
+        dict of str to array
+            By the maps' names in small letters; ``realisations`` is a `Realisations`.
+        """
+        store, job = self.job.store, self.job
+        p_galaxy, p_overlap = (np.array(store.array(name)[window]) for name in ("p_galaxy", "p_overlap"))
+        state = np.asarray(store.array("state")[window])
+        bad = (state & BAD) > 0
+        ternary = class_map(p_galaxy, p_overlap, job.point)
+        ternary[bad] = 0
+        realisations = Realisations(job.sampler.samples, bad.shape)
+        realisations.planes[:] = store.array("planes")[:, :, *window]
+        mean, std = realisations.mean_and_std()
+        for array in (mean, std, p_galaxy, p_overlap):
+            array[bad] = np.nan
+        segm, segm2 = self._owners(window)
+        flags = np.where(bad, PixelFlag.BAD_PIXEL, 0).astype(np.uint8)
+        if job.noise.noise_disagrees:
+            flags |= np.uint8(PixelFlag.NOISE_DISAGREES)
+        if job.method == "two-step":
+            flags[(segm > 0) & ((state & CENTRED) == 0)] |= np.uint8(PixelFlag.FIRST_PASS)
+        return {
+            "ternary": ternary,
+            "mean": mean,
+            "std": std,
+            "p_galaxy": p_galaxy,
+            "p_overlap": p_overlap,
+            "segm": segm,
+            "segm2": segm2,
+            "flags": flags,
+            "realisations": realisations,
+        }
+
+    def _owners(self, window: Window) -> np.ndarray:
+        """SEGM and SEGM2 of a window: (2, height, width) int32 array."""
+        painted = np.zeros((2, *(side.stop - side.start for side in window)), np.int32)
+        near = self.job.objects.meeting(window)
+        for block in np.unique(self._block_of[near]):
+            for number, where, owners in self._described(int(block)):
+                shared = common(where, window)
+                if shared is None:
+                    continue
+                here, part = cropped(shared, window), owners[:, *cropped(shared, where)]
+                labels = np.where(part > 0, part + (self.first_labels[number] - 1), 0).astype(np.int32)
+                np.copyto(painted[:, *here], labels, where=part[0] > 0)
+        return painted
+
+    @functools.cached_property
+    def _block_of(self) -> np.ndarray:
+        y0, y1, x0, x1 = self.job.objects.boxes.T
+        owners = self.job.blocks.owner((y0 + y1) // 2, (x0 + x1) // 2)
+        return np.concatenate([[-1], owners])
+
+    @functools.cached_property
+    def _described(self):
+        # A window meets its block and the eight around it.
+        @functools.lru_cache(maxsize=9)
+        def described(block):
+            packed = self.job.store.get(GALAXIES, block)
+            return [(number, where, owners) for number, where, _, owners in unpack(packed)]
+
+        return described
+
+    def cutouts(self) -> Sequence[GalaxyCutout]:
+        """Window and mask of every galaxy, in the order of the catalogue; read when asked for."""
+        return _Cutouts(self)
+
+    def in_memory(self, observation: Observation, provenance: dict, warnings: tuple[str, ...]) -> Result:
+        """A result that holds every pixel.
+
+        Parameters
+        ----------
+        observation : Observation
+            The input.
+        provenance : dict
+            For the headers.
+        warnings : tuple of str
+            For the user.
+        """
+        window = whole(self.job.blocks.shape)
+        maps = self.maps(window) | {"image": self.job.scale(window).scaled}
+        return self._result(maps, tuple(self.cutouts()), observation, provenance, warnings)
+
+    def on_disk(self, observation: Observation, provenance: dict, warnings: tuple[str, ...]) -> Result:
+        """A result whose maps are read from the store, window by window; it lives as long as that.
+
+        Parameters
+        ----------
+        observation : Observation
+            The input.
+        provenance : dict
+            For the headers.
+        warnings : tuple of str
+            For the user.
+        """
+        shape = self.job.blocks.shape
+
+        @functools.lru_cache(maxsize=1)  # all maps of a part are asked for, one after the other
+        def part(top, bottom, left, right):
+            return self.maps((slice(top, bottom), slice(left, right)))
+
+        def of_part(name, window):
+            return part(window[0].start, window[0].stop, window[1].start, window[1].stop)[name]
+
+        names = (*(item.name.lower() for item in MAPS), "realisations")
+        maps: dict = {name: _Stored(shape, functools.partial(of_part, name)) for name in names}
+        maps["image"] = _Stored(shape, lambda window: self.job.scale(window).scaled)
+        return self._result(maps, self.cutouts(), observation, provenance, warnings)
+
+    def _result(self, maps, cutouts, observation, provenance, warnings):
+        return Result(
+            catalog=self.catalog,
+            pairs=self.pairs,
+            header=observation.header,
+            provenance=provenance,
+            cutouts=cutouts,
+            name=observation.name,
+            warnings=warnings,
+            realisation_store=maps.pop("realisations"),
+            **maps,
+        )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A map, or the realisations, of a field on disk."""
+
+    shape: tuple[int, int]
+    read: Callable[[Window], Any]
+
+    def __getitem__(self, window: Window):
+        return self.read(window)
+
+    def get(self, window: Window) -> np.ndarray:
+        realisations = self.read(window)
+        return realisations.get(whole(realisations.shape))
+
+
+class _Cutouts(Sequence):
+    def __init__(self, assembly: Assembly):
+        self._assembly = assembly
+        self._of_block = functools.lru_cache(maxsize=2)(self._read)
+
+    def __len__(self):
+        return len(self._assembly.catalog)
+
+    def __getitem__(self, place):
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        first_labels = self._assembly.first_labels
+        label = place % len(self) + 1
+        number = int(np.searchsorted(first_labels, label, side="right")) - 1
+        window, masks = self._of_block(int(self._assembly._block_of[number]))[number]
+        return GalaxyCutout(window, masks[label - first_labels[number]])
+
+    def _read(self, block):
+        packed = self._assembly.job.store.get(GALAXIES, block)
+        return {number: (window, masks) for number, window, masks, _ in unpack(packed)}

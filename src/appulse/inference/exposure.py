@@ -1,0 +1,227 @@
+"""An image with its noise map and mask, read window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from appulse.files import InputError
+
+Window = tuple[slice, slice]
+# Values enough for a median, or to tell a quantised image.
+SAMPLE = 1_000_000
+
+
+class Source(Protocol):
+    """Where pixels come from: an array, or a file that is read lazily."""
+
+    shape: tuple[int, int]
+
+    def window(self, rows: slice, columns: slice) -> np.ndarray:
+        """Pixels of a window, NaN where there are none."""
+
+
+class ArraySource:
+    """An array in memory as a `Source`.
+
+    Parameters
+    ----------
+    data : (height, width) array
+        Pixels.
+    """
+
+    def __init__(self, data):
+        self.data = np.asarray(data)
+        self.shape = self.data.shape
+
+    def window(self, rows, columns):
+        """Pixels of a window, not copied."""
+        return self.data[rows, columns]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """An image and what is known of its pixels.
+
+    Parameters
+    ----------
+    image : Source
+        Pixels in any unit.
+    kind : {"rms", "variance", "weight"} or None
+        What `noise` is.
+    noise : Source, float or None
+        Noise, its square, or its inverse square, in the image's units.
+    mask : Source or None
+        Non-zero or NaN is bad.
+    """
+
+    image: Source
+    kind: str | None = None
+    noise: Source | float | None = None
+    mask: Source | None = None
+
+    @classmethod
+    def of(cls, image, *, rms=None, variance=None, weight=None, mask=None):
+        """From what a caller may have: sources, arrays or numbers, most of them absent.
+
+        Parameters
+        ----------
+        image : Source
+            Pixels.
+        rms, variance, weight : Source, array, float or None
+            At most one.
+        mask : Source, array or None
+            Non-zero or NaN is bad.
+
+        Raises
+        ------
+        InputError
+            Maps of another shape, or more than one noise map.
+        """
+        given = {"rms": rms, "variance": variance, "weight": weight}
+        given = {name: values for name, values in given.items() if values is not None}
+        if len(given) > 1:
+            raise InputError(f"both {' and '.join(given)} were given; appulse needs one of them.")
+        kind, noise = next(iter(given.items()), (None, None))
+        noise = _as_source(kind, noise, image.shape)
+        return cls(image, kind, noise, _as_source("mask", mask, image.shape))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.image.shape
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Pixels of a window.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the image.
+
+        Returns
+        -------
+        image : (height, width) array
+        variance : (height, width) float64 array or None
+            NaN where there is no positive noise.
+        bad : (height, width) bool array
+            Not finite, masked, or without a positive and finite noise.
+        """
+        image = self.image.window(*window)
+        bad = ~np.isfinite(image)
+        if self.mask is not None:
+            bad |= self.mask.window(*window) != 0
+        if self.kind is None:
+            return image, None, bad
+        noise = self.noise if isinstance(self.noise, float) else self.noise.window(*window)
+        noise = np.broadcast_to(noise, image.shape).astype(np.float64)
+        noise = np.where(noise > 0, noise, np.nan)
+        with np.errstate(over="ignore", under="ignore"):
+            variance = {"rms": np.square, "variance": np.positive, "weight": np.reciprocal}[self.kind](noise)
+        bad |= ~(np.isfinite(variance) & (variance > 0))
+        return image, variance, bad
+
+
+def _as_source(name, values, shape):
+    if values is None:
+        return None
+    if np.ndim(values) == 0 and not hasattr(values, "window"):
+        return float(values) if name != "mask" else ArraySource(np.broadcast_to(values, shape))
+    if hasattr(values, "window"):
+        return values
+    source = ArraySource(values)
+    if source.shape != shape:
+        raise InputError(f"the {name} map has shape {source.shape}, the image {shape}; they must agree.")
+    return source
+
+
+class EveryNth:
+    """Evenly spaced ones of a stream of values, at most `SAMPLE` of them; the same however it is divided."""
+
+    def __init__(self):
+        self.step, self.count, self.kept = 1, 0, []
+
+    def add(self, values):
+        """Take in further values.
+
+        Parameters
+        ----------
+        values : (n, ...) array
+            In the order of the stream.
+        """
+        self.kept.append(values[-self.count % self.step :: self.step])
+        self.count += len(values)
+        while -(-self.count // self.step) > SAMPLE:
+            self.kept = [np.concatenate(self.kept)[::2]]
+            self.step *= 2
+
+    def values(self, columns=None):
+        """What was kept.
+
+        Parameters
+        ----------
+        columns : int, optional
+            Of each value, needed where there may be none.
+        """
+        shape = (0,) if columns is None else (0, columns)
+        return np.concatenate(self.kept) if self.kept else np.empty(shape)
+
+
+def whole(shape: tuple[int, int]) -> Window:
+    """The window that is the image.
+
+    Parameters
+    ----------
+    shape : (height, width), pixels
+        Of the image.
+    """
+    return slice(0, shape[0]), slice(0, shape[1])
+
+
+def grown(window: Window, margin: int, shape: tuple[int, int]) -> Window:
+    """A window with a margin on every side, as far as the image goes.
+
+    Parameters
+    ----------
+    window : (slice, slice)
+        Of the image.
+    margin : int, pixels
+        To add.
+    shape : (height, width), pixels
+        Of the image.
+    """
+    rows, columns = (
+        slice(max(side.start - margin, 0), min(side.stop + margin, length))
+        for side, length in zip(window, shape, strict=True)
+    )
+    return rows, columns
+
+
+def cropped(window: Window, outer: Window) -> Window:
+    """A window as seen from a larger one that holds it.
+
+    Parameters
+    ----------
+    window, outer : (slice, slice)
+        Of the image.
+    """
+    rows, columns = (
+        slice(side.start - out.start, side.stop - out.start) for side, out in zip(window, outer, strict=True)
+    )
+    return rows, columns
+
+
+def common(one: Window, other: Window) -> Window | None:
+    """What two windows share; None where they do not meet.
+
+    Parameters
+    ----------
+    one, other : (slice, slice)
+        Of the image.
+    """
+    rows, columns = (
+        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None

@@ -1,0 +1,165 @@
+"""A mesh fixed to the pixel grid: level, noise and sources of each cell, from its own pixels only."""
+
+import functools
+
+import numpy as np
+from scipy import ndimage
+
+CELL = 64  # pixels; well above the galaxies of surveys, well below flat-field and sky gradients
+CLIP = 3.0  # sigma
+# Variance of a unit Gaussian cut at +-3 sigma is 1 - 2 k phi(k) / (2 Phi(k) - 1), with k = 3.
+CLIPPED_STD = 0.98658
+CLIP_ROUNDS = 8
+SMOOTHING = 1.5  # pixels, Gaussian sigma: faint wings rise above the noise
+SOURCE_THRESHOLD = 2.5  # sigma of the smoothed image
+SOURCE_MARGIN = 4  # pixels around what the threshold finds
+ENOUGH = 0.15  # share of a cell's pixels that must be left for a measurement
+
+
+def mesh_shape(shape):
+    """Rows and columns of cells that cover an image of a (height, width)."""
+    return tuple(-(-length // CELL) for length in shape)
+
+
+def cut_cells(values, bad):
+    """Cells of a strip of rows that begins at a cell's first row.
+
+    Parameters
+    ----------
+    values : (height, width) array
+        At most CELL rows.
+    bad : (height, width) bool array
+
+    Returns
+    -------
+    (columns, CELL, CELL) float64 array
+        NaN where bad or outside the image.
+    """
+    height, width = values.shape
+    columns = -(-width // CELL)
+    strip = np.full((CELL, columns * CELL), np.nan)
+    strip[:height, :width] = np.where(bad, np.nan, values)
+    return strip.reshape(CELL, columns, CELL).swapaxes(0, 1)
+
+
+def join_cells(cells, shape):
+    """The inverse of `cut_cells`: a strip of a (height, width)."""
+    return cells.swapaxes(0, 1).reshape(CELL, -1)[: shape[0], : shape[1]]
+
+
+def measure_cells(cells, rounding):
+    """Level, noise and sources of cells.
+
+    Parameters
+    ----------
+    cells : (n, CELL, CELL) float64 array
+        NaN where bad.
+    rounding : float
+        Noise of rounding, of a quantised image.
+
+    Returns
+    -------
+    level, sigma : (n,) float64 array
+        NaN where too few pixels of the sky are left.
+    sources : (n, CELL, CELL) bool array
+        Pixels left out.
+    """
+    count = len(cells)
+    level, sigma = clipped(cells.reshape(count, -1), rounding)
+    sources = source_mask(cells, level, sigma)
+    sky = np.where(sources, np.nan, cells).reshape(count, -1)
+    level, sigma = clipped(sky, rounding)
+    too_few = np.isfinite(sky).sum(axis=1) < ENOUGH * CELL**2
+    return np.where(too_few, np.nan, level), np.where(too_few, np.nan, sigma), sources
+
+
+def clipped(values, rounding=0.0):
+    """Median and standard deviation of each row of (n, pixels) values, NaN ignored, outliers clipped.
+
+    A row is sorted once; each round of clipping is then an interval of it, and its moments come from running
+    sums. The first spread is taken below the median, where there is no light of sources. Clipping never goes
+    below 1.5 steps of a quantised image, whose rounding noise is ``rounding``.
+    """
+    ordered = np.sort(values, axis=1)  # NaN last
+    rows = np.arange(len(ordered))
+    count = np.isfinite(ordered).sum(axis=1)
+    last = np.maximum(count - 1, 0)
+    centre = ordered[rows, last // 2]
+    spread = centre - ordered[rows, np.round(0.158655 * last).astype(int)]
+    origin = np.where(count > 0, centre, 0.0)[:, None]
+    offset = np.nan_to_num(ordered - origin)
+    sums = _running_sum(offset)
+    squares = _running_sum(offset**2)
+    low, high = np.zeros_like(count), count
+    for _ in range(CLIP_ROUNDS):
+        with np.errstate(invalid="ignore"):
+            reach = np.maximum(CLIP * spread, 1.5 * np.sqrt(12) * rounding)[:, None]
+            low = (ordered < centre[:, None] - reach).sum(axis=1)
+            high = (ordered <= centre[:, None] + reach).sum(axis=1)
+        kept = np.maximum(high - low, 1)
+        mean = (sums[rows, high] - sums[rows, low]) / kept
+        scatter = (squares[rows, high] - squares[rows, low]) / kept - mean**2
+        spread = np.sqrt(np.maximum(scatter, 0)) / CLIPPED_STD
+        centre = ordered[rows, np.clip((low + high) // 2, 0, last)]
+    return np.where(count > 0, centre, np.nan), np.where(count > 0, spread, np.nan)
+
+
+def _running_sum(values):
+    return np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
+
+
+def source_mask(cells, level, sigma):
+    """Pixels near anything that stands out of the smoothed cell. No cell looks at its neighbours."""
+    good = np.isfinite(cells)
+    safe = np.where(sigma > 0, sigma, np.inf)[:, None, None]
+    excess = np.where(good, (cells - level[:, None, None]) / safe, 0.0)
+    width = (0, SMOOTHING, SMOOTHING)
+    coverage = ndimage.gaussian_filter(good.astype(float), width, mode="constant")
+    smooth = ndimage.gaussian_filter(np.nan_to_num(excess), width, mode="constant")
+    smooth = np.where(good, smooth / np.maximum(coverage, 1e-3), np.nan)
+    centre, spread = (values[:, None, None] for values in clipped(smooth.reshape(len(cells), -1)))
+    found = (smooth > centre + SOURCE_THRESHOLD * spread) & (spread > 0)
+    reach = 2 * SOURCE_MARGIN + 1
+    return ndimage.maximum_filter(found, size=(1, reach, reach), mode="constant")
+
+
+def fill_and_filter(mesh, measured):
+    """Give cells without a measurement their nearest neighbour's; then take out outliers by a 3x3 median."""
+    nearest = ndimage.distance_transform_edt(~measured, return_distances=False, return_indices=True)
+    return ndimage.median_filter(mesh[tuple(nearest)], size=3, mode="nearest")
+
+
+def join_mesh(mesh, shape, window=None):
+    """Mesh values, which belong to the cells' centres, interpolated linearly to every pixel.
+
+    Parameters
+    ----------
+    mesh : (rows, columns) float array
+        One value per cell.
+    shape : (height, width), pixels
+        Of the image.
+    window : (slice, slice), optional
+        Of the image; by default the whole.
+
+    Returns
+    -------
+    (height, width) float32 array
+        Of the window; the same numbers whatever the window.
+    """
+    rows, columns = window or (slice(0, shape[0]), slice(0, shape[1]))
+    edges = [np.append(np.arange(0, length, CELL), length) for length in shape]
+    centres_y, centres_x = ((edge[:-1] + edge[1:] - 1) / 2 for edge in edges)
+    x = np.arange(columns.start, columns.stop)
+
+    @functools.cache
+    def across(row):
+        return np.interp(x, centres_x, mesh[row])
+
+    joined = np.empty((rows.stop - rows.start, len(x)), np.float32)
+    for y in range(rows.start, rows.stop):
+        above = min(int(np.searchsorted(centres_y, y)), len(mesh) - 1)
+        below = max(above - 1, 0)
+        share = (y - centres_y[below]) / (centres_y[above] - centres_y[below]) if above > below else 0.0
+        share = min(max(share, 0.0), 1.0)
+        joined[y - rows.start] = across(below) * (1 - share) + across(above) * share
+    return joined

@@ -1,0 +1,124 @@
+"""What a user gives: an image, the maps that go with it, and where they came from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from appulse.files import InputError, open_image, split_hdu, stem
+from appulse.inference.exposure import ArraySource, Exposure, whole
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An image with its maps, its header, and what is known of its origin.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Pixels of the image and its maps.
+    header : astropy.io.fits.Header or None
+        Of the image; None for an array.
+    unit : astropy unit or None
+        Of the pixels.
+    wcs : WCS or None
+        Of the image.
+    name : str
+        Of the file, without folder and suffixes; ``image`` for an array.
+    origin : dict of str to str
+        For the headers: what the file is, and which maps were used.
+    """
+
+    exposure: Exposure
+    header: fits.Header | None
+    unit: u.UnitBase | None
+    wcs: WCS | None
+    name: str
+    origin: dict[str, str]
+
+    def read(self) -> Observation:
+        """The same with every pixel in memory."""
+        window, exposure = whole(self.exposure.shape), self.exposure
+        parts = {
+            name: ArraySource(getattr(exposure, name).window(*window))
+            for name in ("image", "noise", "mask")
+            if hasattr(getattr(exposure, name), "window")
+        }
+        return replace(self, exposure=replace(exposure, **parts))
+
+
+@contextlib.contextmanager
+def observe(
+    image: str | Path | np.ndarray, hdu: str | int | None, maps: Mapping[str, object]
+) -> Iterator[Observation]:
+    """Open an image and its maps; files are read lazily, and closed at the end of the ``with``.
+
+    Parameters
+    ----------
+    image : str, Path or (height, width) array
+        FITS file, or pixels in any unit.
+    hdu : str or int, optional
+        Of the image.
+    maps : mapping of str to (str, Path, array, float or None)
+        ``rms``, ``variance``, ``weight`` and ``mask``. What is not given is taken from the image's own file,
+        where `appulse.files.recognise` knows its layout.
+
+    Yields
+    ------
+    Observation
+
+    Raises
+    ------
+    InputError
+        An image or map that cannot be used.
+    """
+    maps = {name: value for name, value in maps.items() if value is not None}
+    used = {name: "given" for name in maps}
+    with contextlib.ExitStack() as stack:
+        if isinstance(image, str | Path):
+            source = stack.enter_context(open_image(image, hdu))
+            beside = source.companions_beside(maps)
+            used |= {kind: plane.hdu_name for kind, plane in beside.items()}
+            shape, recognised, path = source.shape, source.recognised, Path(image)
+            about = (source.header, source.unit, source.wcs, stem(path))
+        else:
+            source = _from_array(image)
+            beside, shape, recognised, path = {}, source.shape, "array", None
+            about = (None, None, None, "image")
+        for name, value in maps.items():
+            if isinstance(value, str | Path):
+                maps[name] = stack.enter_context(_open_map(value, path))
+                _check_shape(value, maps[name].shape, shape)
+        exposure = Exposure.of(source, **maps, **beside)
+        listed = "; ".join(f"{name} {origin}" for name, origin in used.items()) or "none"
+        yield Observation(exposure, *about, {"input": recognised, "maps": listed})
+
+
+def _from_array(data: np.ndarray) -> ArraySource:
+    data = np.asarray(data)
+    if data.ndim != 2:
+        raise InputError(f"the image has {data.ndim} axes {data.shape}; appulse needs a 2-D image.")
+    data = data.astype(np.float32)
+    return ArraySource(np.where(np.isfinite(data), data, np.nan))
+
+
+def _open_map(name: str | Path, image: Path | None):
+    path, hdu = split_hdu(name)
+    if hdu is None and image is not None and path.resolve() == image.resolve():
+        raise InputError(f"{name} is the image itself; name the HDU of the map, as in '{name}[ERR]'.")
+    return open_image(path, hdu)
+
+
+def _check_shape(name: str | Path, shape: tuple[int, int], wanted: tuple[int, int]) -> None:
+    if shape != wanted:
+        raise InputError(
+            f"{name}: its shape {shape} is not the image's {wanted}; "
+            "appulse needs maps on the image's own pixel grid."
+        )

@@ -1,0 +1,197 @@
+"""One field on disk: worked on by any number of processes, and resumed where a killed run left it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appulse.assembly import Assembly
+from appulse.engine import Executor, Job, run, work
+from appulse.files import InputError, UsageError, write_json
+from appulse.inference.background import Noise, measure_noise
+from appulse.inference.blocks import Blocks
+from appulse.inference.realisations import Sampler
+from appulse.inference.store import DiskStore
+from appulse.inference.two_step import Progress
+from appulse.network.weights import load_model
+from appulse.observation import Observation, observe
+from appulse.result import Result
+from appulse.segmentation import choose_operating_point, provenance_of, warnings_of
+
+_MANIFEST = "task.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A field and how to segment it, in plain values that another process understands.
+
+    Parameters
+    ----------
+    image : str
+        File.
+    maps : dict of str to str
+        Files of ``rms``, ``variance``, ``weight`` and ``mask``, those that are given.
+    folder : str
+        Where the work is kept.
+    model, model_sha256, samples, seed, method, operating_point, mode, hdu, background, device
+        As in `appulse.batch.BatchOptions`.
+    block : int, pixels
+        Width of the blocks.
+    """
+
+    image: str
+    folder: str
+    model: str
+    model_sha256: str
+    samples: int
+    seed: int
+    method: str
+    operating_point: str
+    mode: str
+    hdu: str | None
+    background: bool
+    device: str
+    block: int
+    maps: dict[str, str] = field(default_factory=dict)
+
+
+@functools.lru_cache(maxsize=1)
+def _sampler(model: str, sha256: str, samples: int, seed: int, mode: str, device: str) -> Sampler:
+    loaded = load_model(model)
+    if loaded.sha256 != sha256:
+        raise InputError(f"{model} is not the file that this run began with; begin again with --overwrite.")
+    return Sampler(loaded, samples, seed, mode, device)
+
+
+@contextlib.contextmanager
+def opened(task: Task, progress: Progress | None = None) -> Iterator[tuple[Job, Observation]]:
+    """The job of a task; its image stays open until the end of the ``with``.
+
+    Parameters
+    ----------
+    task : Task
+        What to do.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total, while the noise is measured.
+
+    Yields
+    ------
+    job : Job
+    observation : Observation
+    """
+    sampler = _sampler(task.model, task.model_sha256, task.samples, task.seed, task.mode, task.device)
+    with observe(task.image, task.hdu, task.maps) as observation:
+        exposure = observation.exposure
+        blocks = Blocks(exposure.shape, task.block)
+        store = DiskStore(Path(task.folder), exposure.shape, task.samples, task.block)
+        if not store.has("noise"):
+            noise = measure_noise(exposure, subtract_background=task.background, progress=progress)
+            store.put("noise", noise.record())
+        noise = Noise.from_record(store.get("noise"))
+        point = choose_operating_point(sampler.model, task.operating_point)
+        yield Job(exposure, noise, sampler, point, task.method, blocks, store), observation
+
+
+@contextlib.contextmanager
+def finished(task: Task, executor: Executor | None, progress: Progress | None) -> Iterator[Result]:
+    """Finish a task, and give its result, which is read from the store.
+
+    Parameters
+    ----------
+    task : Task
+        What to do.
+    executor : callable or None
+        Does the stages; by default this process.
+    progress : callable or None
+        Called with the name of a stage, steps done and their total.
+
+    Yields
+    ------
+    Result
+    """
+    with opened(task, progress) as (job, observation):
+        run(job, executor, progress)
+        assembly = Assembly.of(job, observation.unit, observation.wcs)
+        provenance = provenance_of(job, observation, task.operating_point)
+        yield assembly.on_disk(observation, provenance, warnings_of(job))
+
+
+def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> None:
+    """Make a folder for the work on a field, or go on with the one that is there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the work is kept.
+    fingerprint : dict
+        All that must agree for work to go on: options, content of the input, blocks.
+    overwrite : bool
+        Begin again where it differs.
+
+    Raises
+    ------
+    UsageError
+        It holds the work of something else.
+    """
+    manifest = folder / _MANIFEST
+    # Without a manifest there is nothing, or what a removal that was stopped left: no records.
+    if manifest.exists():
+        held = json.loads(manifest.read_text())
+        if held == fingerprint:
+            return
+        if not overwrite:
+            differing = ", ".join(sorted(key for key in fingerprint if held.get(key) != fingerprint[key]))
+            raise UsageError(
+                f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite."
+            )
+        DiskStore.remove(folder)
+    write_json(manifest, fingerprint)
+
+
+class _Open(threading.local):
+    """The job that this thread works on; it stays open from block to block."""
+
+    task: Task | None = None
+    stack: contextlib.ExitStack | None = None
+    job: Job | None = None
+
+
+_open = _Open()
+
+
+def do_block(task: Task, stage: str, block: int) -> int:
+    """Do a stage of a block in this process, which may be any on any machine that sees the files.
+
+    Parameters
+    ----------
+    task : Task
+        Whose block it is.
+    stage : str
+        One of `appulse.engine.stages`.
+    block : int
+        Number of the block.
+
+    Returns
+    -------
+    int
+        The block.
+    """
+    if _open.task != task:
+        close()
+        _open.stack = contextlib.ExitStack()
+        _open.job, _ = _open.stack.enter_context(opened(task))
+        _open.task = task
+    work(_open.job, stage, block)
+    return block
+
+
+def close() -> None:
+    """Close what this thread has open."""
+    if _open.stack is not None:
+        _open.stack.close()
+    _open.task = _open.stack = _open.job = None

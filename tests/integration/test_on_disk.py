@@ -1,0 +1,229 @@
+"""Fields on disk: the same bytes whoever works on them in what blocks, and whenever they are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from appulse.batch import BatchOptions, run_batch
+from appulse.files import UsageError
+from appulse.inference.store import DiskStore
+from appulse.network.weights import save_model
+from appulse.segmentation import segment
+from by_hand import SAMPLES, by_hand, discs
+
+PRODUCTS = ("f_segmentation.fits", "f_catalog.fits", "f_summary.json", "f_preview.png", "f_regions.reg")
+SHAPE = (150, 210)
+# On the corner of four blocks, across seams, at borders, overlapping, and one larger than a stamp.
+CIRCLES = ((64, 64, 8), (128, 30, 7), (131, 66, 8), (120, 60, 9), (209, 149, 6), (30, 110, 30), (180, 90, 5))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    image = discs(SHAPE, *CIRCLES) * 2 + 30
+    image[100:104, 150:180] = np.nan
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -1e-5, "CDELT2": 1e-5})
+    fits.writeto(folder / "f.fits", image, header)
+    return folder / "f.fits", str(save_model(by_hand(), folder / "hand.safetensors"))
+
+
+def options(inputs, output, **changes):
+    wanted = {"samples": SAMPLES, "regions": True, "keep_realisations": True} | changes
+    return BatchOptions(output=output, model=inputs[1], **wanted)
+
+
+def read(folder):
+    assert not list(folder.glob(".*")), "nothing but products is left"
+    return {name: (folder / name).read_bytes() for name in PRODUCTS}
+
+
+@pytest.fixture(scope="module")
+def expected(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("expected")
+    result = segment(inputs[0], model=inputs[1], samples=SAMPLES)
+    result.write(folder, keep_realisations=True, regions=True)
+    assert len(result.catalog) == 7 and len(result.pairs)
+    return read(folder)
+
+
+@pytest.mark.parametrize("block", [64, 128, 2048])
+def test_products_are_those_of_the_field_in_memory(inputs, expected, tmp_path, block):
+    assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=block) == 0
+    assert read(tmp_path) == expected
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing of ours catches it."""
+
+
+def kill_at(monkeypatch, moment, after_the_record):
+    put, calls = DiskStore.put, []
+
+    def deadly(store, kind, record, number=0):
+        calls.append((kind, number))
+        if len(calls) == moment and not after_the_record:
+            raise Killed
+        put(store, kind, record, number)
+        if len(calls) == moment and after_the_record:
+            raise Killed
+
+    monkeypatch.setattr(DiskStore, "put", deadly)
+    return calls
+
+
+@pytest.mark.parametrize("after_the_record", [False, True])
+def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
+    inputs, expected, tmp_path, after_the_record, monkeypatch
+):
+    random, done = np.random.default_rng(int(after_the_record)), []
+    for _ in range(100):
+        with monkeypatch.context() as patch:
+            calls = kill_at(patch, int(random.integers(1, 12)), after_the_record)
+            try:
+                assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64) == 0
+                done += calls
+                break
+            except Killed:
+                done += calls if after_the_record else calls[:-1]
+    assert len(done) == len(set(done)) == 1 + 4 * 12  # the noise, and four stages of twelve blocks
+    assert read(tmp_path) == expected
+
+
+def test_a_run_stopped_while_it_wrote_its_products_goes_on(inputs, expected, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("appulse.products.write_catalog", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64)
+    with monkeypatch.context() as patch:
+        calls = kill_at(patch, 0, False)
+        assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64) == 0
+    assert calls == [] and read(tmp_path) == expected
+
+
+def test_unfinished_work_is_not_mixed_with_that_of_other_options(inputs, expected, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 9, True)
+        run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64)
+    for changes, block in (({"seed": 1}, 64), ({}, 128)):
+        with pytest.raises(UsageError, match="unfinished work"):
+            run_batch([inputs[0]], {}, options(inputs, tmp_path, **changes), block=block)
+    assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=128, overwrite=True) == 0
+    assert read(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"workers": 0}, "--workers is 0"),
+        ({"shard": "3/2"}, "I from 1 to N"),
+        ({"shard": "two"}, "I from 1 to N"),
+        ({"shard": "1/2", "workers": 2}, "choose one"),
+        ({"shard": "1/2", "dask": "tcp://nowhere:1"}, "choose one"),
+        ({"shard": "1/2", "overwrite": True}, "empty the directory"),
+        ({"block": 100}, "multiple of the model's stamp"),
+    ],
+)
+def test_ways_to_share_the_work_that_make_no_sense_are_refused(inputs, tmp_path, given, message):
+    with pytest.raises(UsageError, match=message):
+        run_batch([inputs[0]], {}, options(inputs, tmp_path / "out"), **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_share_the_blocks_and_one_writes(inputs, expected, tmp_path, capsys):
+    """Two runs at once; in threads here, on machines of a cluster elsewhere."""
+    codes = {}
+
+    def shard(number):
+        given = {"block": 64, "shard": f"{number}/2"}
+        codes[number] = run_batch([inputs[0]], {}, options(inputs, tmp_path), **given)
+
+    threads = [threading.Thread(target=shard, args=(number,)) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == {1: 0, 2: 0} and read(tmp_path) == expected
+    assert capsys.readouterr().out.count("7 galaxies") == 1
+
+
+def test_a_shard_takes_over_from_one_that_never_came(inputs, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("appulse.workers.PATIENCE", 0.0)
+    assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64, shard="2/3") == 0
+    assert read(tmp_path) == expected
+
+
+COMMAND = "from appulse.batch import *; import pathlib, json, sys; a = json.loads(sys.argv[1]); "
+COMMAND += "a['options']['output'] = pathlib.Path(a['options']['output']); "
+COMMAND += "run_batch([pathlib.Path(a['image'])], {}, BatchOptions(**a['options']), **a['how'])"
+
+
+def start(inputs, output, **how):
+    wanted = {"output": str(output), "model": inputs[1], "samples": SAMPLES}
+    wanted |= {"regions": True, "keep_realisations": True}
+    given = json.dumps({"image": str(inputs[0]), "options": wanted, "how": how})
+    # The guard that a spawned worker needs is in the command: it has no main module to import again.
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, given], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+
+
+def children(pid):
+    out = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in out.stdout.split()]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_block_only(inputs, expected, tmp_path):
+    run = start(inputs, tmp_path, block=64, workers=2)
+    records = tmp_path / ".f.work" / "records"
+    while run.poll() is None and len(list(records.glob("*.npz"))) < 5:
+        time.sleep(0.02)
+    finished = {path: path.stat().st_mtime_ns for path in records.glob("*.npz")}
+    os.kill(children(run.pid)[-1], signal.SIGKILL)
+    while run.poll() is None and (now := list(records.glob("galaxies-*.npz"))) and len(now) < 9:
+        time.sleep(0.02)
+    again = [path for path, at in finished.items() if path.exists() and path.stat().st_mtime_ns != at]
+    assert run.wait() == 0, run.stderr.read()
+    assert again == [] and read(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_kill_at_twenty_moments(inputs, expected, tmp_path):
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        run = start(inputs, tmp_path, block=64)
+        records = tmp_path / ".f.work" / "records"
+        had = len(list(records.glob("*.npz")))
+        while run.poll() is None and len(list(records.glob("*.npz"))) == had:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.1))
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        run.stderr.close()
+        if (tmp_path / "f_summary.json").exists():
+            break
+    run = start(inputs, tmp_path, block=64)
+    assert run.wait() == 0, run.stderr.read()
+    run.stderr.close()
+    for left in tmp_path.glob(".*.part*"):
+        left.unlink()  # of a product that was being written
+    assert read(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_bytes(inputs, expected, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64, dask=address) == 0
+    assert read(tmp_path) == expected
