@@ -129,11 +129,13 @@ def simulate(
     size: int = 4096,
     fields: int = 1,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
+    dask: str | None = None,
 ) -> int:
     """Simulate fields of a survey: noisy image, noise-free layers, true class map and catalogue.
 
-    Writes field_SSSS_FF.fits (seed, number), sky.json and sky.png. Fields that are there already are kept.
+    Writes field_SSSS_FF.fits (seed, number), sky.json and sky.png. The same command again goes on where it
+    was stopped; fields that are there already are kept.
 
     Parameters
     ----------
@@ -148,13 +150,23 @@ def simulate(
     seed
         0 to 999 to train on, 1000s to select with, 2000s to calibrate with, 9000s to test on.
     workers
-        Processes that draw galaxies; the result does not depend on them.
+        Processes; by default one for each CPU. The result does not depend on them.
+    dask
+        Address of a Dask scheduler whose workers draw instead; they must see the same directory.
     """
     from appulse.sky.simulate import simulate_fields
 
     with _progress() as progress:
         report = simulate_fields(
-            output, survey, size=size, fields=fields, seed=seed, workers=workers, progress=progress
+            output,
+            survey,
+            size=size,
+            fields=fields,
+            seed=seed,
+            workers=workers,
+            dask=dask,
+            progress=progress,
+            say=print,
         )
     print(report)
     return 0

@@ -214,7 +214,7 @@ def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None 
     float, pixels
         One of `LENGTHS`.
     """
-    corners = [_corner(field, _LENGTH_SIDE) for field in fields]
+    corners = [field.cut((slice(_LENGTH_SIDE), slice(_LENGTH_SIDE))) for field in fields]
     misses = {}
     for length in LENGTHS:
         calibration = dataclasses.replace(model.calibration, correlation_length=length)
@@ -231,15 +231,6 @@ def _enough(table):
             "are needed to fit error bars. Give more or larger fields."
         )
     return table
-
-
-def _corner(field: Field, side: int) -> Field:
-    window = (slice(0, side), slice(0, side))
-    layers = {
-        name: getattr(field, name)[window] for name in ("image", "light", "first", "second", "id1", "id2")
-    }
-    inside = (field.deeper["y"] < side) & (field.deeper["x"] < side)
-    return dataclasses.replace(field, **layers, deeper=field.deeper[inside])
 
 
 def _matched(model: Model, field: Field, progress: Progress | None):

@@ -39,7 +39,7 @@ def matched_galaxies(field: Field, result: Result) -> Table:
         Galaxies flagged as cut by the border are left out, as are true ones under 10 pixels.
     """
     ids, true_masks, match = _match(field, result)
-    truth = field.catalog[ids[match.true] - 1]
+    truth = field.galaxies(ids[match.true])
     found = result.catalog[match.predicted]
     pixels_shared = np.array([field.second[box][mask].max() > field.sigma for box, mask in true_masks], bool)
     table = Table()

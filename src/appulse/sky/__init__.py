@@ -1,6 +1,6 @@
 """The simulated sky: survey, population, rendering, layered truth, field."""
 
-from appulse.sky.field import Field, field_paths, read_field, simulate_field, write_field
+from appulse.sky.field import Field, field_paths, open_field, read_field, simulate_field, write_field
 from appulse.sky.population import Population
 from appulse.sky.survey import PSF, Survey, survey_names
 from appulse.sky.truth import ternary_map
@@ -11,6 +11,7 @@ __all__ = [
     "Population",
     "Survey",
     "field_paths",
+    "open_field",
     "read_field",
     "simulate_field",
     "survey_names",

@@ -1,65 +1,47 @@
-"""A simulated field: noisy image, layered truth and catalogue, and its file."""
+"""A simulated field: noisy image, layered truth and catalogue."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
-from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Table, vstack
 
-from appulse.files import InputError, atomic_write
-from appulse.objects.measurement import measure
-from appulse.sky.population import Population
-from appulse.sky.rendering import Renderer, Stamp
-from appulse.sky.survey import PSF, Survey
-from appulse.sky.truth import Layers, blendedness, ternary_map
+from appulse.files import InputError
+from appulse.sky.field_file import FieldFile, FieldInfo, pack_strip, write_field_file
+from appulse.sky.strips import STRIP_ROWS, FieldPlan, Strip, draw_strip, measured_catalog
+from appulse.sky.survey import Survey
+from appulse.sky.truth import summed_light, ternary_map
+from appulse.sky.workers import run_tasks
 
-# Galaxies are drawn to this distance outside the field, so that its borders cut galaxies as a survey's do.
-MARGIN = 128
-# Purposes of the independent random streams of one field.
-_GALAXIES, _NOISE = 0, 1
-# Galaxies handed to a worker at a time.
-_CHUNK = 64
-
-# The layers of a field's file: attribute of `Field`, HDU name, meaning.
-LAYERS = (
-    ("image", "IMAGE", "Observed image: light plus background noise"),
-    ("light", "LIGHT", "Summed light of all galaxies, noise-free"),
-    ("first", "FIRST", "Brightest galaxy of each pixel, noise-free"),
-    ("second", "SECOND", "Second-brightest galaxy of each pixel, noise-free"),
-    ("id1", "ID1", "Identity of the brightest galaxy; 0 none"),
-    ("id2", "ID2", "Identity of the second-brightest galaxy; 0 none"),
-)
+_ARRAYS = ("image", "first", "second", "id1", "id2")
 
 
 @dataclass(frozen=True)
 class Field:
-    """A simulated field.
+    """A simulated field, or a window of one.
 
     Parameters
     ----------
-    image, light, first, second : (height, width) float32 array, flux units of the survey
-        Observed image; summed light; brightest and second-brightest galaxy per pixel (noise-free).
+    image, first, second : (height, width) float32 array, flux units of the survey
+        Observed image; brightest and second-brightest galaxy per pixel (noise-free).
     id1, id2 : (height, width) int32 array
         Identities of those two galaxies; 0 for none.
     deeper : astropy.table.Table
         Third and later galaxies of crowded pixels: ``y``, ``x``, ``id``, ``flux``.
     catalog : astropy.table.Table
-        One row per galaxy with light on the field; see `simulate_field`.
+        One row per galaxy whose light could reach the field, ``id`` ascending; see `simulate_field`.
     survey : Survey
         What was simulated.
     seed, index : int
         Seed, and number of the field under that seed.
+    other : (height, width) float32 array, optional
+        Noise-free light of sources without a label (stars, galaxies below the limit).
     """
 
     image: np.ndarray
-    light: np.ndarray
     first: np.ndarray
     second: np.ndarray
     id1: np.ndarray
@@ -69,11 +51,17 @@ class Field:
     survey: Survey
     seed: int
     index: int
+    other: np.ndarray | None = None
 
     @property
     def sigma(self) -> float:
         """Background noise per pixel, flux units."""
         return self.survey.sigma
+
+    @property
+    def light(self) -> np.ndarray:
+        """Noise-free sum of all sources, (height, width) float32; made anew at every call."""
+        return summed_light(self.first, self.second, self.deeper, self.other)
 
     def ternary(self, threshold: float = 1.0) -> np.ndarray:
         """Ternary map of the paper at ``threshold`` times the survey's noise.
@@ -110,6 +98,71 @@ class Field:
         mask[self.deeper["y"][third], self.deeper["x"][third]] = True
         return mask
 
+    def galaxies(self, identities: np.ndarray) -> Table:
+        """Rows of the catalogue, by identity: a window's catalogue has gaps.
+
+        Parameters
+        ----------
+        identities : (n,) int array
+            Each an ``id`` of the catalogue.
+
+        Returns
+        -------
+        astropy.table.Table
+            n rows, in that order.
+        """
+        return self.catalog[np.searchsorted(np.asarray(self.catalog["id"]), identities)]
+
+    def cut(self, window: tuple[slice, slice]) -> Field:
+        """A window of the field.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Rows and columns, without a step.
+
+        Returns
+        -------
+        Field
+            Positions count from the window's corner, identities stay, arrays are views. Its catalogue holds
+            the galaxies with light or with their centre in the window; what was measured on their whole
+            image (``isophotal_*``, ``blendedness``) stays.
+        """
+        arrays = {name: getattr(self, name)[window] for name in _ARRAYS}
+        other = None if self.other is None else self.other[window]
+        corner = [side.indices(n)[:2] for side, n in zip(window, self.image.shape, strict=True)]
+        deeper, catalog = _cut_tables(self.deeper, self.catalog, corner, arrays["id1"], arrays["id2"])
+        return Field(
+            **arrays,
+            deeper=deeper,
+            catalog=catalog,
+            survey=self.survey,
+            seed=self.seed,
+            index=self.index,
+            other=other,
+        )
+
+
+def _cut_tables(deeper, catalog, corner, id1, id2):
+    (y_low, y_high), (x_low, x_high) = corner
+
+    def inside(table):
+        y, x = np.asarray(table["y"]), np.asarray(table["x"])
+        # Pixels reach half a unit around their centres.
+        return (y >= y_low - 0.5) & (y < y_high - 0.5) & (x >= x_low - 0.5) & (x < x_high - 0.5)
+
+    def shifted(table):
+        table["y"] -= y_low
+        table["x"] -= x_low
+        return table
+
+    deeper = shifted(deeper[inside(deeper)])
+    identities = np.asarray(catalog["id"])
+    lit = np.zeros(int(identities[-1]) + 1 if len(identities) else 1, bool)
+    for layer in (id1, id2, deeper["id"]):
+        lit[np.asarray(layer)] = True
+    return deeper, shifted(catalog[lit[identities] | inside(catalog)])
+
 
 def simulate_field(
     survey: Survey,
@@ -120,7 +173,7 @@ def simulate_field(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Field:
-    """Simulate one field; the result depends on survey, size, seed and index, and on nothing else.
+    """Simulate one field in memory; it depends on survey, size, seed and index, and on nothing else.
 
     Parameters
     ----------
@@ -131,95 +184,40 @@ def simulate_field(
     seed, index : int
         Seed, and number of the field under that seed.
     workers : int
-        Processes that draw galaxies.
+        Processes that draw strips of the field.
     progress : callable, optional
         Called with the galaxies drawn and their total.
 
     Returns
     -------
     Field
-        Its catalogue has, per galaxy, the drawn parameters (``id``, ``x``, ``y``, ``magnitude``, ``flux``,
-        ``half_light_radius`` in arcsec, ``sersic_index``, ``ellipticity``, ``orientation``) and, measured on
-        the galaxy's own noise-free image inside its isophote at one sigma, ``isophotal_area`` (pixels),
+        Its catalogue has every galaxy whose bounding box reaches the field: the drawn parameters (``id``, from
+        1; ``x``, ``y``, ``magnitude``, ``flux``, ``half_light_radius`` in arcsec, ``sersic_index``,
+        ``ellipticity``, ``orientation``) and, measured on the galaxy's own noise-free image inside its isophote
+        at one sigma, ``isophotal_area`` (pixels; 0 for one too faint, and then NaN follows),
         ``isophotal_flux``, ``isophotal_half_light_radius`` (pixels), ``isophotal_ellipticity``,
         ``isophotal_orientation``, and its ``blendedness``.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    catalog = _draw_catalog(survey, height, width, np.random.SeedSequence([seed, index, _GALAXIES]))
-    layers = Layers.empty((height, width))
-    kept: list[int] = []
-    stamps: list[Stamp] = []
-    isophotes = []
-    for row, stamp in enumerate(_drawn(survey, catalog, workers)):
-        if stamp is not None and layers.add(stamp, len(kept) + 1):
-            kept.append(row)
-            stamps.append(stamp)
-            isophotes.append(measure(stamp.image, stamp.image > survey.sigma))
+    shape = (size, size) if isinstance(size, int) else size
+    plan = FieldPlan.draw(survey, shape, seed, index)
+    tasks = plan.tasks()
+    strips: list[Strip | None] = [None] * len(tasks)
+    total, done = len(plan.catalog), 0
+    for task, strip in run_tasks(draw_strip, tasks, workers=workers):
+        strips[task.number] = strip
+        done += task.galaxies
         if progress:
-            progress(row + 1, len(catalog))
-
-    catalog = catalog[kept]
-    catalog.add_column(np.arange(1, len(kept) + 1, dtype=np.int32), name="id", index=0)
-    for quantity in ("area", "flux", "half_light_radius", "ellipticity", "orientation"):
-        values = [getattr(isophote, quantity) for isophote in isophotes]
-        catalog[f"isophotal_{quantity}"] = np.array(values, dtype=np.float64)
-    catalog["blendedness"] = blendedness(stamps, layers.light)
-
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, _NOISE])))
-    noise = rng.standard_normal((height, width), dtype=np.float32)
-    noise *= np.float32(survey.sigma)
-    noise += layers.light
-    columns = zip(*layers.deeper, strict=True) if layers.deeper else [[np.zeros(0)]] * 4
-    deeper = [np.concatenate(parts) for parts in columns]
+            progress(done, total)
+    parts = [strip for strip in strips if strip is not None]
+    names = [*_ARRAYS, *(["other"] if tasks[0].has_other else [])]
     return Field(
-        image=noise,
-        light=layers.light,
-        first=layers.first,
-        second=layers.second,
-        id1=layers.id1,
-        id2=layers.id2,
-        deeper=Table(
-            [deeper[0].astype(np.int32), deeper[1].astype(np.int32), deeper[2].astype(np.int32), deeper[3]],
-            names=("y", "x", "id", "flux"),
-        ),
-        catalog=catalog,
-        survey=survey,
+        **{name: np.concatenate([strip.layers[name] for strip in parts]) for name in names},
+        deeper=vstack([Table(strip.deeper) for strip in parts]),
+        catalog=measured_catalog(plan.catalog, [strip.measured for strip in parts]),
+        survey=plan.survey,
         seed=seed,
         index=index,
     )
-
-
-def _draw_catalog(survey: Survey, height: int, width: int, sequence: np.random.SeedSequence) -> Table:
-    rng = np.random.Generator(np.random.Philox(sequence))
-    area = (height + 2 * MARGIN) * (width + 2 * MARGIN) * (survey.pixel_scale / 60.0) ** 2
-    drawn = survey.population.draw(area, rng)
-    n = len(drawn["magnitude"])
-    catalog = Table()
-    catalog["x"] = rng.uniform(-MARGIN - 0.5, width + MARGIN - 0.5, n)
-    catalog["y"] = rng.uniform(-MARGIN - 0.5, height + MARGIN - 0.5, n)
-    catalog["magnitude"] = drawn["magnitude"]
-    catalog["flux"] = 10.0 ** (-0.4 * (drawn["magnitude"] - survey.zero_point))
-    for name in ("half_light_radius", "sersic_index", "ellipticity", "orientation"):
-        catalog[name] = drawn[name]
-    return catalog
-
-
-def _draw_chunk(survey: Survey, chunk: list[dict]) -> list[Stamp | None]:
-    renderer = Renderer(survey)
-    return [renderer.draw(galaxy) for galaxy in chunk]
-
-
-def _drawn(survey: Survey, catalog: Table, workers: int) -> Iterator[Stamp | None]:
-    # In the order of the catalogue whoever draws them: sums of floats depend on their order.
-    rows = [dict(zip(catalog.colnames, row, strict=True)) for row in catalog.iterrows()]
-    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    if workers <= 1:
-        for chunk in chunks:
-            yield from _draw_chunk(survey, chunk)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for stamps in pool.map(_draw_chunk, [survey] * len(chunks), chunks):
-            yield from stamps
 
 
 def field_name(seed: int, index: int) -> str:
@@ -243,82 +241,100 @@ def write_field(field: Field, path: str | Path) -> None:
     path : str or Path
         Where to; written whole or not at all.
     """
-    header = _header(field)
-    hdus = fits.HDUList([fits.PrimaryHDU(header=header)])
-    for attribute, name, meaning in LAYERS:
-        hdu_header = _wcs_header(field)
-        hdu_header["COMMENT"] = meaning
-        if attribute not in ("id1", "id2"):
-            hdu_header["BUNIT"] = field.survey.unit
-        data = getattr(field, attribute)
-        if attribute == "image":
-            # Noise does not compress, and a plain HDU opens in anything.
-            hdu_header["NOISE"] = (field.sigma, "1 sigma of the background per pixel")
-            hdus.append(fits.ImageHDU(data, hdu_header, name=name))
-        else:
-            hdus.append(_compressed(data, hdu_header, name))
-    hdus.append(_compressed(field.ternary(), _wcs_header(field), "TERNARY"))
-    hdus.append(fits.BinTableHDU(field.deeper, name="DEEPER"))
-    hdus.append(fits.BinTableHDU(_with_units(field), name="CATALOG"))
-    atomic_write(path, hdus.writeto)
+    arrays = {name: getattr(field, name) for name in _ARRAYS} | {"ternary": field.ternary()}
+    if field.other is not None:
+        arrays["other"] = field.other
+    strips = [
+        pack_strip({name: array[y0 : y0 + STRIP_ROWS] for name, array in arrays.items()})
+        for y0 in range(0, len(field.image), STRIP_ROWS)
+    ]
+    info = FieldInfo(field.survey, field.image.shape, field.seed, field.index)
+    write_field_file(path, info, strips, field.deeper, field.catalog)
 
 
-def _compressed(data: np.ndarray, header: fits.Header, name: str) -> fits.CompImageHDU:
-    tile = (min(256, data.shape[0]), data.shape[1])
-    return fits.CompImageHDU(
-        data, header, name=name, compression_type="GZIP_2", quantize_level=0.0, tile_shape=tile
-    )
+class OpenField:
+    """A field's file, of which windows are read; use it in a ``with`` statement. See `open_field`."""
+
+    def __init__(self, path: str | Path):
+        self._file = FieldFile(path)
+        info = self._file.info
+        self.survey, self.shape, self.seed, self.index = info.survey, info.shape, info.seed, info.index
+
+    @property
+    def catalog(self) -> Table:
+        """All galaxies of the field; see `simulate_field`."""
+        return self._file.catalog
+
+    def read(self, window: tuple[slice, slice] | None = None) -> Field:
+        """Read a window; only the tiles that it needs are unpacked.
+
+        Parameters
+        ----------
+        window : (slice, slice), optional
+            Rows and columns, without a step; the whole field by default.
+
+        Returns
+        -------
+        Field
+            As `Field.cut` of the whole field.
+
+        Raises
+        ------
+        InputError
+            A window that does not lie in the field, or a damaged file.
+        """
+        file, shape = self._file, self.shape
+        whole = (slice(0, shape[0]), slice(0, shape[1]))
+        sides = [side.indices(n) for side, n in zip(window or whole, shape, strict=True)]
+        if any(step != 1 or low >= high for low, high, step in sides):
+            raise InputError(f"{file.path}: window {window} is empty or has a step; the field is {shape}.")
+        y, x = ((low, high) for low, high, _ in sides)
+        cut = (slice(*y), slice(*x))
+        arrays = {name: file.layer(name.upper(), cut) for name in _ARRAYS}
+        other = file.layer("OTHER", cut) if file.has_other else None
+        deeper, catalog = file.deeper, file.catalog
+        if window is not None:
+            deeper, catalog = _cut_tables(deeper, catalog, (y, x), arrays["id1"], arrays["id2"])
+        return Field(
+            **arrays,
+            deeper=deeper,
+            catalog=catalog,
+            survey=self.survey,
+            seed=self.seed,
+            index=self.index,
+            other=other,
+        )
+
+    def __enter__(self) -> OpenField:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
-def _with_units(field: Field) -> Table:
-    catalog = field.catalog.copy()
-    for name in ("x", "y", "isophotal_area", "isophotal_half_light_radius"):
-        catalog[name].unit = u.pix
-    for name in ("orientation", "isophotal_orientation"):
-        catalog[name].unit = u.deg
-    catalog["half_light_radius"].unit = u.arcsec
-    catalog["magnitude"].unit = u.mag
-    for name in ("flux", "isophotal_flux"):
-        catalog[name].unit = u.Unit(field.survey.unit, parse_strict="silent")
-    return catalog
+def open_field(path: str | Path) -> OpenField:
+    """Open a field's file to read windows of it: fields may be larger than memory.
 
+    Parameters
+    ----------
+    path : str or Path
+        A ``field_SSSS_FF.fits``.
 
-def _header(field: Field) -> fits.Header:
-    survey = field.survey
-    header = fits.Header()
-    header["SURVEY"] = survey.name
-    header["SEED"] = field.seed
-    header["INDEX"] = field.index
-    header["NOISE"] = (survey.sigma, "1 sigma of the background per pixel")
-    header["NOISESB"] = (survey.noise, "[mag/arcsec2] the same")
-    header["MAGZERO"] = (survey.zero_point, "[mag] magnitude of one flux unit")
-    header["PIXSCALE"] = (survey.pixel_scale, "[arcsec]")
-    header["FLUXUNIT"] = survey.unit
-    header["PSFMODEL"] = survey.psf.model
-    header["PSFFWHM"] = (survey.psf.fwhm, "[arcsec]")
-    header["PSFBETA"] = survey.psf.beta
-    header["HIERARCH SURVEY_DIGEST"] = survey.digest()
-    for key, value in vars(survey.population).items():
-        header[f"HIERARCH POPULATION {key.upper()}"] = value
-    return header
+    Returns
+    -------
+    OpenField
+        With ``survey``, ``seed``, ``index``, ``shape``, ``catalog`` and ``read(window)``.
 
-
-def _wcs_header(field: Field) -> fits.Header:
-    height, width = field.light.shape
-    degrees = field.survey.pixel_scale / 3600.0
-    header = fits.Header()
-    # A tangent plane somewhere in the COSMOS field, so that products carry positions to test with.
-    header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
-    header["CRVAL1"], header["CRVAL2"] = 150.0, 2.2
-    header["CRPIX1"], header["CRPIX2"] = (width + 1) / 2, (height + 1) / 2
-    header["CDELT1"], header["CDELT2"] = -degrees, degrees
-    header["CUNIT1"], header["CUNIT2"] = "deg", "deg"
-    header["RADESYS"] = "ICRS"
-    return header
+    Raises
+    ------
+    InputError
+        Not a field of appulse's.
+    """
+    return OpenField(path)
 
 
 def read_field(path: str | Path) -> Field:
-    """Read what `write_field` wrote.
+    """Read a whole field.
 
     Parameters
     ----------
@@ -334,42 +350,8 @@ def read_field(path: str | Path) -> Field:
     InputError
         Not a field of appulse's.
     """
-    try:
-        with fits.open(path) as hdus:
-            header = hdus[0].header
-            layers = {attribute: _native(hdus[name].data) for attribute, name, _ in LAYERS}
-            deeper, catalog = (Table.read(hdus[name]) for name in ("DEEPER", "CATALOG"))
-            for table in (deeper, catalog):
-                for column in table.colnames:
-                    table.replace_column(column, _native_column(table[column]))
-            survey = _survey_from(header)
-            seed, index = header["SEED"], header["INDEX"]
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a field made by appulse simulate ({error}).") from None
-    return Field(**layers, deeper=deeper, catalog=catalog, survey=survey, seed=seed, index=index)
-
-
-def _native(data: np.ndarray) -> np.ndarray:
-    return data.astype(data.dtype.newbyteorder("="))
-
-
-def _native_column(column):
-    return column.astype(column.dtype.newbyteorder("="))
-
-
-def _survey_from(header: fits.Header) -> Survey:
-    names = Population.__dataclass_fields__
-    population = Population(**{name: header[f"POPULATION {name.upper()}"] for name in names})
-    return Survey(
-        name=header["SURVEY"],
-        description="",
-        pixel_scale=header["PIXSCALE"],
-        zero_point=header["MAGZERO"],
-        noise=header["NOISESB"],
-        unit=header["FLUXUNIT"],
-        psf=PSF(header["PSFMODEL"], header["PSFFWHM"], header["PSFBETA"]),
-        population=population,
-    )
+    with open_field(path) as file:
+        return file.read()
 
 
 def field_paths(directory: str | Path) -> list[Path]:

@@ -139,6 +139,32 @@ class Renderer:
         )
         return sersic.shear(shear)
 
+    def box(self, galaxy) -> tuple[int, int, int, int]:
+        """Rows and columns outside which a galaxy has no light, known before it is drawn.
+
+        Parameters
+        ----------
+        galaxy : mapping
+            As for `draw`.
+
+        Returns
+        -------
+        y_low, y_high, x_low, x_high : int
+            Half-open; may reach beyond the field.
+        """
+        half = self._half_width(galaxy)
+        x, y = int(np.floor(galaxy["x"] + 0.5)), int(np.floor(galaxy["y"] + 0.5))
+        return y - half, y + half + 1, x - half, x + half + 1
+
+    def _half_width(self, galaxy) -> int:
+        scale = self.survey.pixel_scale
+        level = self.level / scale**2
+        radius = isophotal_radius(
+            galaxy["flux"], galaxy["half_light_radius"], galaxy["sersic_index"], galaxy["ellipticity"], level
+        )
+        radius += psf_radius(self.survey.psf, galaxy["flux"], level)
+        return int(np.clip(np.ceil(radius / scale) + 2, 4, LARGEST_HALF_WIDTH))
+
     def draw(self, galaxy) -> Stamp | None:
         """Draw one galaxy.
 
@@ -153,13 +179,7 @@ class Renderer:
         Stamp or None
             None where no pixel reaches the rendering limit.
         """
-        scale = self.survey.pixel_scale
-        level = self.level / scale**2
-        radius = isophotal_radius(
-            galaxy["flux"], galaxy["half_light_radius"], galaxy["sersic_index"], galaxy["ellipticity"], level
-        )
-        radius += psf_radius(self.survey.psf, galaxy["flux"], level)
-        half = int(np.clip(np.ceil(radius / scale) + 2, 4, LARGEST_HALF_WIDTH))
+        half, scale = self._half_width(galaxy), self.survey.pixel_scale
         x, y = float(galaxy["x"]), float(galaxy["y"])
         x_pixel, y_pixel = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
         drawn = self._galsim.Convolve(self.profile(galaxy), self.psf).drawImage(

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from astropy.table import Table, vstack
 
-from appulse.files import UsageError, atomic_write, write_json
-from appulse.sky.field import Field, field_name, read_field, simulate_field, write_field
+from appulse import __version__
+from appulse.files import InputError, UsageError, atomic_write, write_json
+from appulse.sky.field import Field, field_name, open_field, read_field
+from appulse.sky.field_file import FieldInfo, pack_strip, write_field_file
+from appulse.sky.strips import STRIP_ROWS, FieldPlan, StripTask, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, true_objects
+from appulse.sky.workers import run_tasks, usable_cpus
 
 # Class shares that the paper gives for its fields (section 3): background, isolated, overlap; per cent.
 PAPER_SHARES = ("96", "3", "<1")
 _STAMP = 128
+# Of a field's file: the image; and layers, per pixel inside the galaxies' bounding ellipses. Upper ends of what
+# was measured.
+_BYTES_PER_PIXEL, _BYTES_PER_LIT_PIXEL = 4.2, 4.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,108 @@ class SkyReport:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A strip, and the file that keeps it until its field is complete."""
+
+    task: StripTask
+    path: Path
+
+
+def write_strip(job: _Job) -> None:
+    """Simulate a strip and keep it, compressed, unless it is there already.
+
+    Parameters
+    ----------
+    job : _Job
+        What, and where.
+
+    Raises
+    ------
+    InputError
+        It cannot be written: a full disk, say.
+    """
+    if job.path.exists():
+        return
+    strip = draw_strip(job.task)
+    arrays = pack_strip(strip.layers)
+    arrays |= {f"deeper_{name}": column for name, column in strip.deeper.items()}
+    arrays |= {f"measured_{name}": column for name, column in strip.measured.items()}
+    with _room_errors(job.path):
+        atomic_write(job.path, lambda temporary: np.savez(temporary, **arrays))
+
+
+@contextlib.contextmanager
+def _room_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); what was finished is kept. Make room and "
+            "give the same command again."
+        ) from None
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """A field that is being made, and the folder of its finished strips."""
+
+    plan: FieldPlan
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.path.with_name(f".{self.path.stem}.parts")
+
+    def jobs(self) -> list[_Job]:
+        return [_Job(task, self.folder / f"strip_{task.number:04d}.npz") for task in self.plan.tasks()]
+
+    @property
+    def bytes_needed(self) -> int:
+        """Bytes of its file, about; not less (measured: docs/decisions/0005)."""
+        height, width = self.plan.shape
+        return int(height * width * (_BYTES_PER_PIXEL + _BYTES_PER_LIT_PIXEL * self.plan.lit))
+
+    def begin(self) -> None:
+        """Make the folder, or check that it is this field's."""
+        plan = self.plan
+        content = {
+            "version": __version__,
+            "survey": plan.survey.to_dict(),
+            "shape": list(plan.shape),
+            "strip_rows": STRIP_ROWS,
+        }
+        note = self.folder / "plan.json"
+        if note.exists() and json.loads(note.read_text()) != json.loads(json.dumps(content)):
+            raise UsageError(
+                f"{self.folder} was begun for another survey or size, or by another version of appulse; "
+                "remove it, or choose another directory."
+            )
+        for leftover in self.folder.glob(".*.part*"):  # of a killed process
+            leftover.unlink()
+        write_json(note, content)
+
+    def finish(self) -> None:
+        """Put the file together from its strips, and remove them."""
+        with contextlib.ExitStack() as stack:
+            parts = [stack.enter_context(np.load(job.path)) for job in self.jobs()]
+            deeper = vstack([Table(_prefixed(part, "deeper_")) for part in parts])
+            measured = [_prefixed(part, "measured_") for part in parts]
+            catalog = measured_catalog(self.plan.catalog, measured)
+            plan = self.plan
+            info = FieldInfo(plan.survey, plan.shape, plan.seed, plan.index)
+            # First inside the folder, so that whatever a kill leaves behind goes away with it.
+            complete = self.folder / self.path.name
+            with _room_errors(complete):
+                write_field_file(complete, info, parts, deeper, catalog)
+        os.replace(complete, self.path)
+        shutil.rmtree(self.folder)
+
+
+def _prefixed(part: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): part[name] for name in part if name.startswith(prefix)}
+
+
 def simulate_fields(
     output: str | Path,
     survey: str | Path | Survey,
@@ -115,10 +228,12 @@ def simulate_fields(
     size: int = 4096,
     fields: int = 1,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
+    dask: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> SkyReport:
-    """Simulate fields into a directory; those that are there already are kept.
+    """Simulate fields into a directory; what is there already, fields or strips of one, is kept.
 
     Parameters
     ----------
@@ -130,10 +245,14 @@ def simulate_fields(
         Width and height.
     fields, seed : int
         How many, and their seed.
-    workers : int
-        Processes that draw.
+    workers : int, optional
+        Processes; by default as many as there are CPUs to use.
+    dask : str, optional
+        Address of a Dask scheduler whose workers draw instead; they must share ``output``.
     progress : callable, optional
-        Called with the name of the field, galaxies drawn and their total.
+        Called with a stage, galaxies drawn and their total.
+    say : callable, optional
+        Told, before anything is drawn, how much there is to do and how much room it needs.
 
     Returns
     -------
@@ -143,38 +262,100 @@ def simulate_fields(
     ------
     UsageError
         A size or number out of range, or fields of another survey or size in the directory.
+    InputError
+        Too little room on the disk.
     """
+    if workers is not None and dask is not None:
+        raise UsageError("give either --workers or --dask: a cluster has its own number of workers.")
+    workers = usable_cpus() if workers is None else workers
     if size < 16 or fields < 1 or seed < 0 or workers < 1:
         raise UsageError(
             f"size {size}, fields {fields}, seed {seed}, workers {workers}: size must be at least 16, "
             "fields and workers at least 1, seed not negative."
         )
     survey = survey if isinstance(survey, Survey) else Survey.load(survey)
-    output = Path(output)
-    reports = []
-    for index in range(fields):
-        path = output / field_name(seed, index)
+    output = Path(output).absolute()  # a Dask worker's current directory is another
+    paths = [output / field_name(seed, index) for index in range(fields)]
+    for path in paths:
         if path.exists():
-            field = _existing(path, survey, size)
-        else:
-            update = functools.partial(progress, path.name) if progress else None
-            field = simulate_field(survey, size, seed, index, workers=workers, progress=update)
-            write_field(field, path)
+            _check(path, survey, size)
+    unfinished = {
+        index: _Unfinished(FieldPlan.draw(survey, (size, size), seed, index), path)
+        for index, path in enumerate(paths)
+        if not path.exists()
+    }
+    if unfinished:
+        _check_room(output, list(unfinished.values()), say)
+        _run(unfinished, workers, dask, progress)
+    return _report(output, paths, survey, seed, size)
+
+
+def _check(path: Path, survey: Survey, size: int) -> None:
+    with open_field(path) as field:
+        if field.survey.digest() != survey.digest() or field.shape != (size, size):
+            raise UsageError(f"{path} is of another survey or size; choose another directory.")
+
+
+def _check_room(output: Path, unfinished: list[_Unfinished], say: Callable[[str], None] | None) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    files = sum(field.bytes_needed for field in unfinished)
+    # While a field is put together, its strips stand beside it.
+    needed = files + max(field.bytes_needed for field in unfinished)
+    held = sum(part.stat().st_size for field in unfinished for part in field.folder.glob("strip_*.npz"))
+    free = shutil.disk_usage(output).free
+    if say is not None:
+        galaxies = sum(len(field.plan.catalog) for field in unfinished)
+        say(
+            f"{len(unfinished)} fields with {galaxies} galaxies: about {files / 1e9:.1f} GB, "
+            f"{max(needed - held, 0) / 1e9:.1f} GB while they are made; {free / 1e9:.1f} GB are free."
+        )
+    if free < needed - held:
+        raise InputError(
+            f"{output}: {(needed - held) / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free. Make room, "
+            "choose another directory, or ask for fewer or smaller fields."
+        )
+
+
+def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress) -> None:
+    jobs = []
+    for field in unfinished.values():
+        field.begin()
+        jobs += field.jobs()
+    missing = {index: 0 for index in unfinished}
+    waiting = []
+    for job in jobs:
+        if not job.path.exists():
+            waiting.append(job)
+            missing[job.task.index] += 1
+    total = sum(job.task.galaxies for job in jobs)
+    done = total - sum(job.task.galaxies for job in waiting)
+    for index, field in unfinished.items():
+        if missing[index] == 0:
+            field.finish()
+    for job, _ in run_tasks(write_strip, waiting, workers=workers, dask=dask):
+        if not job.path.exists():
+            raise InputError(f"{job.path}: not there, though a worker wrote it; --dask needs a shared directory.")
+        index = job.task.index
+        missing[index] -= 1
+        done += job.task.galaxies
+        if progress:
+            progress("galaxies", done, total)
+        if missing[index] == 0:
+            unfinished[index].finish()
+
+
+def _report(output: Path, paths: list[Path], survey: Survey, seed: int, size: int) -> SkyReport:
+    reports = []
+    for number, path in enumerate(paths):
+        field = read_field(path)
         reports.append(SkyReport.of(field))
-        if index == 0:
+        if number == 0:
             draw_sky(field, output / "sky.png")
     report = SkyReport.total(reports)
     write_json(
         output / "sky.json", vars(report) | {"seed": seed, "size": size, "survey_digest": survey.digest()}
     )
     return report
-
-
-def _existing(path: Path, survey: Survey, size: int) -> Field:
-    field = read_field(path)
-    if field.survey.digest() != survey.digest() or field.image.shape != (size, size):
-        raise UsageError(f"{path} is of another survey or size; choose another directory.")
-    return field
 
 
 def draw_sky(field: Field, path: str | Path) -> None:

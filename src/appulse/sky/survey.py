@@ -103,6 +103,23 @@ class Survey:
         del content["name"], content["description"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def to_dict(self) -> dict:
+        """Everything, as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict) -> Survey:
+        """The survey that `to_dict` described.
+
+        Parameters
+        ----------
+        content : dict
+            Plain values.
+        """
+        content = dict(content)
+        psf, population = PSF(**content.pop("psf")), Population(**content.pop("population"))
+        return cls(**content, psf=psf, population=population)
+
     @classmethod
     def load(cls, name_or_path: str | Path) -> Survey:
         """Read a bundled survey by name, or one's own TOML file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +33,6 @@ class Layers:
 
     Parameters
     ----------
-    light : (height, width) float32 array
-        Summed flux of all galaxies.
     first, second : (height, width) float32 array
         Flux of the brightest and second-brightest galaxy in each pixel.
     id1, id2 : (height, width) int32 array
@@ -44,7 +41,6 @@ class Layers:
         Third and later galaxies, sparse.
     """
 
-    light: np.ndarray
     first: np.ndarray
     second: np.ndarray
     id1: np.ndarray
@@ -60,9 +56,9 @@ class Layers:
         shape : (height, width)
             Of the field.
         """
-        light, first, second = (np.zeros(shape, np.float32) for _ in range(3))
+        first, second = (np.zeros(shape, np.float32) for _ in range(2))
         id1, id2 = (np.zeros(shape, np.int32) for _ in range(2))
-        return cls(light, first, second, id1, id2, [])
+        return cls(first, second, id1, id2, [])
 
     def add(self, stamp: Stamp, identity: int) -> bool:
         """Add one galaxy.
@@ -79,10 +75,9 @@ class Layers:
         bool
             Whether any of it falls on the field.
         """
-        window, image = clip_to(stamp, self.light.shape)
+        window, image = clip_to(stamp, self.first.shape)
         if image.size == 0 or not image.any():
             return False
-        self.light[window] += image
         first, second, id1, id2 = (a[window] for a in (self.first, self.second, self.id1, self.id2))
 
         # The galaxy enters at its rank; what it pushes past the second place goes to the sparse list.
@@ -100,6 +95,29 @@ class Layers:
             row, column = window[0].start, window[1].start
             self.deeper.append((y + row, x + column, out_id[y, x], out[y, x]))
         return True
+
+    def sparse(self) -> dict[str, np.ndarray]:
+        """Third and later galaxies as columns ``y``, ``x``, ``id`` (int32) and ``flux`` (float32)."""
+        columns = zip(*self.deeper, strict=True) if self.deeper else [[np.zeros(0)]] * 4
+        types = {"y": np.int32, "x": np.int32, "id": np.int32, "flux": np.float32}
+        return {
+            name: np.concatenate(parts).astype(kind)
+            for (name, kind), parts in zip(types.items(), columns, strict=True)
+        }
+
+
+def add_light(light: np.ndarray, stamp: Stamp) -> None:
+    """Add a source without a label to an image, in place.
+
+    Parameters
+    ----------
+    light : (height, width) float32 array
+        Changed.
+    stamp : Stamp
+        Noise-free image of the source.
+    """
+    window, image = clip_to(stamp, light.shape)
+    light[window] += image
 
 
 def clip_to(stamp: Stamp, shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
@@ -127,25 +145,63 @@ def clip_to(stamp: Stamp, shape: tuple[int, int]) -> tuple[tuple[slice, slice], 
     return (slice(y_low, y_high), slice(x_low, x_high)), inside
 
 
-def blendedness(stamps: Iterable[Stamp], light: np.ndarray) -> np.ndarray:
-    """How much of each galaxy's light lies under its neighbours: ``1 - sum g_i^2 / sum (g_i sum_j g_j)``.
+def summed_light(first, second, deeper, other=None):
+    """Light of all sources, from the layers that hold it.
 
     Parameters
     ----------
-    stamps : iterable of Stamp
-        Noise-free images of the galaxies.
+    first, second : (height, width) float32 array
+        Brightest and second-brightest galaxy of each pixel.
+    deeper : mapping with ``y``, ``x``, ``flux``
+        Third and later galaxies.
+    other : (height, width) float32 array, optional
+        Light of sources without a label.
+
+    Returns
+    -------
+    (height, width) float32 array
+    """
+    light = first + second
+    np.add.at(light, (np.asarray(deeper["y"]), np.asarray(deeper["x"])), np.asarray(deeper["flux"]))
+    if other is not None:
+        light += other
+    return light
+
+
+def shared_light(stamp: Stamp, light: np.ndarray) -> tuple[float, float]:
+    """The two sums of a galaxy's blendedness, ``1 - sum g_i^2 / sum (g_i sum_j g_j)``, over a part of a field.
+
+    Parameters
+    ----------
+    stamp : Stamp
+        Noise-free image of the galaxy.
     light : (height, width) float32 array
-        Their sum.
+        Light of all sources.
+
+    Returns
+    -------
+    own, shared : float
+        Sums over the pixels that both cover; those of several parts of a field add up.
+    """
+    window, image = clip_to(stamp, light.shape)
+    image = image.astype(np.float64)
+    # Not a dot product: BLAS sums in an order that depends on its threads.
+    return float(np.sum(image * image)), float(np.sum(image * light[window]))
+
+
+def blendedness(own, shared):
+    """How much of each galaxy's light lies under its neighbours.
+
+    Parameters
+    ----------
+    own, shared : (n,) float array
+        The sums of `shared_light`.
 
     Returns
     -------
     (n,) float64 array
-        0 for a lone galaxy, towards 1 for one that is lost under a brighter one (BTK's definition).
+        0 for a lone galaxy, towards 1 for one that is lost under a brighter one (BTK's definition); 0 where
+        a galaxy has no light on the field.
     """
-    result = []
-    for stamp in stamps:
-        window, image = clip_to(stamp, light.shape)
-        own = np.sum(image.astype(np.float64) ** 2)
-        shared = np.sum(image.astype(np.float64) * light[window])
-        result.append(1.0 - own / shared if shared > 0 else 0.0)
-    return np.array(result)
+    own, shared = np.asarray(own, np.float64), np.asarray(shared, np.float64)
+    return np.where(shared > 0, 1.0 - own / np.where(shared > 0, shared, 1.0), 0.0)

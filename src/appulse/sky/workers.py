@@ -1,0 +1,144 @@
+"""Tasks over processes of this machine, or over a Dask cluster: results come as they are finished."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from appulse.files import InputError, UsageError
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+# Times in a row that workers may die without any task being finished.
+_MOST_DEATHS = 3
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[_Task], _Result],
+    tasks: Sequence[_Task],
+    *,
+    workers: int = 1,
+    dask: str | None = None,
+) -> Iterator[tuple[_Task, _Result]]:
+    """Run a function on every task; yield task and result in the order in which they are finished.
+
+    Parameters
+    ----------
+    function : callable
+        Importable by name; run again from the start for a task whose worker died.
+    tasks : sequence
+        What it takes, one at a time.
+    workers : int
+        Processes, spawned, of one thread each; with 1 everything runs in this one.
+    dask : str, optional
+        Address of a Dask scheduler, whose workers run the tasks instead.
+
+    Yields
+    ------
+    tuple
+        Task and result.
+
+    Raises
+    ------
+    UsageError
+        No scheduler at the address.
+    InputError
+        Workers keep dying.
+    """
+    if dask is not None:
+        yield from _over_dask(function, tasks, dask)
+    elif workers <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield task, function(task)
+    else:
+        yield from _over_processes(function, tasks, min(workers, len(tasks)))
+
+
+def _over_processes(function, tasks, workers):
+    waiting, deaths = dict(enumerate(tasks)), 0
+    while waiting:
+        with _one_thread_each(), _processes(workers) as pool:
+            try:
+                for number, result in _finished(pool, function, waiting):
+                    task = waiting.pop(number)
+                    deaths = 0
+                    yield task, result
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths >= _MOST_DEATHS:
+                    raise InputError(
+                        f"workers died {deaths} times in a row, perhaps for want of memory; what was finished "
+                        "is kept. Give fewer --workers."
+                    ) from None
+
+
+def _finished(pool: Executor, function, waiting):
+    futures = {pool.submit(function, task): number for number, task in waiting.items()}
+    try:
+        for future in as_completed(futures):
+            yield futures.pop(future), future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _processes(workers: int) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    # An interrupt ends workers without a traceback from each of them.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A worker whose parent was killed would wait for its next task for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+
+
+def _die_with(parent) -> None:
+    parent.join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _one_thread_each():
+    # Spawned processes read these when they load their libraries; setting them later comes too late.
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _over_dask(function, tasks, address):
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="30s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--dask {address}: no Dask scheduler answers there ({error}).") from None
+    with client:
+        # Dask starts a task anew on another worker when one dies, and gives up after three.
+        pool = client.get_executor(pure=False)
+        for number, result in _finished(pool, function, dict(enumerate(tasks))):
+            yield tasks[number], result
