@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from appulse.network.config import require
 
-# Neighbouring pixels of smoothed noise cannot correlate more than this within `drawing.REACH` pixels.
-_LARGEST_CORRELATION = 0.85
+_LONGEST_CORRELATION = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class StampConfig:
         A constant under each stamp, uniform in this range, besides the scatter.
     noise_scatter : float
         Standard deviation of the log of the error in the noise estimate.
-    noise_correlation : (float, float) or None
-        Each stamp's noise is smoothed until neighbouring pixels correlate by a value in this range, its
-        variance kept; ``appulse check`` measures the same number on an image. None leaves pixels independent.
+    noise_correlation : (float, float) or None, pixels
+        The noise of each stamp is smoothed with a Gaussian whose standard deviation is uniform in this range,
+        its variance kept, as drizzling and resampling do. None leaves pixels independent.
     blank_share : float
         Share of stamps of which a rectangle is blanked to empty sky, as bad regions and image borders are.
     """
@@ -62,7 +61,7 @@ class StampConfig:
         for name, meaning in (
             ("depth_range", "the shallower first"),
             ("background_range", "the lower first"),
-            ("noise_correlation", f"the lower first, between 0 and {_LARGEST_CORRELATION}"),
+            ("noise_correlation", f"the lower first, between 0 and {_LONGEST_CORRELATION:g}"),
         ):
             bounds = getattr(self, name)
             if bounds is None:
@@ -70,6 +69,6 @@ class StampConfig:
             object.__setattr__(self, name, tuple(bounds))
             fits = len(bounds) == 2 and bounds[0] <= bounds[1]
             if name == "noise_correlation":
-                fits = fits and bounds[0] >= 0.0 and bounds[1] <= _LARGEST_CORRELATION
+                fits = fits and bounds[0] >= 0.0 and bounds[1] <= _LONGEST_CORRELATION
             if not fits:
                 raise ValueError(f"{name} is {tuple(bounds)}; it must be two numbers, {meaning}")

@@ -18,8 +18,8 @@ from appulse.files import InputError
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import StampStore
 
-# Half the width of the kernel that correlated noise is smoothed with, pixels.
-REACH = 5
+# A smoothing kernel ends at this many of its standard deviations, where it has fallen to 3e-4 of its peak.
+_REACH = 4.0
 # Threads that draw batches, and how many they are ahead of the one asked for.
 _THREADS = 2
 _AHEAD = 4
@@ -65,7 +65,7 @@ class Exposures:
         Factor by which the noise estimate, which the stamp is divided by, is too small.
     blank : (n, 4) int64 array, pixels
         First and end row, first and end column blanked to empty sky.
-    smoothing : (n, 2 * REACH + 1) float32 array or None
+    smoothing : (n, taps) float32 array or None
         Kernel of the noise along either axis, of unit square sum; None leaves pixels independent.
     """
 
@@ -136,7 +136,9 @@ class StampSource:
         StampBatch
         """
         with ThreadPoolExecutor(_THREADS) as pool:
-            ahead = [pool.submit(self.batch, number, size) for number in range(first, min(first + _AHEAD, end))]
+            ahead = [
+                pool.submit(self.batch, number, size) for number in range(first, min(first + _AHEAD, end))
+            ]
             for number in range(first, end):
                 yield ahead.pop(0).result()
                 if number + _AHEAD < end:
@@ -197,7 +199,8 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
         background += rng.uniform(*config.background_range, size)
     smoothing = None
     if config.noise_correlation:
-        smoothing = smoothing_kernels(rng.uniform(*config.noise_correlation, size))
+        reach = int(np.ceil(_REACH * config.noise_correlation[1]))
+        smoothing = _smoothing_kernels(rng.uniform(*config.noise_correlation, size), reach)
     return Exposures(
         stamps=stamps,
         turns=rng.integers(8, size=size) if config.flips else np.zeros(size, np.int64),
@@ -261,31 +264,15 @@ def noise_shape(exposures: Exposures, size: int) -> tuple[int, int, int]:
     size : int, pixels
         Width of a stamp.
     """
-    side = size if exposures.smoothing is None else size + 2 * REACH
+    side = size if exposures.smoothing is None else size + exposures.smoothing.shape[1] - 1
     return len(exposures.stamps), side, side
 
 
-def smoothing_kernels(correlation: np.ndarray) -> np.ndarray:
-    """Gaussian kernels after which neighbouring pixels of white noise correlate as asked.
-
-    Parameters
-    ----------
-    correlation : (n,) float array
-        Between 0 and 0.85.
-
-    Returns
-    -------
-    (n, 2 * REACH + 1) float32 array
-        Of unit square sum, so that the variance stays.
-    """
-    widths = np.linspace(0.0, 2.0, 2001)
-    offsets = np.arange(-REACH, REACH + 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        kernels = np.where(offsets == 0, 1.0, np.exp(-0.5 * (offsets / widths[:, None]) ** 2))
-    reached = (kernels[:, 1:] * kernels[:, :-1]).sum(axis=1) / (kernels**2).sum(axis=1)
-    width = np.interp(correlation, reached, widths)[:, None]
-    chosen = np.where(offsets == 0, 1.0, np.exp(-0.5 * (offsets / np.maximum(width, 1e-9)) ** 2))
-    return (chosen / np.sqrt((chosen**2).sum(axis=1, keepdims=True))).astype(np.float32)
+def _smoothing_kernels(lengths: np.ndarray, reach: int) -> np.ndarray:
+    offsets = np.arange(-reach, reach + 1)
+    kernels = np.exp(-0.5 * (offsets / np.maximum(lengths, 1e-3)[:, None]) ** 2)
+    # Of unit square sum, so that the variance stays.
+    return (kernels / np.sqrt((kernels**2).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
 def expose(store: StampStore, exposures: Exposures, noise: np.ndarray, threshold: float) -> StampBatch:

@@ -192,7 +192,9 @@ def _cut(chosen: list[_Candidate], size: int, progress) -> ObjectStamps:
             galaxies[place] = _galaxies(catalog, place, one, numbers, names)
         if progress:
             progress("cutting objects", done, len(places))
-    return ObjectStamps(images, ternary, id1, id2, Table(rows=objects), vstack(galaxies, metadata_conflicts="silent"))
+    return ObjectStamps(
+        images, ternary, id1, id2, Table(rows=objects), vstack(galaxies, metadata_conflicts="silent")
+    )
 
 
 def _numbered(id1: np.ndarray, id2: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -203,7 +205,9 @@ def _numbered(id1: np.ndarray, id2: np.ndarray, path: Path) -> tuple[np.ndarray,
     return numbers[0], numbers[1], names
 
 
-def _central(stamp: tuple[np.ndarray, np.ndarray, np.ndarray], pixel: tuple[int, int]) -> tuple[dict, np.ndarray]:
+def _central(
+    stamp: tuple[np.ndarray, np.ndarray, np.ndarray], pixel: tuple[int, int]
+) -> tuple[dict, np.ndarray]:
     objects = true_objects(*stamp)
     label = objects.labels[pixel]
     pixels, numbers = galaxy_pixels(*stamp)
@@ -221,7 +225,9 @@ def _galaxies(catalog: Table, place: int, one: _Candidate, numbers: np.ndarray, 
     rows = catalog[np.searchsorted(np.asarray(catalog["id"]), names[numbers])]
     rows["x"] -= one.x
     rows["y"] -= one.y
-    rows.add_columns([np.full(len(rows), place, np.int32), numbers.astype(np.int32)], [0, 0], ["stamp", "number"])
+    rows.add_columns(
+        [np.full(len(rows), place, np.int32), numbers.astype(np.int32)], [0, 0], ["stamp", "number"]
+    )
     return rows
 
 
@@ -243,7 +249,9 @@ def write_test_set(stamps: ObjectStamps, path: str | Path) -> None:
             hdus.append(fits.ImageHDU(cube, header, name=name))
         else:
             tile = (1, *cube.shape[1:])
-            hdus.append(fits.CompImageHDU(cube, header, name=name, compression_type="GZIP_2", tile_shape=tile))
+            hdus.append(
+                fits.CompImageHDU(cube, header, name=name, compression_type="GZIP_2", tile_shape=tile)
+            )
     hdus.append(fits.BinTableHDU(stamps.objects, name="OBJECTS"))
     hdus.append(fits.BinTableHDU(stamps.galaxies, name="GALAXIES"))
     atomic_write(path, hdus.writeto)
