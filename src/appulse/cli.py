@@ -190,8 +190,8 @@ def train(
     output
         Directory of the run; its name becomes the model's.
     fields
-        Directory of simulated fields to train on. Stamps are cut from them once, into a folder stamps-* beside
-        them that later runs share.
+        Directory of simulated fields to train on. Stamps are cut from them once, into a folder stamps-*
+        beside them that later runs share.
     validation
         A simulated field (seeds 1000s) that is scored after every epoch.
     calibration

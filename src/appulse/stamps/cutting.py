@@ -33,7 +33,7 @@ _STAMPS_PER_WORKER = 10_000
 
 @dataclass(frozen=True)
 class _Strip:
-    # Part of a field that is cut at a time: the stamps whose first rows lie in [first, end), written to `part`.
+    # Part of a field cut at a time: the stamps whose first rows lie in [first, end), written to `part`.
     path: Path
     field: int
     first: int
@@ -110,8 +110,8 @@ def build_store(
 ) -> StampStore:
     """Cut stamps from simulated fields, at random places, into a store.
 
-    The bytes depend on the fields, ``config.size``, ``config.overlap_share``, ``count`` and ``seed`` alone. A build
-    that was stopped goes on where it was.
+    The bytes depend on the fields, ``config.size``, ``config.overlap_share``, ``count`` and ``seed`` alone. A
+    build that was stopped goes on where it was.
 
     Parameters
     ----------
@@ -250,11 +250,10 @@ def _cut_strip(strip: _Strip) -> None:
 
 
 def _runs(lit: list[np.ndarray], pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    # Runs of consecutive places within each stamp, (n, 2), and their number per stamp. A place of its own between
-    # the stamps ends each one's last run.
-    places = np.concatenate(
-        [np.zeros(0, int), *(one + number * (pixels + 1) for number, one in enumerate(lit))]
-    )
+    # Runs of consecutive places within each stamp, (n, 2), and their number per stamp. A place of its own
+    # between the stamps ends each one's last run.
+    of_all = [one + number * (pixels + 1) for number, one in enumerate(lit)]
+    places = np.concatenate([np.zeros(0, int), *of_all])
     begins = np.flatnonzero(np.diff(places, prepend=-2) != 1)
     stamp, first = np.divmod(places[begins], pixels + 1)
     lengths = np.diff(begins, append=len(places))
@@ -270,10 +269,11 @@ def _corners(
 ) -> list[tuple[int, int]]:
     size = strip.size
     highest = np.array(shape) - size
-    # Each strip takes the overlaps that lie in the middle of its stamps; the outer ones, up to the border too.
+    # Each strip takes the overlaps that lie in the middle of its stamps; the outer ones, to the border too.
     low = 0 if strip.first == 0 else strip.first + size // 2
     high = shape[0] if strip.end > highest[0] else strip.end + size // 2
-    centres = np.argwhere(overlaps[low - first_row : high - first_row]) + (low, 0)
+    centres = np.argwhere(overlaps[low - first_row : high - first_row])
+    centres[:, 0] += low
     corners = []
     for _ in range(strip.stamps):
         if len(centres) and rng.random() < strip.overlap_share:

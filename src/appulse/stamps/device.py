@@ -21,7 +21,7 @@ from appulse.stamps.store import StampStore, StoredLayer
 class DeviceStamps:
     """Batches of training stamps, drawn on a device that holds the whole store.
 
-    They show the same stamps as `StampSource` does, seen alike; only the noise of their pixels is another draw.
+    They show the stamps that `StampSource` shows, seen alike; only the noise of their pixels is another draw.
 
     Parameters
     ----------

@@ -5,8 +5,9 @@ A batch depends on seed and number alone, so a run that was killed goes on with 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -136,13 +137,12 @@ class StampSource:
         StampBatch
         """
         with ThreadPoolExecutor(_THREADS) as pool:
-            ahead = [
-                pool.submit(self.batch, number, size) for number in range(first, min(first + _AHEAD, end))
-            ]
-            for number in range(first, end):
-                yield ahead.pop(0).result()
-                if number + _AHEAD < end:
-                    ahead.append(pool.submit(self.batch, number + _AHEAD, size))
+            ahead: deque[Future[StampBatch]] = deque()
+            for number in range(first, end + _AHEAD):
+                if number < end:
+                    ahead.append(pool.submit(self.batch, number, size))
+                if number >= first + _AHEAD:
+                    yield ahead.popleft().result()
 
 
 def refuse_unfit(store: StampStore, config: StampConfig) -> None:

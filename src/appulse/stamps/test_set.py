@@ -146,7 +146,7 @@ def _candidates(path: Path, size: int, progress) -> Iterator[_Candidate]:
             ternary = window.ternary()
             objects = true_objects(ternary, window.id1, window.id2)
             for label, box in enumerate(find_objects(objects.labels), start=1):
-                # Cut by the strip's end, not the field's, it is too large for a stamp: `size` rows are beyond.
+                # One cut by the strip's end and not the field's is too large: `size` rows lie beyond.
                 top = box[0].start + rows.start
                 y, x = centred_origin(box, size)
                 y += rows.start

@@ -68,8 +68,8 @@ def fit(
     output : str or Path
         Directory for checkpoints, log, curves and ``model.safetensors``.
     fields : str or Path
-        Directory of ``appulse simulate`` to train on, or a store of stamps cut from one. Of a directory, the store
-        is built beside the fields, or in ``output`` where they are read-only, and kept for other runs.
+        Directory of ``appulse simulate`` to train on, or a store of stamps cut from one. Of a directory, the
+        store is built beside the fields, or in ``output`` where they are read-only, and kept for other runs.
     config : TrainingConfig, optional
         Recipe; by default the preset ``default``.
     validation : str or Path, optional

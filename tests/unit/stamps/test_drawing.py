@@ -145,7 +145,7 @@ def test_light_dims_with_depth(blob_store, dimmer):
     """One stamp of the field's own size, so that only depth and noise change."""
     depth = NOISE - dimmer
     batch = StampSource(blob_store, plain(size=96, depth_range=(depth, depth)), seed=1).batch(0, 40)
-    light = np.sum(blobs(), axis=0)
+    light = np.sum(blobs(), axis=0, dtype=float)
     mean = batch.images.mean(axis=0)  # of forty draws of the noise
     scale = (mean * light).sum() / (light**2).sum()
     error = 1 / np.sqrt(40 * (light**2).sum())

@@ -112,7 +112,7 @@ def test_weight_file_of_a_run(whole):
     model = load_model(whole / "model.safetensors")
     assert model.name == "whole" and model.network.config == TINY.network
     training = model.training
-    assert training["seeds"] == [12]
+    assert training["seeds"] == [12] and training["fields"] == 1 and training["stamps_stored"] == 256
     assert list(training["surveys"]) == ["paper"] and len(training["surveys"]["paper"]) == 64
     assert training["recipe"] == json.loads(json.dumps(TINY.to_dict()))
     assert (training["steps"], training["stamps"], training["steps_skipped"]) == (8, 32, 0)
