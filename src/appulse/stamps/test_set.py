@@ -250,7 +250,7 @@ def write_test_set(stamps: ObjectStamps, path: str | Path) -> None:
         else:
             tile = (1, *cube.shape[1:])
             hdus.append(
-                fits.CompImageHDU(cube, header, name=name, compression_type="GZIP_2", tile_shape=tile)
+                fits.CompImageHDU(cube, header, name=name, compression_type="RICE_1", tile_shape=tile)
             )
     hdus.append(fits.BinTableHDU(stamps.objects, name="OBJECTS"))
     hdus.append(fits.BinTableHDU(stamps.galaxies, name="GALAXIES"))

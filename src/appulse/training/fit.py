@@ -33,7 +33,7 @@ from appulse.training.progress import (
 )
 from appulse.training.validation import ValidationStamps
 
-CHECKPOINT_MINUTES = 4
+CHECKPOINT_MINUTES = 1
 
 
 class _Batches(IterableDataset):

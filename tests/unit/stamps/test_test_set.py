@@ -23,7 +23,7 @@ def sky(tmp_path_factory):
     survey = dataclasses.replace(
         Survey.load("paper"), population=Population(density=350.0, magnitude_bright=22.0, size_factor=1.5)
     )
-    for index, shape in enumerate(((220, 180), (130, 150))):
+    for index, shape in enumerate(((340, 260), (130, 150))):
         write_field(simulate_field(survey, shape, seed=9000, index=index), folder / field_name(9000, index))
     return folder
 
