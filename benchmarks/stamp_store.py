@@ -103,10 +103,14 @@ def compressed_arrays(store, folder):
             starts = range(0, len(dense), 32)
             if chunk == 1:  # any stamp can be asked for
                 order = np.random.default_rng(1).permutation(len(dense))
-                _, cpu = measured(lambda a=array, o=order: [a.oindex[np.sort(o[s : s + 32])] for s in starts], 1024)
+                _, cpu = measured(
+                    lambda a=array, o=order: [a.oindex[np.sort(o[s : s + 32])] for s in starts], 1024
+                )
             else:  # whole chunks only
                 _, cpu = measured(lambda a=array: [a[s : s + 32] for s in starts], 1024)
-            print(f"  zarr, {codec}, chunks of {chunk:2d} {size / 1e3:21.1f} kB/stamp, read {cpu:4.0f} us of CPU")
+            print(
+                f"  zarr, {codec}, chunks of {chunk:2d} {size / 1e3:21.1f} kB/stamp, read {cpu:4.0f} us of CPU"
+            )
 
 
 def main():
@@ -135,7 +139,9 @@ def main():
                 result = measured(lambda source=source, number=number: draw(source, number), BATCH * BATCHES)
                 if number:  # the first is a warm-up
                     times[name].append(result)
-        middle = {name: [median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
+        middle = {
+            name: [median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()
+        }
         print(f"batches of {BATCH}, {options.rounds} rounds of {BATCHES} batches, medians")
         for name, (wall, cpu) in middle.items():
             ratio = middle["one by one"][1] / cpu

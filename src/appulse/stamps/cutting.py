@@ -201,7 +201,9 @@ def _digest(about: dict) -> str:
 
 
 def _strips(paths: Sequence[Path], config: StampConfig, count: int, seed: int, folder: Path) -> list[_Strip]:
-    size, places, areas = config.size, [], []
+    size = config.size
+    places: list[tuple[Path, int, int, int, Path]] = []
+    areas: list[int] = []
     for number, path in enumerate(paths):
         with open_field(path) as field:
             height, width = field.shape
@@ -213,8 +215,8 @@ def _strips(paths: Sequence[Path], config: StampConfig, count: int, seed: int, f
     ends = np.round(count * np.cumsum(areas) / sum(areas)).astype(int)
     shares = np.diff(ends, prepend=0)
     return [
-        _Strip(*place, int(share), size, config.overlap_share, seed)
-        for place, share in zip(places, shares, strict=True)
+        _Strip(path, number, first, end, part, int(share), size, config.overlap_share, seed)
+        for (path, number, first, end, part), share in zip(places, shares, strict=True)
     ]
 
 
@@ -246,7 +248,8 @@ def _cut_strip(strip: _Strip) -> None:
         arrays[f"{name}_runs_start"] = runs_per_stamp
         arrays[f"{name}_values"] = np.concatenate([*values, np.zeros(0)]).astype(np.float16)
         arrays[f"{name}_values_start"] = np.array([len(places) for places in lit], np.int64)
-    atomic_write(strip.part, lambda temporary: np.savez(temporary, **arrays))
+    # Its bytes hold no date: NumPy's archives are all of 1980.
+    atomic_write(strip.part, lambda temporary: np.savez(temporary, allow_pickle=False, **arrays))
 
 
 def _runs(lit: list[np.ndarray], pixels: int) -> tuple[np.ndarray, np.ndarray]:

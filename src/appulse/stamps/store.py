@@ -132,7 +132,7 @@ class StampStore:
                 path=path,
                 size=about["size"],
                 layers=tuple(
-                    StoredLayer(*(arrays[f"{layer}_{part}"] for part in PARTS), counts)
+                    StoredLayer(**{part: arrays[f"{layer}_{part}"] for part in PARTS}, counts=counts)
                     for layer, counts in zip(LAYERS, (True, True, False), strict=True)
                 ),
                 field=np.asarray(arrays["field"]),

@@ -13,7 +13,10 @@ def test_grid_stamps_reassemble_the_field():
     batch = grid_stamps(field, plain(), seed=1)
     assert batch.images.shape == (2 * 3, 32, 32) and batch.images.dtype == np.float32
     for index in range(6):
-        window = slice(32 * (index // 3), 32 * (index // 3) + 32), slice(32 * (index % 3), 32 * (index % 3) + 32)
+        window = (
+            slice(32 * (index // 3), 32 * (index // 3) + 32),
+            slice(32 * (index % 3), 32 * (index % 3) + 32),
+        )
         noise = batch.images[index] - (first + np.minimum(first, 1.5))[window]
         assert noise.std() == pytest.approx(1, abs=0.1)
         np.testing.assert_array_equal(batch.ternary[index], field.ternary()[window])
