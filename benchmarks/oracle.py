@@ -21,8 +21,8 @@ def main(names):
         if noise:
             survey = dataclasses.replace(survey, noise=float(noise))
         print(f"{survey.name}, noise {survey.noise} mag/arcsec^2 per pixel")
-        table = oracle_scores(survey, EDGES)
-        for column in ("visible", "completeness", "iou"):
+        table = oracle_scores(survey, EDGES, galaxies=300)
+        for column in ("visible", "completeness", "iou", "iou_error"):
             table[column].format = ".3f"
         print("\n".join(table.pformat(max_width=-1)))
 

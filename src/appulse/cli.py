@@ -157,7 +157,7 @@ def simulate(
     from appulse.sky.simulate import simulate_fields
 
     with _progress() as progress:
-        report = simulate_fields(
+        reports = simulate_fields(
             output,
             survey,
             size=size,
@@ -168,7 +168,7 @@ def simulate(
             progress=progress,
             say=print,
         )
-    print(report)
+    print("\n\n".join(map(str, reports)))
     return 0
 
 
@@ -382,10 +382,28 @@ def demo(*, output: Annotated[Path, Parameter(name=("--output", "-o"))], size: i
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar per stage, on standard error; silent where that is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task):
+            return Text(f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "")
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, int] = {}
 

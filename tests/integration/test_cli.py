@@ -272,10 +272,10 @@ def test_models_lists_models_and_surveys_and_prints_cards(capsys):
 
 
 def test_simulate_writes_fields_once_and_a_report(tmp_path, capsys):
-    arguments = ("simulate", "-o", tmp_path, "--survey", "euclid-wide", "--size", "96", "--seed", "9100")
+    arguments = ("simulate", "-o", tmp_path, "--survey", "paper", "--size", "96", "--seed", "9100")
     assert run(*arguments) == 0
     assert "9" in capsys.readouterr().out
-    assert names(tmp_path) == ["field_9100_00.fits", "sky.json", "sky.png"]
+    assert names(tmp_path) == ["field_9100_00.fits", "oracle.ecsv", "sky.json", "sky.png"]
     with fits.open(tmp_path / "field_9100_00.fits") as hdus:
         layers = {hdu.name: hdu for hdu in hdus}
         assert {"IMAGE", "FIRST", "SECOND", "ID1", "ID2", "TERNARY", "CATALOG"} <= layers.keys()
@@ -285,7 +285,13 @@ def test_simulate_writes_fields_once_and_a_report(tmp_path, capsys):
     before = (tmp_path / "field_9100_00.fits").stat().st_mtime_ns
     assert run(*arguments, "--fields", "2") == 0
     assert (tmp_path / "field_9100_00.fits").stat().st_mtime_ns == before
-    assert names(tmp_path) == ["field_9100_00.fits", "field_9100_01.fits", "sky.json", "sky.png"]
+    assert names(tmp_path) == [
+        "field_9100_00.fits",
+        "field_9100_01.fits",
+        "oracle.ecsv",
+        "sky.json",
+        "sky.png",
+    ]
     capsys.readouterr()
     assert run(*arguments[:6], "5") == 2
     assert run(*arguments[:4], "andromeda") == 2

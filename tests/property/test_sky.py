@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import gammaincinv
 
-from appulse.sky import PSF, Population, Survey
-from appulse.sky.field import Field, _header, _survey_from
+from appulse.sky import PSF, Population, Survey, simulate_field
+from appulse.sky.field import Field, read_field, write_field
 from appulse.sky.population import SERSIC_INDEX_RANGE
 from appulse.sky.rendering import Renderer, Stamp, isophotal_radius
 from appulse.sky.survey import noise_from_point_source
-from appulse.sky.truth import Layers, blendedness, clip_to, ternary_map
+from appulse.sky.truth import Layers, blendedness, clip_to, shared_light, summed_light, ternary_map
 
 few = settings(max_examples=30, deadline=None)
 
@@ -57,13 +57,17 @@ def test_drawn_galaxies_stay_in_range(population, seed):
         assert 0 <= drawn["orientation"].min() and drawn["orientation"].max() < 180
 
 
+EMPTY = simulate_field(dataclasses.replace(Survey.load("paper"), population=Population(density=0.0)), 16, 0)
+
+
 @settings(max_examples=15, deadline=None)
 @given(surveys)
-def test_a_survey_survives_the_header_of_a_field(survey):
-    none = np.zeros((2, 2), np.float32)
-    header = _header(Field(none, none, none, none, none, none, None, None, survey, 1, 0))
-    text = header.tostring()
-    back = _survey_from(type(header).fromstring(text))
+def test_a_survey_survives_the_file_of_a_field(tmp_path_factory, survey):
+    light, identity = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.int32)
+    field = Field(light, light, light, identity, identity, EMPTY.deeper, EMPTY.catalog, survey, 1, 0)
+    path = tmp_path_factory.mktemp("survey") / "field.fits"
+    write_field(field, path)
+    back = read_field(path).survey
     assert back == survey
     assert back.digest() == survey.digest()
 
@@ -132,8 +136,10 @@ def test_layers_against_a_stack(stamps, threshold):
     # Every galaxy's light is somewhere: first, second or the sparse list.
     deeper = sum(float(part[3].sum()) for part in layers.deeper)
     total = float(layers.first.sum() + layers.second.sum()) + deeper
-    assert total == pytest.approx(float(layers.light.sum()), rel=1e-4, abs=1e-5)
-    values = blendedness(stamps, layers.light)
+    light = summed_light(layers.first, layers.second, layers.sparse())
+    assert total == pytest.approx(float(light.sum()), rel=1e-4, abs=1e-5)
+    np.testing.assert_allclose(light, stack.sum(axis=0), rtol=1e-5, atol=1e-6)
+    values = blendedness(*np.reshape([shared_light(stamp, light) for stamp in stamps], (-1, 2)).T)
     assert np.all((values >= -1e-6) & (values < 1))
 
 

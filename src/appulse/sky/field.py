@@ -10,6 +10,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.files import InputError
+from appulse.sky.counts import SkyCounts, count_strip, merge
 from appulse.sky.field_file import FieldFile, FieldInfo, pack_strip, write_field_file
 from appulse.sky.strips import STRIP_ROWS, FieldPlan, Strip, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
@@ -191,10 +192,9 @@ def simulate_field(
     Returns
     -------
     Field
-        Its catalogue has every galaxy whose bounding box reaches the field: the drawn parameters (``id``, from
-        1; ``x``, ``y``, ``magnitude``, ``flux``, ``half_light_radius`` in arcsec, ``sersic_index``,
-        ``ellipticity``, ``orientation``) and, measured on the galaxy's own noise-free image inside its isophote
-        at one sigma, ``isophotal_area`` (pixels; 0 for one too faint, and then NaN follows),
+        Its catalogue has every galaxy whose bounding box reaches the field: the drawn parameters (``id``,
+        from 1, and the columns of `draw_sources`) and, measured on the galaxy's own noise-free image inside
+        its isophote at one sigma, ``isophotal_area`` (pixels; 0 for one too faint, and then NaN follows),
         ``isophotal_flux``, ``isophotal_half_light_radius`` (pixels), ``isophotal_ellipticity``,
         ``isophotal_orientation``, and its ``blendedness``.
     """
@@ -249,7 +249,8 @@ def write_field(field: Field, path: str | Path) -> None:
         for y0 in range(0, len(field.image), STRIP_ROWS)
     ]
     info = FieldInfo(field.survey, field.image.shape, field.seed, field.index)
-    write_field_file(path, info, strips, field.deeper, field.catalog)
+    counts = merge([count_strip(arrays["ternary"], field.id1, field.id2, 0)])
+    write_field_file(path, info, strips, field.deeper, field.catalog, counts)
 
 
 class OpenField:
@@ -259,6 +260,16 @@ class OpenField:
         self._file = FieldFile(path)
         info = self._file.info
         self.survey, self.shape, self.seed, self.index = info.survey, info.shape, info.seed, info.index
+
+    @property
+    def sigma(self) -> float:
+        """Background noise per pixel, flux units."""
+        return self.survey.sigma
+
+    @property
+    def counts(self) -> SkyCounts:
+        """What the class map holds at 1 sigma: pixels, stamps, objects and galaxies."""
+        return self._file.counts
 
     @property
     def catalog(self) -> Table:

@@ -1,9 +1,9 @@
-"""The file of a simulated field: how its bytes are laid out, written strip by strip and read window by window.
+"""The file of a simulated field: its layout, written strip by strip and read window by window.
 
 The image is a plain HDU: noise does not compress, and a plain HDU opens in anything. The layers are
-tile-compressed without loss (FITS 4.0, section 10: GZIP_2), so that astropy, CFITSIO and DS9 read them. astropy
-compresses whole arrays only; here a strip is compressed as soon as it is drawn, and the file is put together
-from compressed strips.
+tile-compressed without loss (FITS 4.0, section 10: GZIP_2), so that astropy, CFITSIO and DS9 read them.
+astropy compresses whole arrays only; here a strip is compressed as soon as it is drawn, and the file is put
+together from compressed strips.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from appulse.files import InputError, atomic_write
+from appulse.sky.counts import SkyCounts
 from appulse.sky.survey import Survey
 
 # Side of a compressed tile, pixels: what a reader of a small window has to unpack. A strip's height is a
@@ -64,7 +65,7 @@ LAYERS = (
     Layer("OTHER", np.float32, "Sources without a label, noise-free"),
     Layer("TERNARY", np.uint8, "Class map at 1 sigma: 0 background, 1 galaxy, 2 overlap"),
 )
-_BITPIX = {np.float32: -32, np.int32: 32, np.uint8: 8}
+_BITPIX: dict[type, int] = {np.float32: -32, np.int32: 32, np.uint8: 8}
 _DEEPER = "Third and later galaxies of crowded pixels, noise-free"
 
 
@@ -131,6 +132,7 @@ def write_field_file(
     strips: Sequence[Mapping[str, np.ndarray]],
     deeper: Table,
     catalog: Table,
+    counts: SkyCounts,
 ) -> None:
     """Put a file together from its compressed strips; written whole or not at all.
 
@@ -144,11 +146,13 @@ def write_field_file(
         As `pack_strip` returns them, from the bottom; each entry is looked at once, so that it may be lazy.
     deeper, catalog : astropy.table.Table
         Their tables.
+    counts : SkyCounts
+        What the class map holds at 1 sigma: kept with it, since to count a large field takes minutes.
     """
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            file.write(_block(fits.PrimaryHDU(header=_header(info)).header))
+            file.write(_block(fits.PrimaryHDU(header=_header(info, counts)).header))
             header = fits.ImageHDU(header=_layer_header(info, IMAGE), name=IMAGE.name).header
             _set_shape(header, info.shape, _BITPIX[IMAGE.dtype])
             header["NOISE"] = (info.survey.sigma, "1 sigma of the background per pixel")
@@ -223,7 +227,7 @@ def _compressed_header(info: FieldInfo, layer: Layer, sizes: np.ndarray) -> fits
     return header
 
 
-def _header(info: FieldInfo) -> fits.Header:
+def _header(info: FieldInfo, counts: SkyCounts) -> fits.Header:
     survey = info.survey
     header = fits.Header()
     header["SURVEY"] = survey.name
@@ -237,7 +241,9 @@ def _header(info: FieldInfo) -> fits.Header:
     header["PSFMODEL"] = survey.psf.model
     header["PSFFWHM"] = (survey.psf.fwhm, "[arcsec]")
     header["HIERARCH SURVEY_DIGEST"] = survey.digest()
+    # Cards hold 68 characters; longer texts go on in CONTINUE cards.
     header["SURVJSON"] = json.dumps(survey.to_dict())
+    header["CNTSJSON"] = json.dumps(asdict(counts))
     return header
 
 
@@ -299,6 +305,7 @@ class FieldFile:
                 header["SEED"],
                 header["INDEX"],
             )
+            self.counts = SkyCounts(**_with_tuples(json.loads(header["CNTSJSON"])))
             # The tables stand last, so that a file cut short fails here.
             self.deeper, self.catalog = (_native_table(self._hdus[name]) for name in ("DEEPER", "CATALOG"))
             self.has_other = "OTHER" in self._hdus
@@ -332,6 +339,10 @@ class FieldFile:
     def close(self) -> None:
         """Close the file."""
         self._hdus.close()
+
+
+def _with_tuples(content: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
 def _native_table(hdu: fits.BinTableHDU) -> Table:

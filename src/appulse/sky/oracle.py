@@ -8,21 +8,78 @@ its mask is the isophote of the fitted profile.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 
-from appulse.sky.rendering import Renderer
+from appulse.files import atomic_write
+from appulse.sky.rendering import Renderer, isophotal_radius, psf_radius
 from appulse.sky.survey import Survey
 
+ORACLE_FILE = "oracle.ecsv"
+# Galaxies fainter than this many pixels above the noise are not asked for.
+MIN_VISIBLE_AREA = 10
+# Width of the magnitude bins of a survey's oracle; the last is what remains.
+_BIN = 0.5
+# Raised when the numbers change, so that tables of an older appulse are not read again.
+_VERSION = 2
+# A bin is done when, after a round of galaxies, the standard error of its IoU is below the precision.
+_ROUND, _PRECISION = 8, 0.004
 # Steps of the numerical derivatives: relative in flux and size, pixels in position, absolute in shear.
 _STEPS = np.array([0.02, 0.02, 0.05, 0.05, 0.01, 0.01])
 _LARGEST_SHEAR = 0.8
-_HALF_WIDTH = 40
+# Images reach to where the profile falls to this share of the noise, but no further than so many pixels.
+_REACH = 0.2
+_LARGEST_HALF_WIDTH = 160
+
+
+def survey_oracle(
+    survey: Survey, directory: str | Path, *, progress: Callable[[int, int], None] | None = None
+) -> Table:
+    """The oracle of a survey, computed once and kept beside its fields.
+
+    Parameters
+    ----------
+    survey : Survey
+        Telescope, depth and population.
+    directory : str or Path
+        ``oracle.ecsv`` is read there, or written where it is missing or of another survey.
+    progress : callable, optional
+        Called with the magnitude bins done and their total, where there is something to compute.
+
+    Returns
+    -------
+    astropy.table.Table
+        As `oracle_scores`, in half magnitudes over the population's range.
+    """
+    path = Path(directory) / ORACLE_FILE
+    identity = {"survey_digest": survey.digest(), "oracle_version": _VERSION}
+    if path.is_file():
+        try:
+            table = Table.read(path, format="ascii.ecsv")
+        except (OSError, ValueError):
+            table = Table()  # cut off or written by something else: computed again
+        if all(table.meta.get(key) == value for key, value in identity.items()):
+            return table
+    population = survey.population
+    # A bin narrower than a tenth of a magnitude at the faint end joins the one before it.
+    edges = np.arange(population.magnitude_bright, population.magnitude_faint - 0.1, _BIN)
+    table = oracle_scores(survey, np.append(edges, population.magnitude_faint), progress=progress)
+    table.meta = identity
+    atomic_write(path, lambda temporary: table.write(temporary, format="ascii.ecsv", overwrite=True))
+    return table
 
 
 def oracle_scores(
-    survey: Survey, edges: np.ndarray, *, galaxies: int = 100, draws: int = 4, seed: int = 0
+    survey: Survey,
+    edges: np.ndarray,
+    *,
+    galaxies: int = 64,
+    draws: int = 4,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Table:
     """Completeness and IoU that an ideal fit reaches, per magnitude bin.
 
@@ -33,26 +90,48 @@ def oracle_scores(
     edges : (n + 1,) float array, mag
         Of the bins.
     galaxies, draws : int
-        Galaxies per bin, and noise realisations of the fit for each.
+        At most so many galaxies per bin, fewer where all are visible and fits scatter little (bright ones);
+        and noise realisations of the fit for each.
     seed : int
         Of the galaxies and fits.
+    progress : callable, optional
+        Called with the bins done and their total.
 
     Returns
     -------
     astropy.table.Table
         ``magnitude_low``, ``magnitude_high``; ``visible``: share of galaxies with at least 10 pixels above
-        the noise; of those, ``completeness``: share of fits with IoU of 0.5 and more, and ``iou``: mean IoU.
+        the noise; of those, ``completeness``: share of fits with IoU of 0.5 and more, and ``iou``: mean IoU,
+        each NaN where none is visible. ``iou_error``: standard error of ``iou`` over galaxies.
     """
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7])))
     renderer = Renderer(survey)
     rows = []
     for low, high in itertools.pairwise(edges):
-        truths = _draw_bin(survey, low, high, galaxies, rng)
-        scores = [_fit_ious(renderer, truth, draws, rng) for truth in truths]
-        seen = [score for score in scores if score is not None]
-        ious = np.concatenate(seen) if seen else np.full(1, np.nan)
-        rows.append((low, high, len(seen) / galaxies, float(np.mean(ious >= 0.5)), float(ious.mean())))
-    return Table(rows=rows, names=("magnitude_low", "magnitude_high", "visible", "completeness", "iou"))
+        rows.append(
+            (low, high, *_bin_scores(renderer, _draw_bin(survey, low, high, galaxies, rng), draws, rng))
+        )
+        if progress:
+            progress(len(rows), len(edges) - 1)
+    names = ("magnitude_low", "magnitude_high", "visible", "completeness", "iou", "iou_error")
+    table = Table(np.array(rows, dtype=np.float64).reshape(-1, len(names)), names=names)
+    table["magnitude_low"].unit = table["magnitude_high"].unit = "mag"
+    return table
+
+
+def _bin_scores(renderer, truths, draws, rng):
+    # (visible, completeness, iou, iou_error)
+    seen: list[np.ndarray] = []
+    for number, truth in enumerate(truths, start=1):
+        ious = _fit_ious(renderer, truth, draws, rng)
+        if ious is not None:
+            seen.append(ious)
+        error = np.std(np.mean(seen, axis=1), ddof=1) / np.sqrt(len(seen)) if len(seen) > 1 else np.nan
+        if number % _ROUND == 0 and len(seen) == number and error < _PRECISION:
+            break
+    scores = np.array(seen) if seen else np.full((1, draws), np.nan)
+    complete = np.mean(scores >= 0.5) if seen else np.nan
+    return len(seen) / number, complete, scores.mean(), error
 
 
 def _draw_bin(survey, low, high, n, rng):
@@ -79,53 +158,92 @@ def _draw_bin(survey, low, high, n, rng):
     return np.array(truths[:n])
 
 
-def _image(renderer: Renderer, parameters: np.ndarray, index: float) -> np.ndarray:
+def model_image(renderer: Renderer, parameters: np.ndarray, sersic_index: float, half: int) -> np.ndarray:
+    """Noise-free image of a galaxy, untrimmed, so that it is smooth in its parameters.
+
+    Parameters
+    ----------
+    renderer : Renderer
+        Of the survey.
+    parameters : (6,) float array
+        Flux; half-light radius (arcsec); x, y from the central pixel (pixels); the two components of the
+        shear ``(a - b) / (a + b)``. A shear above 0.8 is drawn as 0.8.
+    sersic_index : float
+        Known to the oracle.
+    half : int
+        The image is ``2 * half + 1`` pixels wide.
+
+    Returns
+    -------
+    (2 * half + 1, 2 * half + 1) float64 array, flux per pixel
+    """
+    import galsim
+
     flux, radius, x, y, g1, g2 = parameters
-    size = np.hypot(g1, g2)
-    if size > _LARGEST_SHEAR:
-        g1, g2 = g1 * _LARGEST_SHEAR / size, g2 * _LARGEST_SHEAR / size
-        size = _LARGEST_SHEAR
-    stamp = renderer.draw(
-        {
-            "flux": flux,
-            "half_light_radius": radius,
-            "x": _HALF_WIDTH + x,
-            "y": _HALF_WIDTH + y,
-            "sersic_index": index,
-            "ellipticity": 2.0 * size / (1.0 + size),
-            "orientation": np.rad2deg(0.5 * np.arctan2(g2, g1)) % 180.0,
-        }
+    shear = min(np.hypot(g1, g2), _LARGEST_SHEAR)
+    galaxy = {
+        "flux": flux,
+        "half_light_radius": radius,
+        "sersic_index": sersic_index,
+        "ellipticity": 2.0 * shear / (1.0 + shear),
+        "orientation": np.rad2deg(0.5 * np.arctan2(g2, g1)) % 180.0,
+    }
+    side = 2 * half + 1
+    drawn = galsim.Convolve(renderer.profile(galaxy), renderer.psf).drawImage(
+        nx=side, ny=side, scale=renderer.survey.pixel_scale, offset=(x, y), dtype=np.float64
     )
-    image = np.zeros((2 * _HALF_WIDTH + 1,) * 2)
-    if stamp is not None:
-        rows = np.arange(stamp.image.shape[0]) + stamp.y0
-        columns = np.arange(stamp.image.shape[1]) + stamp.x0
-        inside_y, inside_x = (rows >= 0) & (rows < len(image)), (columns >= 0) & (columns < len(image))
-        image[np.ix_(rows[inside_y], columns[inside_x])] = stamp.image[np.ix_(inside_y, inside_x)]
-    return image
+    return drawn.array
+
+
+def fit_covariance(renderer: Renderer, parameters: np.ndarray, sersic_index: float, half: int) -> np.ndarray:
+    """Covariance of the best possible fit (the Cramér-Rao bound), with a prior as wide as the parameters.
+
+    Parameters
+    ----------
+    renderer, parameters, sersic_index, half
+        As for `model_image`.
+
+    Returns
+    -------
+    (6, 6) float array
+        The inverse of the Fisher information in background noise of the survey.
+    """
+    derivatives = []
+    for k, step in enumerate(_STEPS * np.array([parameters[0], parameters[1], 1, 1, 1, 1])):
+        moved = np.zeros(6)
+        moved[k] = step
+        up, down = (
+            model_image(renderer, parameters + sign * moved, sersic_index, half) for sign in (1.0, -1.0)
+        )
+        derivatives.append((up - down).ravel() / (2 * step * renderer.survey.sigma))
+    information = np.array(derivatives) @ np.array(derivatives).T
+    # Keeps the faintest fits finite.
+    information += np.diag(1.0 / np.array([parameters[0], parameters[1], 2.0, 2.0, 0.3, 0.3]) ** 2)
+    return np.linalg.inv(information)
+
+
+def _half_width(renderer, parameters, sersic_index):
+    survey = renderer.survey
+    flux, radius, *_, g1, g2 = parameters
+    shear = np.hypot(g1, g2)
+    level = _REACH * survey.sigma / survey.pixel_scale**2
+    reach = isophotal_radius(flux, radius, sersic_index, 2.0 * shear / (1.0 + shear), level)
+    reach += psf_radius(survey.psf, flux, level)
+    return int(np.clip(np.ceil(reach / survey.pixel_scale) + 3, 12, _LARGEST_HALF_WIDTH))
 
 
 def _fit_ious(renderer, truth, draws, rng):
     parameters, index = truth[:6], truth[6]
     sigma = renderer.survey.sigma
-    mask = _image(renderer, parameters, index) > sigma
-    if np.count_nonzero(mask) < 10:
+    half = _half_width(renderer, parameters, index)
+    mask = model_image(renderer, parameters, index, half) > sigma
+    if np.count_nonzero(mask) < MIN_VISIBLE_AREA:
         return None
-    steps = _STEPS * np.array([parameters[0], parameters[1], 1, 1, 1, 1])
-    derivatives = []
-    for k, step in enumerate(steps):
-        moved = np.zeros(6)
-        moved[k] = step
-        up, down = _image(renderer, parameters + moved, index), _image(renderer, parameters - moved, index)
-        derivatives.append((up - down).ravel() / (2 * step * sigma))
-    information = np.array(derivatives) @ np.array(derivatives).T
-    # A weak prior of the order of the parameters themselves keeps the faintest fits finite.
-    information += np.diag(1.0 / np.array([parameters[0], parameters[1], 2.0, 2.0, 0.3, 0.3]) ** 2)
-    root = np.linalg.cholesky(np.linalg.inv(information))
+    root = np.linalg.cholesky(fit_covariance(renderer, parameters, index, half))
     ious = []
     for _ in range(draws):
         fitted = parameters + root @ rng.standard_normal(6)
         fitted[:2] = np.maximum(fitted[:2], 0.02 * parameters[:2])
-        found = _image(renderer, fitted, index) > sigma
+        found = model_image(renderer, fitted, index, half) > sigma
         ious.append(np.count_nonzero(found & mask) / np.count_nonzero(found | mask))
     return np.array(ious)

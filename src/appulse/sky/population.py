@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,11 @@ import numpy as np
 # every index that can occur in its cache.
 SERSIC_INDEX_RANGE = (0.3, 6.2)
 SERSIC_INDEX_STEP = 0.06
+# Of the two parts of a galaxy with a bulge: an exponential disc and a de Vaucouleurs bulge, on the same grid.
+DISC_INDEX = SERSIC_INDEX_RANGE[0] + 12 * SERSIC_INDEX_STEP
+BULGE_INDEX = SERSIC_INDEX_RANGE[0] + 62 * SERSIC_INDEX_STEP
+# Half-light radius of a bulge over that of its disc: 0.6 disc scale lengths (Miller et al. 2013).
+BULGE_SIZE = 0.6 / 1.678
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Population:
         Median half-light radius along the major axis over the disc scale length of Miller et al. 2013
         (arXiv:1210.8201); 1.678 for exponential discs.
     sersic_index, sersic_scatter : float
-        Median and natural-log scatter of the Sérsic index.
+        Median and natural-log scatter of the Sérsic index, before it is rounded *down* to the grid of
+        ``SERSIC_INDEX_STEP``: 1.3 becomes 1.26, and the median of the drawn indices lies half a step lower.
     ellipticity_scale : float
         Scale of the Rayleigh distribution of ``1 - b/a``, cut at 0.9.
     """
@@ -55,11 +62,27 @@ class Population:
         Returns
         -------
         dict of (n,) float64 arrays
+            As `draw_number` returns.
+        """
+        return self.draw_number(rng.poisson(self.density * area), rng)
+
+    def draw_number(self, n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw so many galaxies.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        dict of (n,) float64 arrays
             ``magnitude`` (mag), ``half_light_radius`` (arcsec, circularised), ``sersic_index``,
             ``ellipticity`` (1 - b/a), ``orientation`` (degrees from +x, counter-clockwise, [0, 180)).
         """
-        n = rng.poisson(self.density * area)
-        magnitude = self._draw_magnitudes(n, rng)
+        magnitude = draw_magnitudes(n, self.magnitude_bright, self.magnitude_faint, self.count_slope, rng)
         index = self.sersic_index * np.exp(self.sersic_scatter * rng.standard_normal(n))
         index = np.clip(index, *SERSIC_INDEX_RANGE)
         index = SERSIC_INDEX_RANGE[0] + SERSIC_INDEX_STEP * np.floor(
@@ -77,13 +100,124 @@ class Population:
             "orientation": 180.0 * rng.random(n),
         }
 
-    def _draw_magnitudes(self, n, rng):
-        lowest = 10.0 ** (self.count_slope * (self.magnitude_bright - self.magnitude_faint))
-        share = lowest + (1.0 - lowest) * rng.random(n)
-        return self.magnitude_faint + np.log10(share) / self.count_slope
+    def fainter(self, magnitude_limit: float) -> Population:
+        """The galaxies beyond the faint end: the same laws, the counts continued.
+
+        Parameters
+        ----------
+        magnitude_limit : float, mag
+            Their faint end; above ``magnitude_faint``.
+
+        Returns
+        -------
+        Population
+            Of the galaxies from ``magnitude_faint`` to ``magnitude_limit``.
+        """
+        bright, faint, limit = (
+            10.0 ** (self.count_slope * (magnitude - self.magnitude_faint))
+            for magnitude in (self.magnitude_bright, self.magnitude_faint, magnitude_limit)
+        )
+        return dataclasses.replace(
+            self,
+            density=self.density * (limit - faint) / (faint - bright),
+            magnitude_bright=self.magnitude_faint,
+            magnitude_faint=magnitude_limit,
+        )
 
     def _draw_sizes(self, magnitude, rng):
         # p(r) ~ r exp(-(r/a)^(4/3)): (r/a)^(4/3) follows a Gamma(3/2) law, whose median puts that of r at r_d
         # for a = r_d / 1.134 (the 0.833 that Miller et al. print contradicts r_d being the median).
         scale_length = np.exp(-1.145 - 0.269 * (magnitude - 23.0))
         return self.size_factor * scale_length / 1.134 * rng.gamma(1.5, size=len(magnitude)) ** 0.75
+
+
+def draw_magnitudes(
+    n: int, bright: float, faint: float, slope: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw magnitudes whose cumulative counts grow as ``10**(slope * m)``.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    bright, faint : float, mag
+        Their range.
+    slope : float, dex per mag
+        Of the counts.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    (n,) float64 array, mag
+    """
+    lowest = 10.0 ** (slope * (bright - faint))
+    return faint + np.log10(lowest + (1.0 - lowest) * rng.random(n)) / slope
+
+
+@dataclass(frozen=True)
+class Bulges:
+    """Galaxies of two parts: an exponential disc and a de Vaucouleurs bulge of the same shape.
+
+    The bulge's half-light radius is ``BULGE_SIZE`` of the disc's, which the catalogue gives.
+
+    Parameters
+    ----------
+    share : float
+        Of the galaxies that have a bulge; the others keep their one Sérsic profile.
+    scale : float
+        Bulge-to-total ratios follow a half-normal law of this scale, cut at 1; 0.1 is that of the discs of
+        Miller et al. 2013 (arXiv:1210.8201).
+    """
+
+    share: float
+    scale: float = 0.1
+
+
+@dataclass(frozen=True)
+class Stars:
+    """Point sources without a label: light in the image, background in the truth. They never saturate.
+
+    Parameters
+    ----------
+    density : float, stars per arcmin^2
+        Between the two magnitudes.
+    magnitude_bright, magnitude_faint : float, mag
+        Their range.
+    count_slope : float, dex per mag
+        ``N(<m)`` grows as ``10**(count_slope * m)``.
+    """
+
+    density: float
+    magnitude_bright: float = 18.0
+    magnitude_faint: float = 25.0
+    count_slope: float = 0.1
+
+
+@dataclass(frozen=True)
+class Faint:
+    """Galaxies beyond the population's faint end, without a label: light in the image only.
+
+    Parameters
+    ----------
+    magnitude_limit : float, mag
+        The counts continue to here.
+    """
+
+    magnitude_limit: float
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Close companions, given to some galaxies on top of the others. A sky with them is for training only.
+
+    Parameters
+    ----------
+    share : float
+        Of the galaxies that are given a companion, drawn from the same population.
+    separation : float, arcsec
+        Companions are uniform over the disc of this radius around their galaxy.
+    """
+
+    share: float
+    separation: float = 1.0

@@ -1,12 +1,17 @@
-"""Galaxies drawn with GalSim, each on the smallest stamp that holds it down to the rendering limit."""
+"""Sources as GalSim draws them, each on the smallest stamp that holds it down to the rendering limit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.special import gamma, gammaincinv
 
+from appulse.sky.fourier import fourier_drawer
+from appulse.sky.population import BULGE_INDEX, BULGE_SIZE
+from appulse.sky.real_galaxies import RealGalaxies
+from appulse.sky.sources import GALAXY, STAR
 from appulse.sky.survey import PSF, Survey
 
 # Profiles are drawn down to this surface brightness, in units of the survey's noise: deep enough that the
@@ -18,7 +23,7 @@ LARGEST_HALF_WIDTH = 384
 
 @dataclass(frozen=True)
 class Stamp:
-    """The noise-free image of one galaxy.
+    """The noise-free image of one source.
 
     Parameters
     ----------
@@ -95,7 +100,7 @@ def psf_radius(psf: PSF, flux: float, level: float) -> float:
 
 
 class Renderer:
-    """Draws galaxies of one survey; holds the PSF so that it is set up once.
+    """Draws the sources of one survey; holds the PSF so that it is set up once.
 
     Parameters
     ----------
@@ -116,86 +121,166 @@ class Renderer:
         else:
             self.psf = galsim.Moffat(beta=survey.psf.beta, fwhm=survey.psf.fwhm)
 
-    def profile(self, galaxy) -> object:
+    def profile(self, source) -> object:
         """GalSim profile of a galaxy, before the PSF.
 
         Parameters
         ----------
-        galaxy : mapping
-            A row of `Population.draw` with ``flux``.
+        source : mapping
+            A row of `draw_sources`, not a star.
 
         Returns
         -------
         galsim.GSObject
         """
         galsim = self._galsim
-        sersic = galsim.Sersic(
-            n=float(galaxy["sersic_index"]),
-            half_light_radius=float(galaxy["half_light_radius"]),
-            flux=float(galaxy["flux"]),
-        )
+        real = self._real_galaxies(source)
+        if real is not None:
+            return real.profile(source)[0]
         shear = galsim.Shear(
-            q=1.0 - float(galaxy["ellipticity"]), beta=float(galaxy["orientation"]) * galsim.degrees
+            q=1.0 - float(source["ellipticity"]), beta=float(source["orientation"]) * galsim.degrees
         )
-        return sersic.shear(shear)
+        parts = [
+            galsim.Sersic(n=index, half_light_radius=radius, flux=flux)
+            for flux, radius, index in _components(source)
+        ]
+        return (parts[0] if len(parts) == 1 else galsim.Sum(parts)).shear(shear)
 
-    def box(self, galaxy) -> tuple[int, int, int, int]:
-        """Rows and columns outside which a galaxy has no light, known before it is drawn.
+    def box(self, source) -> tuple[int, int, int, int]:
+        """Pixels that hold a source down to the rendering limit, without drawing it.
 
         Parameters
         ----------
-        galaxy : mapping
-            As for `draw`.
+        source : mapping
+            A row of `draw_sources`.
 
         Returns
         -------
-        y_low, y_high, x_low, x_high : int
-            Half-open; may reach beyond the field.
+        y0, y1, x0, x1 : int
+            Half-open ranges of field pixels, square and centred on the source; `draw` stays inside them.
         """
-        half = self._half_width(galaxy)
-        x, y = int(np.floor(galaxy["x"] + 0.5)), int(np.floor(galaxy["y"] + 0.5))
-        return y - half, y + half + 1, x - half, x + half + 1
-
-    def _half_width(self, galaxy) -> int:
         scale = self.survey.pixel_scale
         level = self.level / scale**2
-        radius = isophotal_radius(
-            galaxy["flux"], galaxy["half_light_radius"], galaxy["sersic_index"], galaxy["ellipticity"], level
-        )
-        radius += psf_radius(self.survey.psf, galaxy["flux"], level)
-        return int(np.clip(np.ceil(radius / scale) + 2, 4, LARGEST_HALF_WIDTH))
+        radius = psf_radius(self.survey.psf, source["flux"], level)
+        real = self._real_galaxies(source)
+        if real is not None:
+            radius += real.profile(source)[1]
+        elif _option(source, "kind", GALAXY) != STAR:
+            parts = _components(source)
+            # Where the sum of two parts reaches the level, one of them reaches its half.
+            radius += max(
+                isophotal_radius(flux, half_light, index, source["ellipticity"], level / len(parts))
+                for flux, half_light, index in parts
+            )
+        half = int(np.clip(np.ceil(radius / scale) + 2, 4, LARGEST_HALF_WIDTH))
+        x, y = (int(np.floor(float(source[axis]) + 0.5)) for axis in ("x", "y"))
+        return y - half, y + half + 1, x - half, x + half + 1
 
-    def draw(self, galaxy) -> Stamp | None:
-        """Draw one galaxy.
+    def draw(self, source) -> Stamp | None:
+        """Draw one source.
 
         Parameters
         ----------
-        galaxy : mapping
-            ``x``, ``y`` (0-based pixels), ``flux``, ``half_light_radius`` (arcsec), ``sersic_index``,
-            ``ellipticity``, ``orientation`` (degrees).
+        source : mapping
+            A row of `draw_sources`: ``x``, ``y`` (0-based pixels), ``flux``, ``half_light_radius`` (arcsec),
+            ``sersic_index``, ``ellipticity``, ``orientation`` (degrees). Without ``kind``,
+            ``bulge_fraction`` and ``real_index`` it is a galaxy of one Sérsic profile.
 
         Returns
         -------
         Stamp or None
             None where no pixel reaches the rendering limit.
         """
-        half, scale = self._half_width(galaxy), self.survey.pixel_scale
-        x, y = float(galaxy["x"]), float(galaxy["y"])
-        x_pixel, y_pixel = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-        drawn = self._galsim.Convolve(self.profile(galaxy), self.psf).drawImage(
-            nx=2 * half + 1,
-            ny=2 * half + 1,
-            scale=scale,
-            offset=(x - x_pixel, y - y_pixel),
-            dtype=np.float32,
+        y0, y1, x0, x1 = self.box(source)
+        image = self._through_fourier(source, (y1 - y0) // 2, (y0 + y1) // 2, (x0 + x1) // 2)
+        if image is None:
+            image = self.reference_image(source)
+        return _trimmed(image, y0, x0, self.level)
+
+    def reference_image(self, source) -> np.ndarray:
+        """A source in its `box`, drawn by GalSim alone: slower, and what `draw` is tested against.
+
+        Parameters
+        ----------
+        source : mapping
+            A row of `draw_sources`.
+
+        Returns
+        -------
+        (height, width) float64 array
+            Flux per pixel.
+        """
+        y0, y1, x0, x1 = self.box(source)
+        if _option(source, "kind", GALAXY) == STAR:
+            profile = self.psf.withFlux(float(source["flux"]))
+        else:
+            profile = self._galsim.Convolve(self.profile(source), self.psf)
+        return profile.drawImage(
+            nx=x1 - x0,
+            ny=y1 - y0,
+            scale=self.survey.pixel_scale,
+            offset=(float(source["x"]) - (x0 + x1) // 2, float(source["y"]) - (y0 + y1) // 2),
+            dtype=np.float64,
+        ).array
+
+    def _through_fourier(self, source, half: int, y: int, x: int) -> np.ndarray | None:
+        if self._real_galaxies(source) is not None:
+            return None
+        parts, ellipticity, orientation = [(float(source["flux"]), 0.0, 1.0)], 0.0, 0.0
+        if _option(source, "kind", GALAXY) != STAR:
+            parts = _components(source)
+            ellipticity, orientation = float(source["ellipticity"]), float(source["orientation"])
+        offset = (float(source["y"]) - y, float(source["x"]) - x)
+        return fourier_drawer(self.psf, self.survey.pixel_scale).draw(
+            parts, ellipticity, orientation, offset, half
         )
-        return _trimmed(drawn.array, y_pixel - half, x_pixel - half, self.level)
+
+    def _real_galaxies(self, source) -> RealGalaxies | None:
+        return self.survey.real_galaxies if _option(source, "real_index", -1) >= 0 else None
+
+
+def _option(source, name: str, default: int | float) -> int | float:
+    # Rows of a table have no `get`; galaxies that did not come from `draw_sources` lack the options' columns.
+    try:
+        return source[name]
+    except KeyError:
+        return default
+
+
+def _components(source) -> list[tuple[float, float, float]]:
+    # Flux, half-light radius and Sérsic index of each part of a galaxy.
+    flux, radius, index = (float(source[name]) for name in ("flux", "half_light_radius", "sersic_index"))
+    bulge = float(_option(source, "bulge_fraction", 0.0))
+    if bulge == 0.0:
+        return [(flux, radius, index)]
+    parts = [((1.0 - bulge) * flux, radius, index), (bulge * flux, BULGE_SIZE * radius, BULGE_INDEX)]
+    return [part for part in parts if part[0] > 0.0]
 
 
 def _trimmed(image: np.ndarray, y0: int, x0: int, level: float) -> Stamp | None:
-    lit = image >= level
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    if rows.size == 0:
+    top, bottom, left, right = _lit_window(image, level)
+    if top == bottom:
         return None
-    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    return Stamp(y0 + int(rows[0]), x0 + int(columns[0]), np.where(lit[window], image[window], np.float32(0)))
+    return Stamp(y0 + top, x0 + left, _above(image[top:bottom, left:right], level))
+
+
+@njit(cache=True, nogil=True)
+def _lit_window(image, level):  # pragma: no cover
+    height, width = image.shape
+    top, bottom, left, right = height, 0, width, 0
+    for y in range(height):
+        for x in range(width):
+            if image[y, x] >= level:
+                top, bottom = min(top, y), y + 1
+                left, right = min(left, x), max(right, x + 1)
+    return min(top, bottom), bottom, left, right
+
+
+@njit(cache=True, nogil=True)
+def _above(image, level):  # pragma: no cover
+    light = np.zeros(image.shape, np.float32)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            if image[y, x] >= level:
+                light[y, x] = image[y, x]
+    return light

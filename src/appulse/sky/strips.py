@@ -1,8 +1,8 @@
 """A field in strips of rows: each is simulated alone, and together they are the field.
 
 A strip draws every source whose bounding box meets it, in the order of the catalogue, and keeps the part
-inside. Sources near its borders are drawn by two strips; nothing else is shared, so that strips can be made in
-any order, by any process, on any machine. Each galaxy is owned by one strip, which measures it.
+inside. Sources near its borders are drawn by two strips; nothing else is shared, so that strips can be made
+in any order, by any process, on any machine. Each galaxy is owned by one strip, which measures it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from astropy.table import Table
 from appulse.objects.measurement import measure
 from appulse.sky.noise import draw_noise
 from appulse.sky.rendering import Renderer, Stamp
-from appulse.sky.sources import draw_sources
+from appulse.sky.sources import GALAXY, draw_sources
 from appulse.sky.survey import Survey
 from appulse.sky.truth import Layers, add_light, blendedness, shared_light, summed_light, ternary_map
 
@@ -43,7 +43,7 @@ class StripTask:
     y0, rows, width : int
         First row, height and width, pixels.
     sources : astropy.table.Table
-        Those that may have light here, in the order of the catalogue, with ``id`` (0: no label) and ``owned``.
+        Those that may have light here, in the catalogue's order, with ``id`` (0: no label) and ``owned``.
     has_other : bool
         Whether any source of the *field* has no label.
     """
@@ -123,6 +123,7 @@ class FieldPlan:
             Seed, and number of the field under that seed.
         """
         height, width = shape
+        survey = survey.for_field(seed, index)
         sources = draw_sources(survey, shape, seed, index)
         renderer = Renderer(survey)
         boxes = np.array([renderer.box(row) for row in _rows(sources)], np.int64).reshape(-1, 4)
@@ -130,7 +131,7 @@ class FieldPlan:
         reach = (y_high > 0) & (y_low < height) & (x_high > 0) & (x_low < width)
         sources, boxes = sources[reach], boxes[reach]
         y_low, y_high, x_low, x_high = np.clip(boxes.T, 0, [[height], [height], [width], [width]])
-        labelled = np.asarray(sources["kind"]) == 0
+        labelled = np.asarray(sources["kind"]) == GALAXY
         sources["id"] = np.where(labelled, np.cumsum(labelled), 0).astype(np.int32)
         sources["y_low"], sources["y_high"] = y_low, y_high
         # Of a galaxy's box its ellipse covers pi / 4 at most.
@@ -200,7 +201,7 @@ def draw_strip(task: StripTask) -> Strip:
         if stamp is None:
             continue
         inside = Stamp(stamp.y0 - task.y0, stamp.x0, stamp.image)
-        if identity == 0:
+        if other is not None and identity == 0:
             add_light(other, inside)
         elif layers.add(inside, identity):
             lit.append((identity, inside))
@@ -211,7 +212,7 @@ def draw_strip(task: StripTask) -> Strip:
     sums = [shared_light(stamp, light) for _, stamp in lit]
     image = draw_noise(survey, light, task.y0, task.seed, task.index)
     image += light
-    planes = {
+    planes: dict[str, np.ndarray] = {
         "image": image,
         "first": layers.first,
         "second": layers.second,
@@ -221,7 +222,7 @@ def draw_strip(task: StripTask) -> Strip:
     }
     if other is not None:
         planes["other"] = other
-    measured = {
+    measured: dict[str, np.ndarray] = {
         "owned": np.array(owned, np.int32),
         "isophotal": np.array(isophotal, np.float64).reshape(-1, len(ISOPHOTAL)),
         "lit": np.array([identity for identity, _ in lit], np.int32),

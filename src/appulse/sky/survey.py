@@ -7,14 +7,16 @@ import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
+from enum import IntEnum
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from appulse.files import InputError, UsageError
-from appulse.sky.population import SERSIC_INDEX_RANGE, Population
+from appulse.sky.population import Bulges, Faint, Pairs, Population, Stars
+from appulse.sky.real_galaxies import RealGalaxies
 
 _BUNDLED = resources.files("appulse.sky") / "surveys"
 
@@ -38,6 +40,39 @@ class PSF:
     beta: float = 3.5
 
 
+class Purpose(IntEnum):
+    """Independent random streams of one field: the third word of their keys, after seed and index."""
+
+    GALAXIES = 0
+    NOISE = 1
+    BULGES = 2
+    FAINT = 3
+    STARS = 4
+    PAIRS = 5
+    REAL = 6
+    RANGES = 7
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What differs from field to field, drawn uniformly in its logarithm; None keeps the survey's value.
+
+    Parameters
+    ----------
+    pixel_scale : (float, float) or None, arcsec
+        Width of a pixel. The noise goes with it as that of one sky does that is sampled otherwise: twice the
+        width, half the noise in surface brightness.
+    fwhm_pixels : (float, float) or None, pixels
+        Full width of the PSF at half maximum.
+    density : (float, float) or None, galaxies per arcmin^2
+        Of the population.
+    """
+
+    pixel_scale: tuple[float, float] | None = None
+    fwhm_pixels: tuple[float, float] | None = None
+    density: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True)
 class Survey:
     """What an image of the survey looks like.
@@ -58,6 +93,23 @@ class Survey:
         Point-spread function.
     population : Population
         The galaxies.
+    correlation : float or None, pixels
+        The noise is white noise convolved with a Gaussian of this standard deviation; its standard deviation
+        per pixel stays that of ``noise``. None is white noise.
+    gain : float or None, electrons per unit of flux
+        Sources add the Gaussian variance ``light / gain``. None: background noise only.
+    bulges : Bulges or None
+        Galaxies of two parts.
+    stars : Stars or None
+        Point sources, unlabelled.
+    faint : Faint or None
+        Galaxies beyond the population's faint end, unlabelled.
+    pairs : Pairs or None
+        Injected companions; see `is_unbiased`.
+    ranges : Ranges or None
+        What `for_field` draws.
+    real_galaxies : RealGalaxies or None
+        Images of real galaxies in place of Sérsic profiles.
     """
 
     name: str
@@ -68,6 +120,14 @@ class Survey:
     unit: str = "uJy"
     psf: PSF = PSF()
     population: Population = Population()
+    correlation: float | None = None
+    gain: float | None = None
+    bulges: Bulges | None = None
+    stars: Stars | None = None
+    faint: Faint | None = None
+    pairs: Pairs | None = None
+    ranges: Ranges | None = None
+    real_galaxies: RealGalaxies | None = None
 
     def __post_init__(self):
         for name in ("name", "unit"):
@@ -97,28 +157,94 @@ class Survey:
         """
         return 10.0 ** (-0.4 * (surface_brightness - self.zero_point)) * self.pixel_scale**2
 
-    def digest(self) -> str:
-        """SHA-256 of everything that shapes the sky; weight files carry it."""
-        content = dataclasses.asdict(self)
-        del content["name"], content["description"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    @property
+    def is_unbiased(self) -> bool:
+        """Whether galaxies lie at random: False with injected pairs, whose fields serve training only."""
+        return self.pairs is None
 
-    def to_dict(self) -> dict:
-        """Everything, as plain values for JSON."""
-        return dataclasses.asdict(self)
+    def for_field(self, seed: int, index: int) -> Survey:
+        """The survey of one field: itself, or one drawn from its ranges.
+
+        Parameters
+        ----------
+        seed, index : int
+            Seed, and number of the field under that seed.
+
+        Returns
+        -------
+        Survey
+            Without ranges.
+        """
+        if self.ranges is None:
+            return self
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, Purpose.RANGES])))
+        # One number for each, given or not: a further range leaves the others' values alone.
+        drawn = {
+            name: None
+            if limits is None
+            else float(np.exp(np.log(limits[0]) + u * np.log(limits[1] / limits[0])))
+            for (name, limits), u in zip(vars(self.ranges).items(), rng.random(3), strict=True)
+        }
+        changes: dict[str, Any] = {"ranges": None}
+        scale = drawn["pixel_scale"] or self.pixel_scale
+        changes["pixel_scale"] = scale
+        changes["noise"] = self.noise + 2.5 * float(np.log10(scale / self.pixel_scale))
+        if drawn["fwhm_pixels"]:
+            changes["psf"] = dataclasses.replace(self.psf, fwhm=drawn["fwhm_pixels"] * scale)
+        if drawn["density"]:
+            changes["population"] = dataclasses.replace(self.population, density=drawn["density"])
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything about the survey, as plain values for JSON.
+
+        Returns
+        -------
+        dict
+            Options that are off are left out. Real galaxies are named by the digest of their catalogue,
+            not by its place.
+        """
+        return {
+            name: _plain(getattr(self, name))
+            for name in (field.name for field in dataclasses.fields(self))
+            if getattr(self, name) is not None
+        }
 
     @classmethod
-    def from_dict(cls, content: dict) -> Survey:
+    def from_dict(cls, content: dict[str, Any], source: str = "survey") -> Survey:
         """The survey that `to_dict` described.
 
         Parameters
         ----------
         content : dict
-            Plain values.
+            Its result, through JSON or not.
+        source : str
+            What it was read from, for error messages.
+
+        Returns
+        -------
+        Survey
+
+        Raises
+        ------
+        InputError
+            As `load`.
         """
+        from appulse.sky.survey_file import parse_survey
+
         content = dict(content)
-        psf, population = PSF(**content.pop("psf")), Population(**content.pop("population"))
-        return cls(**content, psf=psf, population=population)
+        noise = {"surface_brightness": content.pop("noise", None)}
+        noise |= {name: content.pop(name) for name in ("correlation", "gain") if name in content}
+        digest = content.pop("real_galaxies", None)
+        tables = {name: dict(value) if isinstance(value, dict) else value for name, value in content.items()}
+        survey = parse_survey(tables | {"noise": noise}, source)
+        return survey if digest is None else dataclasses.replace(survey, real_galaxies=RealGalaxies(digest))
+
+    def digest(self) -> str:
+        """SHA-256 of everything that shapes the sky; weight files carry it."""
+        content = self.to_dict()
+        del content["name"], content["description"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Survey:
@@ -138,6 +264,8 @@ class Survey:
         InputError
             Unknown name, missing file, unknown key or a value outside its range.
         """
+        from appulse.sky.survey_file import parse_survey
+
         path = Path(name_or_path)
         if path.suffix == ".toml":
             if not path.is_file():
@@ -150,9 +278,22 @@ class Survey:
                 f"unknown survey {str(name_or_path)!r}; known: {', '.join(survey_names())}, or a .toml file."
             )
         try:
-            return _parse(tomllib.loads(content.decode()), source)
+            parsed = tomllib.loads(content.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{source}: not valid TOML: {error}.") from None
+        return parse_survey(parsed, source, directory=path.parent)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, RealGalaxies):
+        return value.digest
+    if not dataclasses.is_dataclass(value):
+        return value
+    return {
+        name: list(entry) if isinstance(entry, tuple) else entry
+        for name, entry in vars(value).items()
+        if entry is not None
+    }
 
 
 def survey_names() -> list[str]:
@@ -181,82 +322,3 @@ def noise_from_point_source(magnitude: float, snr: float, diameter: float, pixel
     """
     n_pixels = np.pi * (0.5 * diameter / pixel_scale) ** 2
     return magnitude + 2.5 * np.log10(snr * np.sqrt(n_pixels)) + 2.5 * np.log10(pixel_scale**2)
-
-
-# Allowed range of every number of a survey file, by table and key.
-_RANGES = {
-    "": {"pixel_scale": (0.01, 5.0), "zero_point": (-50.0, 60.0)},
-    "psf": {"fwhm": (0.01, 10.0), "beta": (1.1, 20.0)},
-    "noise": {
-        "surface_brightness": (10.0, 40.0),
-        "magnitude": (10.0, 40.0),
-        "snr": (0.1, 1e4),
-        "aperture": (0.05, 60.0),
-    },
-    "population": {
-        "density": (0.0, 2000.0),
-        "magnitude_bright": (10.0, 35.0),
-        "magnitude_faint": (10.0, 35.0),
-        "count_slope": (0.01, 2.0),
-        "size_factor": (0.05, 20.0),
-        "sersic_index": SERSIC_INDEX_RANGE,
-        "sersic_scatter": (0.0, 2.0),
-        "ellipticity_scale": (0.01, 2.0),
-    },
-}
-
-
-def _parse(content: dict, source: str) -> Survey:
-    tables = {name: content.pop(name, {}) for name in ("psf", "noise", "population")}
-    texts = {key: content.pop(key) for key in ("name", "description", "unit") if key in content}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise InputError(f"{source}: {name} is {table!r}; it must be a table, [{name}].")
-    for key, text in texts.items():
-        if not isinstance(text, str):
-            raise InputError(f"{source}: {key} is {text!r}; it must be text.")
-    psf_model = tables["psf"].pop("model", "moffat")
-    if psf_model not in ("gaussian", "moffat"):
-        raise InputError(f"{source}: psf.model is {psf_model!r}; known: gaussian, moffat.")
-    for table, values in {"": content, **tables}.items():
-        _check_numbers(values, _RANGES[table], source, f"{table}." if table else "")
-    missing = [key for key in ("name", "description") if key not in texts]
-    missing += [key for key in ("pixel_scale", "zero_point") if key not in content]
-    if missing:
-        raise InputError(f"{source}: {', '.join(missing)} missing; a survey needs a value for each.")
-    population = Population(**tables["population"])
-    if population.magnitude_bright >= population.magnitude_faint:
-        raise InputError(f"{source}: population.magnitude_bright must lie below population.magnitude_faint.")
-    noise = _noise(tables["noise"], content["pixel_scale"], source)
-    psf = PSF(psf_model, **tables["psf"])
-    try:
-        return Survey(**texts, **content, noise=noise, psf=psf, population=population)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-
-
-def _check_numbers(values: dict, ranges: dict, source: str, prefix: str) -> None:
-    for key, value in values.items():
-        if key not in ranges:
-            raise InputError(f"{source}: unknown key {prefix}{key}; known: {', '.join(sorted(ranges))}.")
-        low, high = ranges[key]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high:
-            raise InputError(
-                f"{source}: {prefix}{key} is {value!r}; it must be a number from {low} to {high}."
-            )
-        values[key] = float(value)
-
-
-def _noise(values: dict, pixel_scale: float, source: str) -> float:
-    keys = set(values)
-    if keys == {"surface_brightness"}:
-        return values["surface_brightness"]
-    if keys == {"magnitude", "snr", "aperture"}:
-        return float(
-            noise_from_point_source(values["magnitude"], values["snr"], values["aperture"], pixel_scale)
-        )
-    raise InputError(
-        f"{source}: [noise] has {sorted(keys)}; give either surface_brightness (mag/arcsec^2 of 1 sigma per "
-        "pixel), or magnitude, snr and aperture (diameter, arcsec)."
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from appulse.sky.rendering import Stamp
 
@@ -78,22 +79,10 @@ class Layers:
         window, image = clip_to(stamp, self.first.shape)
         if image.size == 0 or not image.any():
             return False
-        first, second, id1, id2 = (a[window] for a in (self.first, self.second, self.id1, self.id2))
-
-        # The galaxy enters at its rank; what it pushes past the second place goes to the sparse list.
-        wins = image > first
-        pushed = np.where(wins, first, image)
-        pushed_id = np.where(wins, id1, np.where(image > 0, identity, 0))
-        first[wins], id1[wins] = image[wins], identity
-        wins = pushed > second
-        out = np.where(wins, second, pushed)
-        out_id = np.where(wins, id2, pushed_id)
-        second[wins], id2[wins] = pushed[wins], pushed_id[wins]
-
-        y, x = np.nonzero(out > 0)
+        layers = (a[window] for a in (self.first, self.second, self.id1, self.id2))
+        y, x, pushed, flux = _enter(*layers, image, identity)
         if y.size:
-            row, column = window[0].start, window[1].start
-            self.deeper.append((y + row, x + column, out_id[y, x], out[y, x]))
+            self.deeper.append((y + window[0].start, x + window[1].start, pushed, flux))
         return True
 
     def sparse(self) -> dict[str, np.ndarray]:
@@ -104,6 +93,34 @@ class Layers:
             name: np.concatenate(parts).astype(kind)
             for (name, kind), parts in zip(types.items(), columns, strict=True)
         }
+
+
+@njit(cache=True, nogil=True)
+def _enter(first, second, id1, id2, image, identity):  # pragma: no cover
+    # The galaxy enters at its rank; what it pushes past the second place is returned.
+    height, width = image.shape
+    y, x, pushed = (
+        np.empty(image.size, np.int32),
+        np.empty(image.size, np.int32),
+        np.empty(image.size, np.int32),
+    )
+    flux = np.empty(image.size, np.float32)
+    n = 0
+    for i in range(height):
+        for j in range(width):
+            light, galaxy = image[i, j], identity
+            if light <= 0:
+                continue
+            if light > first[i, j]:
+                light, first[i, j] = first[i, j], light
+                galaxy, id1[i, j] = id1[i, j], galaxy
+            if light > second[i, j]:
+                light, second[i, j] = second[i, j], light
+                galaxy, id2[i, j] = id2[i, j], galaxy
+            if light > 0:
+                y[n], x[n], pushed[n], flux[n] = i, j, galaxy, light
+                n += 1
+    return y[:n].copy(), x[:n].copy(), pushed[:n].copy(), flux[:n].copy()
 
 
 def add_light(light: np.ndarray, stamp: Stamp) -> None:
@@ -169,7 +186,7 @@ def summed_light(first, second, deeper, other=None):
 
 
 def shared_light(stamp: Stamp, light: np.ndarray) -> tuple[float, float]:
-    """The two sums of a galaxy's blendedness, ``1 - sum g_i^2 / sum (g_i sum_j g_j)``, over a part of a field.
+    """The two sums of a galaxy's blendedness, ``1 - sum g_i^2 / sum (g_i sum_j g_j)``, over part of a field.
 
     Parameters
     ----------

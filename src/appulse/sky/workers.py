@@ -81,8 +81,8 @@ def _over_processes(function, tasks, workers):
                 deaths += 1
                 if deaths >= _MOST_DEATHS:
                     raise InputError(
-                        f"workers died {deaths} times in a row, perhaps for want of memory; what was finished "
-                        "is kept. Give fewer --workers."
+                        f"workers died {deaths} times in a row, perhaps for want of memory; what was "
+                        "finished is kept. Give fewer --workers."
                     ) from None
 
 

@@ -38,7 +38,6 @@ def field():
         rows.append(row | {f"isophotal_{q}": getattr(isophote, q) for q in MEASURED})
     return Field(
         image=discs(SHAPE, *CIRCLES, seed=3),
-        light=first + second,
         first=first,
         second=second,
         id1=id1,

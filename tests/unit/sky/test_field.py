@@ -10,7 +10,6 @@ from astropy.wcs import WCS
 
 from appulse.files import InputError
 from appulse.sky import Survey, field_paths, read_field, simulate_field, write_field
-from appulse.sky.field import LAYERS
 from appulse.sky.population import Population
 from appulse.sky.rendering import Renderer
 from appulse.sky.truth import clip_to
@@ -22,7 +21,7 @@ CROWDED = dataclasses.replace(
     population=Population(density=700.0, magnitude_bright=20.0, size_factor=2.5),
 )
 SHAPE = (130, 150)
-ARRAYS = [name for name, _, _ in LAYERS]
+ARRAYS = ("image", "light", "first", "second", "id1", "id2")
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +36,11 @@ def alone(field):
     images = {}
     for row in field.catalog:
         stamp = renderer.draw(row)
-        window, image = clip_to(stamp, SHAPE)
         whole = np.zeros(SHAPE, np.float32)
+        if stamp is None:
+            images[int(row["id"])] = (whole, True)
+            continue
+        window, image = clip_to(stamp, SHAPE)
         whole[window] = image
         inside = stamp.y0 >= 0 and stamp.x0 >= 0
         inside &= all(
@@ -122,15 +124,18 @@ def test_isophotal_catalogue(field, alone):
             continue
         mask = image > np.float32(field.sigma)
         assert row["isophotal_area"] == np.count_nonzero(field.galaxy_mask(row["id"])) == mask.sum()
-        assert row["isophotal_flux"] == pytest.approx(image[mask].sum(), rel=1e-4)
-        compared += mask.any()
+        if mask.any():
+            assert row["isophotal_flux"] == pytest.approx(image[mask].sum(), rel=1e-4)
+            compared += 1
+        else:
+            assert np.isnan(row["isophotal_flux"])
     assert compared > 10
 
 
 def test_blendedness_of_the_catalogue(field, alone):
     for row in field.catalog:
         image = alone[int(row["id"])][0].astype(float)
-        expected = 1 - (image**2).sum() / (image * field.light).sum()
+        expected = 1 - (image**2).sum() / (image * field.light).sum() if image.any() else 0
         assert row["blendedness"] == pytest.approx(expected, abs=1e-5)
     assert field.catalog["blendedness"].max() > 0.3
 
@@ -140,7 +145,8 @@ def test_catalogue_is_consistent(field):
     flux = 10 ** (-0.4 * (catalog["magnitude"] - field.survey.zero_point))
     np.testing.assert_allclose(catalog["flux"], flux)
     # Flux inside the isophote is part of the total.
-    assert np.all(catalog["isophotal_flux"] <= 1.001 * catalog["flux"])
+    seen = catalog[catalog["isophotal_area"] > 0]
+    assert np.all(seen["isophotal_flux"] <= 1.001 * seen["flux"])
     # The brightest galaxy of the field is where the catalogue says it is.
     inside = (
         (catalog["x"] > 5)
@@ -162,7 +168,7 @@ def test_round_trip_is_exact(field, tmp_path):
     back = read_field(tmp_path / "field.fits")
     same(field, back)
     assert (back.seed, back.index) == (7, 2)
-    assert dataclasses.replace(back.survey, description=field.survey.description) == field.survey
+    assert back.survey == field.survey
     assert back.survey.digest() == field.survey.digest()
     assert back.sigma == field.sigma
     np.testing.assert_array_equal(back.ternary(), field.ternary())
@@ -230,9 +236,8 @@ def test_survey_of_a_point_source_depth_survives_the_header(tmp_path):
 def test_progress_counts_every_galaxy():
     calls = []
     survey = dataclasses.replace(CROWDED, population=Population(density=20.0))
-    simulate_field(survey, 32, seed=3, progress=lambda done, total: calls.append((done, total)))
-    total = calls[0][1]
-    assert calls == [(n + 1, total) for n in range(total)]
+    simulate_field(survey, 160, seed=3, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (calls[0][1],) * 2 and calls[-1][0] > 0
 
 
 def test_not_a_field(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from appulse.sky.rendering import Stamp
-from appulse.sky.truth import Layers, blendedness, clip_to, ternary_map
+from appulse.sky.truth import Layers, add_light, blendedness, clip_to, shared_light, summed_light, ternary_map
 
 SHAPE = (19, 23)
 
@@ -49,7 +49,11 @@ def test_layers_are_the_sorted_stack(seed):
     np.testing.assert_array_equal(layers.second, ranked[1])
     np.testing.assert_array_equal(layers.id1, identity[0])
     np.testing.assert_array_equal(layers.id2, identity[1])
-    np.testing.assert_allclose(layers.light, stack.sum(axis=0), rtol=1e-6)
+    light = summed_light(layers.first, layers.second, layers.sparse())
+    np.testing.assert_allclose(light, stack.sum(axis=0), rtol=1e-6)
+    other = np.random.default_rng(seed).random(SHAPE).astype(np.float32)
+    light = summed_light(layers.first, layers.second, layers.sparse(), other)
+    np.testing.assert_allclose(light, stack.sum(axis=0) + other, rtol=1e-6)
 
     found = {
         (int(y), int(x), int(i), float(flux))
@@ -73,7 +77,6 @@ def test_order_of_adding_does_not_matter(seed):
     shuffled = layered([stamps[i] for i in order], [int(i) + 1 for i in order])
     for name in ("first", "second", "id1", "id2"):
         np.testing.assert_array_equal(getattr(forwards, name), getattr(shuffled, name))
-    np.testing.assert_allclose(forwards.light, shuffled.light, rtol=1e-5)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.8])
@@ -94,9 +97,9 @@ def test_add_tells_whether_any_light_falls_on_the_field():
     corner = np.zeros((3, 3), np.float32)
     corner[0, 0] = 1
     assert not layers.add(Stamp(-1, -1, corner), 3)  # its lit pixel is off the field
-    assert not layers.light.any() and not layers.id1.any()
+    assert not layers.first.any() and not layers.id1.any()
     assert layers.add(Stamp(SHAPE[0] - 1, SHAPE[1] - 1, corner), 4)
-    assert layers.id1[-1, -1] == 4 and layers.light.sum() == 1
+    assert layers.id1[-1, -1] == 4 and layers.first.sum() == 1
 
 
 @pytest.mark.parametrize("y0", [-9, -5, -2, 0, 7, 16, 19, 40])
@@ -117,6 +120,18 @@ def test_clip_to_a_field_inside_the_stamp():
     np.testing.assert_array_equal(image, stamp.image[4:23, 6:29])
 
 
+def test_unlabelled_light_adds_up():
+    stamps = random_stamps(9)
+    light = np.zeros(SHAPE, np.float32)
+    for stamp in stamps:
+        add_light(light, stamp)
+    np.testing.assert_allclose(light, stacked(stamps).sum(axis=0), rtol=1e-5)
+
+
+def blended(stamps, light):
+    return blendedness(*np.transpose([shared_light(stamp, light) for stamp in stamps]))
+
+
 def test_blendedness_by_hand():
     # One row: galaxy a = (2, 1), galaxy b = (1, 3) one pixel to the right; sum = (2, 2, 3).
     a = Stamp(4, 4, np.array([[2, 1]], np.float32))
@@ -124,17 +139,25 @@ def test_blendedness_by_hand():
     lone = Stamp(10, 10, np.array([[5, 2]], np.float32))
     light = stacked([a, b, lone]).sum(axis=0)
     # a: 1 - (4 + 1) / (4 + 2) = 1/6;  b: 1 - (1 + 9) / (2 + 9) = 1/11.
-    np.testing.assert_allclose(blendedness([a, b, lone], light), [1 / 6, 1 / 11, 0], atol=1e-12)
+    np.testing.assert_allclose(blended([a, b, lone], light), [1 / 6, 1 / 11, 0], atol=1e-12)
 
 
 def test_blendedness_of_a_galaxy_lost_under_another():
     faint = Stamp(4, 4, np.full((2, 2), 0.01, np.float32))
     bright = Stamp(4, 4, np.full((2, 2), 100, np.float32))
-    values = blendedness([faint, bright], stacked([faint, bright]).sum(axis=0))
+    values = blended([faint, bright], stacked([faint, bright]).sum(axis=0))
     assert values[0] > 0.999 and values[1] < 1e-3
 
 
 def test_blendedness_off_the_field_is_zero():
-    assert blendedness([Stamp(-50, 0, np.ones((2, 2), np.float32))], np.ones(SHAPE, np.float32)).tolist() == [
-        0
-    ]
+    assert blended([Stamp(-50, 0, np.ones((2, 2), np.float32))], np.ones(SHAPE, np.float32)).tolist() == [0]
+
+
+def test_blendedness_of_two_halves_is_that_of_the_whole():
+    stamps = random_stamps(2)
+    light = stacked(stamps).sum(axis=0)
+    halves = np.zeros((len(stamps), 2))
+    for start, stop in ((0, 8), (8, SHAPE[0])):
+        for total, stamp in zip(halves, stamps, strict=True):
+            total += shared_light(Stamp(stamp.y0 - start, stamp.x0, stamp.image), light[start:stop])
+    np.testing.assert_allclose(blendedness(*halves.T), blended(stamps, light), rtol=1e-12, atol=1e-12)

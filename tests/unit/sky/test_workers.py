@@ -1,0 +1,54 @@
+"""Tasks over processes that die, fail or are many."""
+
+import os
+
+import pytest
+
+import tasks as work
+from appulse.files import InputError, UsageError
+from appulse.sky.workers import run_tasks, usable_cpus
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_answered_once(workers):
+    answers = list(run_tasks(work.square, range(7), workers=workers))
+    assert sorted(answers) == [(n, n * n) for n in range(7)]
+
+
+def test_workers_are_processes_of_one_thread():
+    before = dict(os.environ)
+    answers = [answer for _, answer in run_tasks(work.threads_allowed, range(4), workers=2)]
+    assert {threads for threads, _, _ in answers} == {"1"}
+    assert os.getpid() not in {process for _, process, _ in answers}
+    assert dict(os.environ) == before
+
+
+def test_a_dead_worker_costs_its_task_only(tmp_path):
+    paths = [str(tmp_path / name) for name in "abc"]
+    (tmp_path / "a").touch()
+    answers = dict(run_tasks(work.die_once, paths, workers=2))
+    assert answers == {path: path[-1] for path in paths}
+
+
+def test_workers_that_keep_dying_are_given_up():
+    with pytest.raises(InputError, match="died 3 times in a row"):
+        list(run_tasks(work.die, range(3), workers=2))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_a_task_reaches_the_caller(workers):
+    with pytest.raises(OSError, match="as asked"):
+        list(run_tasks(work.fail, [5, 6], workers=workers))
+
+
+def test_no_tasks():
+    assert list(run_tasks(work.square, [], workers=2)) == []
+
+
+def test_an_address_without_a_scheduler():
+    with pytest.raises(UsageError, match="no Dask scheduler"):
+        list(run_tasks(work.square, [1, 2], dask="nowhere"))
+
+
+def test_usable_cpus_are_those_of_the_affinity():
+    assert 1 <= usable_cpus() <= os.cpu_count()
