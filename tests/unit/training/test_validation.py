@@ -13,8 +13,8 @@ from appulse.network.punet import ProbabilisticUNet
 from appulse.sky import Population, Survey, simulate_field, write_field
 from appulse.sky.true_objects import true_objects
 from appulse.stamps import StampConfig, grid_stamps
-from skies_by_hand import field_of
 from appulse.training.validation import ValidationStamps, validate
+from skies_by_hand import field_of
 
 NETWORK = NetworkConfig(filters=(4, 8, 8), encoder_poolings=2, combiner_filters=8, stamp_size=32)
 STAMPS = StampConfig(size=32)
