@@ -35,7 +35,7 @@ class StampConfig:
         Standard deviation of the log of the error in the noise estimate.
     noise_correlation : (float, float) or None, pixels
         The noise of each stamp is smoothed with a Gaussian whose standard deviation is uniform in this range,
-        its variance kept, as drizzling and resampling do. None leaves pixels independent.
+        its variance kept, as drizzling and resampling do. None keeps each field's own.
     blank_share : float
         Share of stamps of which a rectangle is blanked to empty sky, as bad regions and image borders are.
     """

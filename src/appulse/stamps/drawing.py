@@ -197,10 +197,10 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     background = config.background_scatter * rng.standard_normal(size)
     if config.background_range:
         background += rng.uniform(*config.background_range, size)
-    smoothing = None
+    lengths, longest = store.correlation[store.field[stamps]], store.correlation.max()
     if config.noise_correlation:
-        reach = int(np.ceil(_REACH * config.noise_correlation[1]))
-        smoothing = _smoothing_kernels(rng.uniform(*config.noise_correlation, size), reach)
+        lengths, longest = rng.uniform(*config.noise_correlation, size), config.noise_correlation[1]
+    smoothing = _smoothing_kernels(lengths, int(np.ceil(_REACH * longest))) if longest else None
     return Exposures(
         stamps=stamps,
         turns=rng.integers(8, size=size) if config.flips else np.zeros(size, np.int64),

@@ -79,6 +79,8 @@ class StampStore:
         Its first row and column there.
     noise : (fields,) float64 array, mag / arcsec^2
         Depth of each field.
+    correlation : (fields,) float64 array, pixels
+        Standard deviation of the Gaussian that correlates its noise; 0 for white noise.
     seeds : tuple of int
         Of the fields.
     surveys : dict of str to str
@@ -93,6 +95,7 @@ class StampStore:
     field: np.ndarray
     corner: np.ndarray
     noise: np.ndarray
+    correlation: np.ndarray
     seeds: tuple[int, ...]
     surveys: dict[str, str]
     psf_fwhm_pixels: tuple[float, float]
@@ -138,6 +141,7 @@ class StampStore:
                 field=np.asarray(arrays["field"]),
                 corner=arrays["corner"],
                 noise=np.array([field["noise"] for field in about["fields"]]),
+                correlation=np.array([field["correlation"] for field in about["fields"]]),
                 seeds=tuple(sorted({field["seed"] for field in about["fields"]})),
                 surveys={field["survey"]: field["digest"] for field in about["fields"]},
                 psf_fwhm_pixels=tuple(about["psf_fwhm_pixels"]),

@@ -9,7 +9,7 @@ from appulse.files import InputError
 from appulse.sky.truth import ternary_map
 from appulse.stamps import StampConfig, StampSource
 from appulse.stamps.drawing import draw_exposures, expose, noise_shape
-from skies_by_hand import NOISE, blobs, field_of, plain
+from skies_by_hand import NOISE, SURVEY, blobs, field_of, plain
 
 EVERYTHING = StampConfig(
     size=32,
@@ -138,6 +138,18 @@ def test_each_stamp_has_its_own_correlation(empty):
     images = StampSource(empty, plain(noise_correlation=(0.0, 1.5))).batch(0, 200).images
     found = (images[:, 1:] * images[:, :-1]).mean(axis=(1, 2)) / images.var(axis=(1, 2))
     assert found.min() < 0.05 and found.max() > 0.8
+
+
+def test_noise_of_a_survey_that_has_it_correlated(store_of):
+    correlated = dataclasses.replace(SURVEY, correlation=0.9)
+    zero = np.zeros((64, 64))
+    store = store_of(field_of(zero), field_of(zero, survey=correlated, index=1), count=400)
+    images = StampSource(store, plain()).batch(0, 400).images
+    of_field = store.field[draw_exposures(store, plain(), 0, 0, 400).stamps]
+    for number, expected in enumerate((0.0, np.exp(-1 / (4 * 0.9**2)))):
+        stamps = images[of_field == number]
+        assert stamps.std() == pytest.approx(1, abs=0.03)
+        assert (stamps[:, 1:] * stamps[:, :-1]).mean() == pytest.approx(expected, abs=0.03)
 
 
 @pytest.mark.parametrize("dimmer", [0.0, 1.0, 2.5])

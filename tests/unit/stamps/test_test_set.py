@@ -1,4 +1,4 @@
-"""The test set: the objects of the whole field, at random, each centred in a stamp of what the field holds."""
+"""The test set: objects of the whole field, at random, each centred in a stamp of what the field holds."""
 
 import dataclasses
 
