@@ -81,8 +81,8 @@ def draw(source, number):
 
 
 def read_all(array, chunk):
-    order = np.random.default_rng(1).permutation(len(array))
-    for first in range(0, len(array), BATCH):
+    order = np.random.default_rng(1).permutation(array.shape[0])
+    for first in range(0, array.shape[0], BATCH):
         if chunk == 1:  # any stamp can be asked for
             array.oindex[np.sort(order[first : first + BATCH])]
         else:  # whole chunks only
@@ -112,7 +112,7 @@ def compressed_arrays(store, folder):
             size = sum(file.stat().st_size for file in path.rglob("*")) / len(dense)
             _, cpu = measured(functools.partial(read_all, array, chunk), len(dense))
             print(
-                f"  zarr, {codec}, chunks of {chunk:2d}: {size / 1e3:6.1f} kB/stamp, {cpu:4.0f} us of CPU to read"
+                f"  zarr {codec}, {chunk:2d} per chunk: {size / 1e3:5.1f} kB/stamp, {cpu:.0f} us of CPU to read"
             )
 
 
