@@ -111,8 +111,9 @@ def compressed_arrays(store, folder):
             array[:] = dense
             size = sum(file.stat().st_size for file in path.rglob("*")) / len(dense)
             _, cpu = measured(functools.partial(read_all, array, chunk), len(dense))
+            kilobytes = size / 1e3
             print(
-                f"  zarr {codec}, {chunk:2d} per chunk: {size / 1e3:5.1f} kB/stamp, {cpu:.0f} us of CPU to read"
+                f"  zarr {codec}, {chunk:2d} per chunk: {kilobytes:6.1f} kB/stamp, {cpu:.0f} us of CPU to read"
             )
 
 
