@@ -112,9 +112,7 @@ def compressed_arrays(store, folder):
             size = sum(file.stat().st_size for file in path.rglob("*")) / len(dense)
             _, cpu = measured(functools.partial(read_all, array, chunk), len(dense))
             kilobytes = size / 1e3
-            print(
-                f"  zarr {codec}, {chunk:2d} per chunk: {kilobytes:6.1f} kB/stamp, {cpu:.0f} us of CPU to read"
-            )
+            print(f"  zarr {codec}, {chunk:2d} per chunk:{kilobytes:6.1f} kB/stamp, {cpu:.0f} us to read")
 
 
 def main():
