@@ -2,7 +2,7 @@
 
 A folder of NumPy arrays that are mapped into memory, and ``stamps.json``, which says what they are. Of each
 layer only the lit pixels are kept, in runs along the rows: a tenth of the bytes, which is as small as a
-compressed array gets and is read in place, at random, without decompressing (docs/decisions/0006).
+compressed array gets and is read in place, at random, without decompressing (docs/decisions/0010).
 """
 
 from __future__ import annotations
