@@ -8,9 +8,12 @@ import functools
 
 import numpy as np
 import torch
+from astropy.table import Table
 
 from appulse.network import Calibration, NetworkConfig, ProbabilisticUNet
 from appulse.network.weights import Model
+from appulse.objects import MEASURED, measure
+from appulse.sky import Field, Survey
 
 SAMPLES, SIZE = 8, 64
 BRIGHTNESS = 4.0
@@ -55,3 +58,38 @@ def discs(shape, *circles, noise=1.0, seed=0):
     for x0, y0, radius in circles:
         image[np.hypot(x - x0, y - y0) <= radius] += BRIGHTNESS
     return image.astype(np.float32)
+
+
+SHAPE = (192, 256)
+CIRCLES = ((40, 50, 8), (120, 60, 9), (131, 66, 8), (200, 120, 7), (60, 140, 10))
+# One unit of noise per pixel.
+SURVEY = Survey("discs", "Discs on unit noise.", pixel_scale=1.0, zero_point=25.0, noise=25.0)
+
+
+@functools.cache
+def field_of_discs():
+    """A lone disc three times, and a pair that overlaps."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    first, second = np.zeros((2, *SHAPE), np.float32)
+    id1, id2 = np.zeros((2, *SHAPE), np.int32)
+    rows = []
+    for number, (x0, y0, radius) in enumerate(CIRCLES, start=1):
+        mask = np.hypot(x - x0, y - y0) <= radius
+        second[mask & (id1 > 0)], id2[mask & (id1 > 0)] = BRIGHTNESS, number
+        alone = mask & (id1 == 0)
+        first[alone], id1[alone] = BRIGHTNESS, number
+        isophote = measure(BRIGHTNESS * mask.astype(float), mask)
+        row = {"id": number, "x": x0, "y": y0, "magnitude": 20.0 + number, "blendedness": 0.0}
+        rows.append(row | {f"isophotal_{q}": getattr(isophote, q) for q in MEASURED})
+    return Field(
+        image=discs(SHAPE, *CIRCLES, seed=3),
+        first=first,
+        second=second,
+        id1=id1,
+        id2=id2,
+        deeper=Table(names=("y", "x", "id", "flux"), dtype=("i4", "i4", "i4", "f4")),
+        catalog=Table(rows),
+        survey=SURVEY,
+        seed=9001,
+        index=0,
+    )

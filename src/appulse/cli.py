@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -215,7 +216,8 @@ def train(
     output
         Directory of the run; its name becomes the model's.
     fields
-        Directory of simulated fields to train on.
+        Directory of simulated fields to train on. Stamps are cut from them once, into a folder stamps-*
+        beside them that later runs share.
     validation
         A simulated field (seeds 1000s) that is scored after every epoch.
     calibration
@@ -229,15 +231,21 @@ def train(
         Go on from the last checkpoint.
     """
     from appulse.sky import field_paths
+    from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
-    from appulse.training.fit import fit
+    from appulse.training.fit import fit, refuse_output
 
+    refuse_output(output, resume)
+    config = TrainingConfig.load(preset)
     if calibration is not None:
         field_paths(calibration)  # not after hours of training
+    with _progress() as progress:
+        store = stored_stamps(fields, config.stamps, elsewhere=output, progress=progress)
+    print(f"{len(store)} stamps in {store.path} ({store.bytes / 1e6:.0f} MB)", file=sys.stderr)
     path = fit(
         output,
-        fields,
-        TrainingConfig.load(preset),
+        store.path,
+        config,
         validation=validation,
         init=init,
         resume=resume,
@@ -256,43 +264,68 @@ def evaluate(
     *,
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     fields: Path,
+    validation: Path | None = None,
     model: str = "euclid",
     method: Literal["two-step", "grid"] = "two-step",
-    samples: int = 50,
+    samples: int | None = None,
+    quick: bool = False,
+    workers: int = 1,
     allow_training_seeds: bool = False,
 ) -> int:
-    """Score a model on simulated fields: completeness and purity of isolated and blended objects.
+    """Score a model on simulated fields beside other detectors: the paper's table and figures, and more.
 
-    Writes table1.ecsv and scores.json, with 95 % intervals, and prints the whole confusion table.
+    Writes report.html, which holds everything, and its tables and figures as table1.ecsv, figure2.png and so
+    on, and prints the scores.
 
     Parameters
     ----------
     output
-        Directory for the scores.
+        Directory for the report.
     fields
         Directory of simulated fields (seeds 9000s).
+    validation
+        Directory of simulated fields (seeds 2000s) on which the other detectors are tuned; without it they
+        run with their default parameters.
     model
         A bundled model, or a .safetensors file.
     method
         As in appulse segment.
     samples
-        Realisations.
+        Realisations; 50, or 16 for a quick run.
+    quick
+        Take a part of one field only: a first look, in about two minutes.
+    workers
+        Processes that take fields; the scores do not depend on them.
     allow_training_seeds
         Score fields that the model was trained on all the same.
     """
-    from appulse.evaluation.evaluate import evaluate_model
+    from appulse.baselines.tuning import tuned_detectors
+    from appulse.evaluation.fields import unseen_paths
+    from appulse.evaluation.run import FULL, QUICK, evaluate_model
+    from appulse.network.weights import load_model
 
+    effort = QUICK if quick else FULL
+    loaded = load_model(model)
+    unseen_paths(fields, loaded, allow_training_seeds=allow_training_seeds)  # not after minutes of tuning
     with _progress() as progress:
-        report = evaluate_model(
+        detectors, notes = tuned_detectors(validation, side=effort.side, progress=progress)
+        scores = evaluate_model(
             output,
             fields,
-            model,
+            loaded,
+            detectors,
+            validation=validation,
+            notes=notes,
             method=method,
             samples=samples,
+            effort=effort,
+            workers=workers,
             allow_training_seeds=allow_training_seeds,
+            command=shlex.join(["appulse", *sys.argv[1:]]),
             progress=progress,
         )
-    print(report)
+    print(scores)
+    print(f"wrote {output / 'report.html'}")
     return 0
 
 
@@ -305,7 +338,7 @@ def compare(
     model: str = "euclid",
     trials: int = 96,
 ) -> int:
-    """Score the model and SEP, tuned, on the same fields, side by side.
+    """Score the model and every installed detector, tuned, on the same fields, side by side.
 
     Parameters
     ----------
@@ -314,11 +347,11 @@ def compare(
     fields
         Directory of simulated fields (seeds 9000s).
     validation
-        Directory of simulated fields (seeds 2000s) on which SEP is tuned.
+        Directory of simulated fields (seeds 2000s) on which the other detectors are tuned.
     model
         A bundled model, or a .safetensors file.
     trials
-        Parameter sets tried.
+        Parameter sets tried for each.
     """
     from appulse.baselines.compare import compare_detectors
 

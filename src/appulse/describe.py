@@ -93,7 +93,7 @@ class Described:
 
 
 def describe_object(
-    region: Region, number: int, box: Window, stamp_size: int, scales: dict[str, float]
+    region: Region, number: int, box: Window, stamp_size: int, fitted: Calibration
 ) -> Described:
     """Separate an object into galaxies, and measure them in every realisation.
 
@@ -107,8 +107,8 @@ def describe_object(
         Its bounding box in the image.
     stamp_size : int, pixels
         Objects that do not fit a stamp are flagged.
-    scales : dict of str to float
-        Calibration factors on the spreads.
+    fitted : Calibration
+        Holds the factors on the spreads; from `fitted_for`.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def describe_object(
         common |= ObjectFlag.MEASUREMENT_FAILED
     rows = []
     for galaxy in range(len(reference.masks)):
-        row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, scales)
+        row = _catalogue_row(crop, reference, ensemble, shares[galaxy], galaxy, fitted)
         row["flags"] = int(row["flags"] | common)
         rows.append(row)
     return Described(
@@ -142,8 +142,8 @@ def describe_object(
     )
 
 
-def scales_for(calibration: Calibration, mode: str) -> dict[str, float]:
-    """Factors on the spreads that hold for a mode of realisations.
+def fitted_for(calibration: Calibration, mode: str) -> Calibration:
+    """Calibration whose factors on the spreads hold for a mode of realisations.
 
     Parameters
     ----------
@@ -153,18 +153,18 @@ def scales_for(calibration: Calibration, mode: str) -> dict[str, float]:
         How realisations are drawn.
     """
     # Fitted for copula realisations; those of the latent alone are another ensemble.
-    return calibration.scales if mode == "copula" else {}
+    return calibration if mode == "copula" else Calibration()
 
 
-def calibration_warnings(scales: dict[str, float]) -> list[str]:
+def calibration_warnings(fitted: Calibration) -> list[str]:
     """What to tell a user about the error bars; one sentence each.
 
     Parameters
     ----------
-    scales : dict of str to float
-        From `scales_for`.
+    fitted : Calibration
+        From `fitted_for`.
     """
-    if scales:
+    if fitted.scales:
         return []
     return ["the error bars are not calibrated: the model holds no factors for this mode of realisations"]
 
@@ -325,7 +325,7 @@ def _catalogue_row(
     ensemble: Ensemble,
     share: np.ndarray,
     galaxy: int,
-    scales: dict[str, float],
+    fitted: Calibration,
 ) -> dict:
     mask = reference.masks[galaxy]
     measured = measure(crop.image, mask, share)
@@ -349,12 +349,13 @@ def _catalogue_row(
         "overlap_area": int(np.count_nonzero(reference.masks[:, mask].sum(axis=0) > 1)),
         "n_realisations": int(ensemble.present[galaxy].sum()),
     }
+    snr = flux / row["flux_noise"] if row["flux_noise"] else np.inf
     for quantity in MEASURED:
         unit = to_image_units if quantity == "flux" else 1.0
         summary = summarise(
             getattr(ensemble, quantity)[galaxy] * unit,
             value=getattr(measured, quantity) * unit,
-            scale=scales.get(quantity, 1.0),
+            scale=float(fitted.factor(quantity, snr, len(reference.masks) > 1)),
             period=180.0 if quantity == "orientation" else None,
         )
         row[quantity] = summary.value

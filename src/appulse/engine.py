@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appulse.describe import REACH, Region, describe_object, pack, scales_for
+from appulse.describe import REACH, Region, describe_object, fitted_for, pack
 from appulse.inference.background import Noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window, common, cropped, grown
@@ -258,14 +258,14 @@ def _galaxies(job: Job, block: int, advance: Callable[[int], None]) -> None:
     numbers = [int(number) for number in job.objects.owned_by(block, job.blocks)]
     outer = grown(core, job.sampler.size // 2 + REACH, job.blocks.shape)
     region = region_of(job, outer) if numbers else None
-    scales = scales_for(job.sampler.model.calibration, job.sampler.mode)
+    fitted = fitted_for(job.sampler.model.calibration, job.sampler.mode)
     described = []
     for number in numbers:
         box = job.objects.box(number)
         window = grown(box, REACH, job.blocks.shape)
         # An object larger than a stamp may reach further than the block's surroundings do.
         here = region if common(window, outer) == window else region_of(job, window)
-        described.append(describe_object(here, number, box, job.sampler.size, scales))
+        described.append(describe_object(here, number, box, job.sampler.size, fitted))
         advance(1)
     _put(job.store, GALAXIES, block, core, {}, pack(described))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import appulse
 from appulse.assembly import Assembly
-from appulse.describe import calibration_warnings, scales_for
+from appulse.describe import calibration_warnings, fitted_for
 from appulse.engine import Job, run
 from appulse.files import InputError
 from appulse.inference.background import measure_noise
@@ -177,8 +177,8 @@ def warnings_of(job: Job) -> tuple[str, ...]:
     job : Job
         Of the field.
     """
-    scales = scales_for(job.sampler.model.calibration, job.sampler.mode)
-    return (*job.noise.warnings, *calibration_warnings(scales))
+    fitted = fitted_for(job.sampler.model.calibration, job.sampler.mode)
+    return (*job.noise.warnings, *calibration_warnings(fitted))
 
 
 def choose_operating_point(model: Model, name: str) -> OperatingPoint:

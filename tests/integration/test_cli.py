@@ -333,3 +333,11 @@ def test_a_process_writes_what_this_process_writes(done, tmp_path):
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     assert contents(tmp_path / "out") == contents(folder / "out")
+
+
+def test_evaluate_refuses_fields_that_the_model_has_seen_before_it_tunes_anything(tmp_path, capsys):
+    (tmp_path / "field_2000_00.fits").write_text("never read")
+    code = run("evaluate", "-o", tmp_path / "out", "--fields", tmp_path, "--validation", tmp_path, "--quick")
+    assert code == 2
+    assert "seed 2000" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

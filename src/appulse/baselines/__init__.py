@@ -2,8 +2,9 @@
 
 from appulse.baselines.detector import Detection, Detector, DetectorUnavailable
 from appulse.baselines.segments import detection_from_segments
-from appulse.baselines.sep import SepDetector, tune_sep
+from appulse.baselines.sep import SepDetector
 from appulse.baselines.sextractor import SextractorDetector
+from appulse.baselines.tuning import installed_detectors, tune, tuned_detectors
 
 __all__ = [
     "Detection",
@@ -12,5 +13,7 @@ __all__ = [
     "SepDetector",
     "SextractorDetector",
     "detection_from_segments",
-    "tune_sep",
+    "installed_detectors",
+    "tune",
+    "tuned_detectors",
 ]

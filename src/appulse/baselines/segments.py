@@ -1,6 +1,7 @@
 """From a segmentation map, one segment per galaxy, to objects: lone galaxies, touching ones and blends."""
 
 import numpy as np
+from scipy import ndimage
 
 from appulse.evaluation.detection import Detection
 from appulse.sky.true_objects import MIN_OVERLAP, label_components
@@ -21,7 +22,7 @@ def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
     Returns
     -------
     Detection
-        ``n_galaxies`` is the number of segments in an object.
+        ``n_galaxies`` is the number of segments in an object; ``masks`` are the segments.
     """
     segments = np.asarray(segments)
     objects = label_components(segments > 0)
@@ -40,7 +41,9 @@ def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
     shared = np.minimum(n_border, n_border[to_opposite])
     blended = np.zeros(n_objects + 1, dtype=bool)
     blended[objects.ravel()[pixel[first_row[shared >= min_border]]]] = True
-    return Detection(objects, n_galaxies, blended)
+    boxes = ndimage.find_objects(segments)
+    masks = tuple((box, segments[box] == k) for k, box in enumerate(boxes, start=1) if box is not None)
+    return Detection(objects, n_galaxies, blended, masks)
 
 
 def border_pixels(segments):

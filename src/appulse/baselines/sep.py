@@ -6,8 +6,6 @@ import numpy as np
 import sep
 
 from appulse.baselines.segments import detection_from_segments
-from appulse.evaluation.operating import N_TRIALS, balanced_score
-from appulse.evaluation.scores import ObjectCounts, count_objects
 
 # Detection kernels, in pixels. The pyramid is SExtractor's default.conv; "none" switches the filter off.
 SMOOTHING = {
@@ -15,6 +13,9 @@ SMOOTHING = {
     "pyramid": np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32),
     "gauss": np.exp(-(np.add.outer(np.arange(-2, 3) ** 2, np.arange(-2, 3) ** 2)) / 2).astype(np.float32),
 }
+
+# Deblending contrasts along which a curve is drawn; at 1 nothing is deblended.
+CONTRASTS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
 
 # sep's buffers are process-wide and too small for dense fields; on overflow they grow by this factor.
 _GROWTH = 4
@@ -94,6 +95,36 @@ class SepDetector:
         """
         return detection_from_segments(self.segments(image))
 
+    def variants(self):
+        """The same settings at other deblending contrasts.
+
+        Returns
+        -------
+        dict of float to SepDetector
+            By contrast.
+        """
+        return {contrast: replace(self, deblend_contrast=contrast) for contrast in CONTRASTS}
+
+    def drawn(self, rng):
+        """Parameters drawn around the usual ones, log-uniform where only the ratio matters.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        SepDetector
+        """
+        return replace(
+            self,
+            threshold=float(rng.uniform(0.7, 2.5)),
+            min_area=int(rng.integers(3, 16)),
+            deblend_nthresh=int(rng.choice([16, 32, 64])),
+            deblend_contrast=float(10 ** rng.uniform(-4, -1)),
+            smoothing=str(rng.choice(sorted(SMOOTHING))),
+        )
+
 
 def with_growing_buffers(extract):
     """Call ``extract``; enlarge sep's buffers as long as it complains of them, then put them back.
@@ -120,49 +151,3 @@ def with_growing_buffers(extract):
     finally:
         sep.set_extract_pixstack(pixstack)
         sep.set_sub_object_limit(sub_objects)
-
-
-def tune_sep(images, truths, *, n_trials=N_TRIALS, seed=0):
-    """Choose SEP's parameters on calibration fields, with the objective and the trials of our own thresholds.
-
-    Random search; the first trial is the default, so the result is never worse than it on these fields.
-    A trial takes about two seconds per field of 4096 x 4096 pixels.
-
-    Parameters
-    ----------
-    images : sequence of (height, width) float arrays, units of the noise
-        Noisy images of the calibration fields.
-    truths : sequence of TrueObjects
-        Of the same fields; counts are pooled.
-    n_trials : int
-        96 by default, as many as :func:`appulse.evaluation.choose_operating_points` makes.
-    seed : int
-        Of the search.
-
-    Returns
-    -------
-    SepDetector
-        With the largest :func:`appulse.evaluation.balanced_score`; the first of equals.
-    """
-    rng = np.random.default_rng(seed)
-    trials = [SepDetector(), *(_random_detector(rng) for _ in range(n_trials - 1))]
-    return max(trials, key=lambda detector: balanced_score(_pooled_counts(detector, images, truths)))
-
-
-def _random_detector(rng):
-    """Draw parameters around the usual ones, log-uniform where only the ratio matters."""
-    return replace(
-        SepDetector(),
-        threshold=float(rng.uniform(0.7, 2.5)),
-        min_area=int(rng.integers(3, 16)),
-        deblend_nthresh=int(rng.choice([16, 32, 64])),
-        deblend_contrast=float(10 ** rng.uniform(-4, -1)),
-        smoothing=str(rng.choice(sorted(SMOOTHING))),
-    )
-
-
-def _pooled_counts(detector, images, truths):
-    return sum(
-        (count_objects(truth, detector.detect(image)) for image, truth in zip(images, truths, strict=True)),
-        start=ObjectCounts.empty(),
-    )

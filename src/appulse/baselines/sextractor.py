@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from appulse.baselines.detector import DetectorUnavailable
 from appulse.baselines.segments import detection_from_segments
+from appulse.baselines.sep import CONTRASTS
 
 # Debian calls it source-extractor, upstream sex.
 PROGRAMS = ("source-extractor", "sex", "sextractor")
@@ -41,6 +42,48 @@ class SextractorDetector:
         return "SExtractor"
 
     def detect(self, image):
+        """Find objects; a blend has two segments that share at least 4 border pixels.
+
+        Parameters
+        ----------
+        image : (height, width) float array, units of the noise
+
+        Returns
+        -------
+        Detection
+        """
+        return detection_from_segments(self.segments(image))
+
+    def variants(self):
+        """The same settings at other deblending contrasts.
+
+        Returns
+        -------
+        dict of float to SextractorDetector
+            By contrast.
+        """
+        return {contrast: replace(self, deblend_contrast=contrast) for contrast in CONTRASTS}
+
+    def drawn(self, rng):
+        """Parameters drawn around the usual ones, log-uniform where only the ratio matters.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        SextractorDetector
+        """
+        return replace(
+            self,
+            threshold=float(rng.uniform(0.7, 2.5)),
+            min_area=int(rng.integers(3, 16)),
+            deblend_nthresh=int(rng.choice([16, 32, 64])),
+            deblend_contrast=float(10 ** rng.uniform(-4, -1)),
+        )
+
+    def segments(self, image):
         """Run the program in a temporary directory.
 
         Parameters
@@ -50,7 +93,7 @@ class SextractorDetector:
 
         Returns
         -------
-        Detection
+        (height, width) int32 array
 
         Raises
         ------
@@ -76,7 +119,7 @@ class SextractorDetector:
                 raise RuntimeError(f"{program} failed with exit code {done.returncode}: {done.stderr[-500:]}")
             segments = fits.getdata(directory / "segments.fits").astype(np.int32)
         segments[bad] = 0  # smoothing can lift a bad pixel over the threshold
-        return detection_from_segments(segments)
+        return segments
 
     def _settings(self, shape):
         # The image has no background and unit noise: the threshold is absolute, the background fixed at 0.

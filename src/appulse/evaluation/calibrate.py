@@ -7,9 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from astropy.table import Table
 from scipy import special
 
 from appulse.evaluation.curves import along, compose, fit_curve
+from appulse.evaluation.error_bars import (
+    LEVEL_68,
+    SCALE_RANGE,
+    conformal_quantile,
+    fit_error_bars,
+    needed_factors,
+)
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
@@ -28,9 +36,6 @@ from appulse.sky.true_objects import true_objects
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0)
 # Width of the part of each field on which they are tried: enough galaxies, and a sixth of the time.
 _LENGTH_SIDE = 1280
-_LEVEL = 0.683
-# Factors on the spreads are looked for here.
-SCALE_RANGE = (0.1, 10.0)
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
 _START = OperatingPoint(0.5, 0.5)
@@ -118,12 +123,15 @@ def calibrate(
     lines.append(f"  correlation length {length} pixels")
 
     table = stack([_matched(plain.calibrated(calibration), field, progress) for field in fields])
-    scales = {quantity: fit_scale(table, quantity) for quantity in MEASURED}
-    calibration = dataclasses.replace(calibration, scales=scales)
-    for quantity, scale in scales.items():
+    calibration = with_error_bars(calibration, table)
+    for quantity in MEASURED:
         before = coverage_68(table, quantity)
-        end = ", at the end of its range" if not 1.05 * SCALE_RANGE[0] < scale < 0.95 * SCALE_RANGE[1] else ""
-        lines.append(f"  {quantity}: factor {scale:.2f}{end}; 68 % interval covered {before} without it")
+        factors = ", ".join(f"{factor:.2f}" for factor in calibration.error_bars[quantity].factors)
+        shared = calibration.blend_error_bars.get(quantity)
+        blends = f"; in blends {', '.join(f'{factor:.2f}' for factor in shared.factors)}" if shared else ""
+        lines.append(
+            f"  {quantity}: factors {factors} by S/N{blends}; 68 % interval covered {before} without them"
+        )
     return calibration, "\n".join(lines)
 
 
@@ -202,7 +210,7 @@ def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None 
         calibration = dataclasses.replace(model.calibration, correlation_length=length)
         table = stack([_matched(model.calibrated(calibration), field, progress) for field in corners])
         table = _enough(table[table["alone"]])
-        misses[length] = abs(coverage_68(table, "area").value - _LEVEL)
+        misses[length] = abs(coverage_68(table, "area").value - LEVEL_68)
     return min(misses, key=misses.__getitem__)
 
 
@@ -220,8 +228,39 @@ def _matched(model: Model, field: Field, progress: Progress | None):
     return matched_galaxies(field, result)
 
 
-def fit_scale(table, quantity: str) -> float:
-    """Factor on the spread for which 68.3 % of the truths lie in the interval.
+def with_error_bars(calibration: Calibration, table: Table) -> Calibration:
+    """Calibration with the factors and quantiles that make the intervals of a table cover the truth.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Everything else.
+    table : Table
+        From `matched_galaxies`, its spreads uncalibrated.
+
+    Returns
+    -------
+    Calibration
+        Galaxies in blends have error bars of their own where there are enough of them.
+
+    Raises
+    ------
+    InputError
+        Too few galaxies.
+    """
+    _enough(table)
+    scales = {quantity: fit_scale(table, quantity) for quantity in MEASURED}
+    shared = table[table["blended"]]
+    others, blends = table, {}
+    if _FEWEST_GALAXIES <= len(shared) <= len(table) - _FEWEST_GALAXIES:
+        others = table[~table["blended"]]
+        blends = {quantity: fit_error_bars(shared, quantity) for quantity in MEASURED}
+    error_bars = {quantity: fit_error_bars(others, quantity) for quantity in MEASURED}
+    return dataclasses.replace(calibration, scales=scales, error_bars=error_bars, blend_error_bars=blends)
+
+
+def fit_scale(table: Table, quantity: str) -> float:
+    """Factor on the spread for which 68.3 % of the truths lie in the interval, whatever their signal.
 
     Parameters
     ----------
@@ -235,12 +274,5 @@ def fit_scale(table, quantity: str) -> float:
     float
         In `SCALE_RANGE`; at its lower end the pixel noise alone covers the truth.
     """
-    table = _enough(table)
-    low, high = SCALE_RANGE
-    for _ in range(40):
-        middle = np.sqrt(low * high)
-        if coverage_68(table, quantity, middle).value < _LEVEL:
-            low = middle
-        else:
-            high = middle
-    return round(float(np.sqrt(low * high)), 3)
+    factor = conformal_quantile(needed_factors(_enough(table), quantity), LEVEL_68)
+    return round(float(np.clip(factor, *SCALE_RANGE)), 3)

@@ -26,11 +26,15 @@ class Detection:
         Galaxies claimed in each object; index 0 is the background.
     blended : (n + 1,) bool array
         Whether overlapping galaxies are claimed.
+    masks : tuple of (slices, mask), optional
+        The galaxies, which may overlap: bounding box (a pair of slices: y, x) and boolean mask within it.
+        None where the detector tells no galaxies apart.
     """
 
     objects: np.ndarray
     n_galaxies: np.ndarray
     blended: np.ndarray
+    masks: tuple[tuple[tuple[slice, slice], np.ndarray], ...] | None = None
 
     @property
     def kinds(self):

@@ -26,6 +26,29 @@ def energy_score(realisations, truth):
     ValueError
         With fewer than two realisations, or if the shapes differ.
     """
+    to_truth, between = energy_terms(realisations, truth)
+    return 2 * to_truth - between
+
+
+def energy_terms(realisations, truth):
+    """The two means of the energy score: E d(S, Y), the error, and E d(S, S'), the diversity.
+
+    Parameters
+    ----------
+    realisations : (samples, height, width) bool array
+        At least two maps of one class.
+    truth : (height, width) bool array
+
+    Returns
+    -------
+    error, diversity : float
+        Mean distance 1 - IoU of the realisations from the truth, and of different ones from each other.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two realisations, or if the shapes differ.
+    """
     realisations, truth = np.asarray(realisations, dtype=bool), np.asarray(truth, dtype=bool)
     n_samples = len(realisations)
     if realisations.shape[1:] != truth.shape:
@@ -41,7 +64,7 @@ def energy_score(realisations, truth):
     to_truth = distance[-1, :-1].mean()
     # The diagonal is 0, so the sum over all pairs is the sum over different ones.
     between = distance[:-1, :-1].sum() / (n_samples * (n_samples - 1))
-    return float(2 * to_truth - between)
+    return float(to_truth), float(between)
 
 
 def _iou_matrix(maps):

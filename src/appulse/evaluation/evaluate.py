@@ -1,28 +1,30 @@
-"""``appulse evaluate``: a model's scores on simulated fields."""
+"""A model's scores on simulated fields, and those of the detectors beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, vstack
 
-from appulse.evaluation.detection import detection_from_result
-from appulse.evaluation.intervals import Interval, wilson
-from appulse.evaluation.measured import GalaxyCounts, count_galaxies, coverage_68, matched_galaxies, stack
-from appulse.evaluation.pixel_scores import brier_score, expected_calibration_error, rank_correlation
-from appulse.evaluation.scores import ObjectCounts, count_objects, format_table, table1
-from appulse.files import InputError, UsageError, atomic_write, write_json
+from appulse.evaluation.comparison import PAPER_TABLE1, headline, score_table, verdicts
+from appulse.evaluation.detector import Detector
+from appulse.evaluation.evidence import Evidence, gather
+from appulse.evaluation.interval_coverage import covered
+from appulse.evaluation.intervals import Interval, bounded, wilson
+from appulse.evaluation.pixel_scores import rank_correlation
+from appulse.evaluation.scores import ObjectCounts, format_table, table1
+from appulse.files import InputError, atomic_write, write_json
 from appulse.inference.realisations import Sampler
 from appulse.inference.two_step import first_pass, second_pass
-from appulse.network.weights import Model, load_model
+from appulse.network.weights import Model
 from appulse.objects.catalog import MEASURED
 from appulse.objects.components import label_objects
 from appulse.segmentation import choose_operating_point, segment
-from appulse.sky.field import Field, field_paths, read_field
-from appulse.sky.true_objects import Kind, true_objects
+from appulse.sky.field import Field
 
 Progress = Callable[[str, int, int], None]
 # Width of the field of pure noise, pixels, and its seed.
@@ -31,30 +33,68 @@ NOISE_SIDE, _NOISE_SEED = 4096, 9900
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one model, pooled over fields.
+    """Scores of one model and of the detectors beside it, pooled over fields.
 
     Parameters
     ----------
-    name : str
-        Of the model.
-    counts : ObjectCounts
-        Strict object counts.
-    galaxies : Table
-        Matched galaxies beside their truth.
-    galaxy_counts : GalaxyCounts
-        How many galaxies there are, were found, and match.
-    pixels : dict of str to float
-        Brier score and expected calibration error of P_GALAXY and P_OVERLAP.
-    clean_noise : Interval
-        Share of pure-noise stamps in which nothing is found.
+    model : Model
+        What was scored.
+    evidence : Evidence
+        Of all fields.
+    clean_noise : dict of str to Interval
+        Share of pure-noise stamps in which nothing is found, by detector; the model first.
     """
 
-    name: str
-    counts: ObjectCounts
-    galaxies: Table
-    galaxy_counts: GalaxyCounts
-    pixels: dict[str, float]
-    clean_noise: Interval
+    model: Model
+    evidence: Evidence
+    clean_noise: dict[str, Interval]
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.model.name
+
+    @property
+    def counts(self) -> ObjectCounts:
+        """Strict object counts of the model."""
+        return self.evidence.counts[self.name]
+
+    @cached_property
+    def table(self) -> Table:
+        """Every score of every detector (`score_table`)."""
+        return score_table(self.evidence, self.clean_noise)
+
+    @cached_property
+    def verdicts(self) -> Table:
+        """Who is better at what (`verdicts`)."""
+        return verdicts(self.table)
+
+    @property
+    def headline(self) -> str:
+        """Whether the model beats the detectors beside it, in one line."""
+        return headline(self.name, self.verdicts)
+
+    def table1(self) -> Table:
+        """The paper's Table 1, for every detector.
+
+        Returns
+        -------
+        astropy.table.Table
+            As `appulse.evaluation.table1`, with a first column ``detector``, for the blends
+            ``half_and_half_purity`` with its bounds, which the paper's purity is to be compared with, and
+            ``paper_completeness`` and ``paper_purity``.
+        """
+        tables = []
+        for name, counts in self.evidence.counts.items():
+            table = table1(counts)
+            table.add_column([name] * len(table), name="detector", index=0)
+            fair = counts.half_and_half_purity()
+            for column, value in bounded("half_and_half_purity", fair).items():
+                table[column] = np.where(table["kind"] == "blended", value, np.nan)
+            for number, score in enumerate(("completeness", "purity")):
+                table[f"paper_{score}"] = [PAPER_TABLE1[kind][number] for kind in table["kind"]]
+            tables.append(table)
+        return vstack(tables, metadata_conflicts="silent")
 
     def area_rank_correlation(self, *, relative: bool = False) -> Interval:
         """Rank correlation of the spread of a galaxy's area with its error, with its bootstrap interval.
@@ -65,14 +105,25 @@ class Scores:
             Of spread over area and error over area: large galaxies have larger errors and spreads, which
             alone correlates the absolute ones.
         """
-        unit = np.asarray(self.galaxies["area"]) if relative else 1.0
-        error = np.abs(np.asarray(self.galaxies["area"] - self.galaxies["true_area"])) / unit
-        spread = np.asarray(self.galaxies["area_std"]) / unit
-        good = np.isfinite(spread) & np.isfinite(error)
-        return rank_correlation(spread[good], error[good])
+        measured = self.evidence.measured
+        unit = np.asarray(measured["area"]) if relative else 1.0
+        error = np.abs(np.asarray(measured["area"] - measured["true_area"])) / unit
+        return rank_correlation(np.asarray(measured["area_std"]) / unit, error)
+
+    def coverage(self, quantity: str, level: float = 0.68) -> Interval:
+        """Share of the truths inside the model's own intervals.
+
+        Parameters
+        ----------
+        quantity : str
+            One of `appulse.objects.MEASURED`.
+        level : {0.68, 0.95}
+            Which interval.
+        """
+        return covered(self.evidence.measured, quantity, self.model.calibration, level)
 
     def write(self, directory: str | Path) -> None:
-        """Write ``table1.ecsv`` and ``scores.json``.
+        """Write ``table1.ecsv``, ``comparison.ecsv`` and ``scores.json``.
 
         Parameters
         ----------
@@ -80,143 +131,94 @@ class Scores:
             Made where missing.
         """
         directory = Path(directory)
-        atomic_write(
-            directory / "table1.ecsv",
-            lambda temporary: table1(self.counts).write(temporary, format="ascii.ecsv", overwrite=True),
-        )
+        write_table(self.table1(), directory / "table1.ecsv")
+        write_table(self.table, directory / "comparison.ecsv")
         write_json(directory / "scores.json", self.to_dict())
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
-        numbers: dict[str, object] = {"model": self.name, "confusion": self.counts.table.tolist()}
-        for kind in (Kind.ISOLATED, Kind.BLENDED):
-            for score in ("completeness", "purity"):
-                numbers[f"{score}_{kind.name.lower()}"] = _plain(getattr(self.counts, score)(kind))
-        numbers["half_and_half_purity"] = _plain(self.counts.half_and_half_purity())
-        numbers["false_blend_rate"] = _plain(self.counts.false_blend_rate())
-        numbers["unrecognised_blend_rate"] = _plain(self.counts.unrecognised_blend_rate())
+        numbers: dict[str, object] = {
+            "model": self.name,
+            "sha256": self.model.sha256,
+            "headline": self.headline,
+            "confusion": self.counts.table.tolist(),
+            "detectors": {},
+        }
+        detectors: dict[str, dict] = {}
+        for row in self.table:
+            values = [float(row[column]) for column in ("value", "low", "high")]
+            detectors.setdefault(row["detector"], {})[row["score"]] = values
+        numbers["detectors"] = detectors
         numbers["area_rank_correlation"] = _plain(self.area_rank_correlation())
         numbers["area_rank_correlation_relative"] = _plain(self.area_rank_correlation(relative=True))
-        numbers["matched_galaxies"] = len(self.galaxies)
-        numbers["galaxy_completeness"] = _plain(self.galaxy_counts.completeness())
-        numbers["galaxy_purity"] = _plain(self.galaxy_counts.purity())
-        numbers["coverage_68"] = {q: _plain(coverage_68(self.galaxies, q)) for q in MEASURED}
-        numbers["clean_noise_stamps"] = _plain(self.clean_noise)
-        return numbers | self.pixels
+        numbers["matched_galaxies"] = len(self.evidence.measured)
+        for level in (0.68, 0.95):
+            numbers[f"coverage_{100 * level:.0f}"] = {q: _plain(self.coverage(q, level)) for q in MEASURED}
+        numbers["calibration_error"] = {
+            name: _plain(tally.calibration_error()) for name, tally in self.evidence.pixels.items()
+        }
+        return numbers
 
     def __str__(self) -> str:
-        coverage = ", ".join(f"{q} {coverage_68(self.galaxies, q)}" for q in MEASURED)
-        pixels = ", ".join(f"{name} {value:.4f}" for name, value in self.pixels.items())
-        return "\n".join(
-            [
-                f"{self.name}:",
-                format_table(self.counts),
-                f"area, rank correlation of spread and error: {self.area_rank_correlation()} "
-                f"({len(self.galaxies)} galaxies); relative to the area: "
-                f"{self.area_rank_correlation(relative=True)}",
-                f"galaxies (masks, IoU of 0.5 and more): completeness {self.galaxy_counts.completeness()}, "
-                f"purity {self.galaxy_counts.purity()}",
-                f"coverage of the 68 % intervals: {coverage}",
-                f"pixels: {pixels}",
-                f"pure-noise stamps without any detection: {self.clean_noise}",
-            ]
+        shown = self.table[self.table["detector"] == self.name]
+        lines = [self.headline, "", f"{self.name}:", format_table(self.counts)]
+        lines += [f"{r['score']}: {Interval(r['value'], r['low'], r['high'])}" for r in shown]
+        covers = ", ".join(f"{q} {self.coverage(q)}" for q in MEASURED)
+        lines.append(f"coverage of the 68 % intervals ({len(self.evidence.measured)} galaxies): {covers}")
+        lines.append(
+            f"area, rank correlation of spread and error: {self.area_rank_correlation()}; "
+            f"relative to the area: {self.area_rank_correlation(relative=True)}"
         )
+        for name, tally in self.evidence.pixels.items():
+            lines.append(f"calibration error of {name} over uncertain pixels: {tally.calibration_error()}")
+        return "\n".join(lines)
 
 
-def evaluate_model(
-    output: str | Path,
-    fields: str | Path,
-    model: str | Path | Model,
-    *,
-    method: str = "two-step",
-    samples: int = 50,
-    allow_training_seeds: bool = False,
-    progress: Progress | None = None,
-) -> Scores:
-    """Score a model on every field of a directory and write ``table1.ecsv`` and ``scores.json``.
+def write_table(table: Table, path: str | Path) -> Path:
+    """Write a table as ECSV, whole or not at all.
 
     Parameters
     ----------
-    output : str or Path
-        Directory for the scores.
-    fields : str or Path
-        Directory of simulated fields.
-    model : str, Path or Model
-        What to score.
-    method : {"two-step", "grid"}
-        As `appulse.segment` takes it.
-    samples : int
-        Realisations.
-    allow_training_seeds : bool
-        Whether fields that the model has seen may be scored.
-    progress : callable, optional
-        Called with the name of a stage, steps done and their total.
+    table : Table
+    path : str or Path
 
     Returns
     -------
-    Scores
-
-    Raises
-    ------
-    UsageError
-        The model was trained on a field's seed.
+    Path
     """
-    model = model if isinstance(model, Model) else load_model(model)
-    loaded = [read_field(path) for path in field_paths(fields)]
-    if not allow_training_seeds:
-        refuse_seen_fields(model, loaded)
-    scores = score_fields(model, loaded, method=method, samples=samples, progress=progress)
-    scores.write(output)
-    return scores
-
-
-def refuse_seen_fields(model: Model, fields: Sequence[Field]) -> None:
-    """Raise where a model would be tested on what it was trained on.
-
-    Parameters
-    ----------
-    model : Model
-        Its header lists seeds and surveys.
-    fields : sequence of Field
-        To test on.
-
-    Raises
-    ------
-    UsageError
-        A field has a training or calibration seed of the model.
-    """
-    seen = set(model.training.get("seeds", ())) | set(model.training.get("calibration_seeds", ()))
-    shared = sorted({field.seed for field in fields} & seen)
-    if shared:
-        raise UsageError(
-            f"model {model.name!r} was trained or calibrated on seed {', '.join(map(str, shared))}: its "
-            "scores there would be too good. Use test seeds (9000s), or --allow-training-seeds."
-        )
+    atomic_write(path, lambda temporary: table.write(temporary, format="ascii.ecsv", overwrite=True))
+    return Path(path)
 
 
 def score_fields(
     model: Model,
-    fields: Sequence[Field],
+    fields: Iterable[Field],
+    detectors: Sequence[Detector] = (),
     *,
     method: str = "two-step",
     samples: int = 50,
     noise_side: int = NOISE_SIDE,
+    details: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
-    """Score a model on fields in memory.
+    """Score a model, and other detectors, on fields.
 
     Parameters
     ----------
     model : Model
         What to score.
-    fields : sequence of Field
-        Unseen ones.
+    fields : iterable of Field
+        Unseen ones; each is let go before the next is taken.
+    detectors : sequence of Detector
+        To stand beside it.
     method : {"two-step", "grid"}
         As `appulse.segment` takes it.
     samples : int
         Realisations.
     noise_side : int, pixels
         Width of the field of pure noise.
+    details : bool
+        Whether to gather what only the report shows.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -229,32 +231,91 @@ def score_fields(
     InputError
         No fields.
     """
-    if not fields:
-        raise InputError("no fields to score.")
+    options = {"method": method, "samples": samples, "details": details, "progress": progress}
+    evidences = (evidence_of(model, field, detectors, **options) for field in fields)
+    return pool(model, evidences, detectors, samples=samples, noise_side=noise_side, progress=progress)
+
+
+def evidence_of(
+    model: Model,
+    field: Field,
+    detectors: Sequence[Detector] = (),
+    *,
+    method: str = "two-step",
+    samples: int = 50,
+    details: bool = True,
+    progress: Progress | None = None,
+) -> Evidence:
+    """Segment a field and compare the result, and those of other detectors, with the truth.
+
+    Parameters
+    ----------
+    model : Model
+        What to score.
+    field : Field
+        An unseen one.
+    detectors, method, samples, details, progress
+        As for `score_fields`.
+
+    Returns
+    -------
+    Evidence
+    """
+    options = {"samples": samples, "seed": field.seed, "method": method, "progress": progress}
+    result = segment(field.image, model=model, **options)
     point = choose_operating_point(model, "balanced")
-    counts, galaxy_counts, tables, maps = ObjectCounts.empty(), GalaxyCounts(0, 0, 0), [], []
-    for field in fields:
-        result = segment(
-            field.image, model=model, samples=samples, seed=field.seed, method=method, progress=progress
-        )
-        truth = true_objects(field.ternary(), field.id1, field.id2)
-        detection = detection_from_result(result, min_area=point.min_area, min_overlap=point.min_overlap)
-        counts += count_objects(truth, detection)
-        tables.append(matched_galaxies(field, result))
-        galaxy_counts += count_galaxies(field, result)
-        maps.append((result.p_galaxy, result.p_overlap, field.ternary()))
-    pixels = {}
-    for number, (name, level) in enumerate((("galaxy", 1), ("overlap", 2))):
-        probability = np.concatenate([each[number].ravel() for each in maps])
-        truth = np.concatenate([each[2].ravel() >= level for each in maps])
-        pixels[f"brier_{name}"] = float(brier_score(probability, truth))
-        pixels[f"calibration_error_{name}"] = float(expected_calibration_error(probability, truth))
-    clean = clean_noise_stamps(model, side=noise_side, samples=samples, progress=progress)
-    return Scores(model.name, counts, stack(tables), galaxy_counts, pixels, clean)
+    if progress:
+        progress("comparing with the truth", 0, 1)
+    evidence = gather(field, result, point, detectors, name=model.name, details=details)
+    if progress:
+        progress("comparing with the truth", 1, 1)
+    return evidence
+
+
+def pool(
+    model: Model,
+    evidences: Iterable[Evidence],
+    detectors: Sequence[Detector] = (),
+    *,
+    samples: int = 50,
+    noise_side: int = NOISE_SIDE,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores of all fields together, and of pure noise.
+
+    Parameters
+    ----------
+    model : Model
+        What to score.
+    evidences : iterable of Evidence
+        Of each field, from `evidence_of`; each is added up as it comes.
+    detectors, samples, noise_side, progress
+        As for `score_fields`.
+
+    Returns
+    -------
+    Scores
+
+    Raises
+    ------
+    InputError
+        No fields.
+    """
+    evidence = None
+    for one in evidences:
+        evidence = one if evidence is None else evidence + one
+    if evidence is None:
+        raise InputError("no fields to score.")
+    noise = np.random.default_rng(_NOISE_SEED).standard_normal((noise_side, noise_side), dtype=np.float32)
+    clean = {model.name: clean_noise_stamps(model, noise, samples=samples, progress=progress)}
+    size = model.network.config.stamp_size
+    for detector in detectors:
+        clean[detector.name] = _dark_stamps(detector.detect(noise).objects, size)
+    return Scores(model, evidence, clean)
 
 
 def clean_noise_stamps(
-    model: Model, *, side: int = NOISE_SIDE, samples: int = 50, progress: Progress | None = None
+    model: Model, noise: np.ndarray, *, samples: int = 50, progress: Progress | None = None
 ) -> Interval:
     """Share of pure-noise stamps in which nothing is found, at the model's own thresholds.
 
@@ -262,8 +323,8 @@ def clean_noise_stamps(
     ----------
     model : Model
         To test.
-    side : int, pixels
-        Width of the field of noise.
+    noise : (height, width) float32 array
+        Unit noise.
     samples : int
         Realisations.
     progress : callable, optional
@@ -275,14 +336,17 @@ def clean_noise_stamps(
         Wilson's, 95 %.
     """
     point = choose_operating_point(model, "balanced")
-    noise = np.random.default_rng(_NOISE_SEED).standard_normal((side, side), dtype=np.float32)
     sampler = Sampler(model, samples, _NOISE_SEED)
     maps = first_pass(noise, sampler, progress)
     second_pass(noise, maps, sampler, point, progress)
     labels, _ = label_objects(maps.ternary(point), point.min_area)
-    rows = side // sampler.size
-    stamps = labels[: rows * sampler.size, : rows * sampler.size]
-    lit = stamps.reshape(rows, sampler.size, rows, sampler.size).any(axis=(1, 3))
+    return _dark_stamps(labels, sampler.size)
+
+
+def _dark_stamps(labels: np.ndarray, size: int) -> Interval:
+    rows, columns = (length // size for length in labels.shape)
+    stamps = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
+    lit = stamps.any(axis=(1, 3))
     return wilson(int(np.count_nonzero(~lit)), lit.size)
 
 

@@ -20,6 +20,21 @@ class Interval:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
+def bounded(name, interval):
+    """Three columns of a table row: the value, and its bounds as ``name_low`` and ``name_high``.
+
+    Parameters
+    ----------
+    name : str
+    interval : Interval
+
+    Returns
+    -------
+    dict of str to float
+    """
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
 def wilson(k, n, confidence=DEFAULT_CONFIDENCE):
     """Proportion ``k / n`` with Wilson's score interval.
 
@@ -57,6 +72,29 @@ def wilson(k, n, confidence=DEFAULT_CONFIDENCE):
     low = 0.0 if k == 0 else centre - half
     high = 1.0 if k == n else centre + half
     return Interval(share, float(low), float(high))
+
+
+def difference(first, second):
+    """First score less the second, with the interval that follows from both.
+
+    Parameters
+    ----------
+    first, second : Interval
+        Of two independent scores; of two on the same objects the interval is too wide, never too narrow, as
+        long as the scores do not pull against each other.
+
+    Returns
+    -------
+    Interval
+
+    Notes
+    -----
+    Newcombe 1998, Stat. Med. 17, 873, method 10: each side adds in quadrature what the two intervals allow.
+    """
+    value = first.value - second.value
+    low = value - np.hypot(first.value - first.low, second.high - second.value)
+    high = value + np.hypot(first.high - first.value, second.value - second.low)
+    return Interval(float(value), float(low), float(high))
 
 
 def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDENCE, seed=0):

@@ -79,13 +79,26 @@ def count_on_grid(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5,
     grid = {(t1, t2): ObjectCounts.empty() for t1 in t_galaxy for t2 in t_overlap}
     for field in fields:
         for t1 in t_galaxy:
-            for t2, counts in _count_at(field, t1, t_overlap, min_area, min_overlap).items():
+            for t2, counts in count_at(field, t1, t_overlap, min_area, min_overlap).items():
                 grid[t1, t2] += counts
     return grid
 
 
-def _count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
-    """Counts for every overlap threshold: objects and their match depend on ``t_galaxy`` alone."""
+def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
+    """Counts for every overlap threshold: objects and their match depend on ``t_galaxy`` alone.
+
+    Parameters
+    ----------
+    field : CalibrationField
+    t_galaxy : float
+    t_overlap : sequence of float
+    min_area, min_overlap : int, pixels
+
+    Returns
+    -------
+    dict of float to ObjectCounts
+        By ``t_overlap``.
+    """
     foreground = field.p_galaxy > t_galaxy
     objects = label_components(foreground & ~bridges_of_field(foreground, field.image, min_area))
     match = match_objects(field.truth.labels, objects)

@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 from dataclasses import dataclass, field
 
+import numpy as np
+
 # A calibration curve gives the calibrated logit at every integer logit from -LOGIT_REACH to LOGIT_REACH. It
 # is linear in between, and goes on straight outside, where probabilities are 0 or 1 to 5e-5.
 LOGIT_REACH = 10
@@ -31,6 +33,29 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class ErrorBars:
+    """Of one quantity of the catalogue, by the signal-to-noise ratio of the galaxy's flux.
+
+    Parameters
+    ----------
+    edges : tuple of float
+        Between the bins, ascending; one fewer than bins.
+    factors : tuple of float
+        On the spread over realisations, for a 68 % interval.
+    ratios_95 : tuple of float
+        Half the width of the 95 % interval over that of the 68 % one; 1.96 for a Gaussian.
+    """
+
+    edges: tuple[float, ...]
+    factors: tuple[float, ...]
+    ratios_95: tuple[float, ...]
+
+
+# Half-widths of a Gaussian's 95 % and 68 % intervals differ by this factor.
+GAUSSIAN_RATIO_95 = 1.96
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Fitted on the calibration field, stored in the weight file.
 
@@ -44,9 +69,13 @@ class Calibration:
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
     scales : dict of str to float
-        Factor on the spread over realisations, per catalogue quantity; 1 where absent.
+        Factor on the spread over realisations, per catalogue quantity, whatever its signal; 1 where absent.
     operating_points : dict of str to OperatingPoint
         By name.
+    error_bars, blend_error_bars : dict of str to ErrorBars
+        Factors by signal-to-noise ratio, and 95 % intervals, per catalogue quantity, for galaxies alone and
+        for those that share their object with others. They take the place of `scales`; weight files from
+        before they existed have none.
     """
 
     galaxy: tuple[float, ...] = IDENTITY
@@ -56,6 +85,8 @@ class Calibration:
     operating_points: dict[str, OperatingPoint] = field(
         default_factory=lambda: {"balanced": OperatingPoint(0.5, 0.5)}
     )
+    error_bars: dict[str, ErrorBars] = field(default_factory=dict)
+    blend_error_bars: dict[str, ErrorBars] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("galaxy", "overlap"):
@@ -64,6 +95,43 @@ class Calibration:
                 raise ValueError(
                     f"calibration curve {name} is {curve}; it needs {len(IDENTITY)} increasing values."
                 )
+
+    def factor(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
+        """Factor on the spread of a quantity over realisations.
+
+        Parameters
+        ----------
+        quantity : str
+            A measured column of the catalogue.
+        snr : float or array
+            Flux over its pixel noise; NaN counts as bright.
+        blended : bool or array
+            Whether the galaxy shares its object with others.
+
+        Returns
+        -------
+        float array
+        """
+        return self._binned(quantity, snr, blended, "factors", self.scales.get(quantity, 1.0))
+
+    def ratio_95(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
+        """Half the width of the 95 % interval of a quantity over that of the 68 % one.
+
+        Parameters
+        ----------
+        quantity, snr, blended
+            As for `factor`.
+
+        Returns
+        -------
+        float array
+        """
+        return self._binned(quantity, snr, blended, "ratios_95", GAUSSIAN_RATIO_95)
+
+    def _binned(self, quantity, snr, blended, name, default):
+        alone = self.error_bars.get(quantity)
+        shared = self.blend_error_bars.get(quantity, alone)
+        return np.where(blended, *(_in_bins(each, name, snr, default) for each in (shared, alone)))
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -85,4 +153,19 @@ class Calibration:
             correlation_length=values["correlation_length"],
             scales=dict(values["scales"]),
             operating_points=points,
+            error_bars=_error_bars(values.get("error_bars", {})),
+            blend_error_bars=_error_bars(values.get("blend_error_bars", {})),
         )
+
+
+def _error_bars(values: dict) -> dict[str, ErrorBars]:
+    return {
+        quantity: ErrorBars(**{key: tuple(numbers) for key, numbers in each.items()})
+        for quantity, each in values.items()
+    }
+
+
+def _in_bins(bars: ErrorBars | None, name: str, snr, default: float) -> np.ndarray:
+    if bars is None:
+        return np.full(np.shape(snr), default)
+    return np.asarray(getattr(bars, name))[np.searchsorted(bars.edges, snr, side="right")]

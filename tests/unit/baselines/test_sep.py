@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sep
 
-from appulse.baselines import Detector, SepDetector, tune_sep
+from appulse.baselines import Detector, SepDetector, tune
 from appulse.baselines.sep import SMOOTHING
 from appulse.evaluation import Kind, balanced_score, count_objects, match_centroids, true_objects
 
@@ -124,13 +124,13 @@ def test_tuning_improves_on_the_default_and_repeats():
     lone = grid_positions(step=40)
     profiles = gaussians(np.concatenate([lone, lone[::3] + np.array([7.0, 2.0])]), width=2.5, peak=25)
     image, truth = noisy(profiles), truth_of(profiles)
-    tuned = tune_sep([image], [truth], n_trials=12, seed=1)
+    tuned = tune(SepDetector(), [image], [truth], n_trials=12, seed=1)
     default_score = balanced_score(count_objects(truth, SepDetector().detect(image)))
     tuned_score = balanced_score(count_objects(truth, tuned.detect(image)))
     assert tuned_score >= default_score
     assert tuned_score > 1.5
-    assert tune_sep([image], [truth], n_trials=12, seed=1) == tuned
-    assert tune_sep([image], [truth], n_trials=1) == SepDetector()
+    assert tune(SepDetector(), [image], [truth], n_trials=12, seed=1) == tuned
+    assert tune(SepDetector(), [image], [truth], n_trials=1) == SepDetector()
 
 
 def test_it_is_a_detector():

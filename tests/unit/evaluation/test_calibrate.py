@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from appulse.evaluation.calibrate import fit_scale
+from appulse.evaluation.calibrate import fit_scale, with_error_bars
 from appulse.evaluation.measured import coverage_68, deviations
 from appulse.files import InputError
+from appulse.network import Calibration
 from appulse.objects import MEASURED
 
 
@@ -20,6 +21,7 @@ def galaxies(n=4000, *, claimed=1.0, noise=0.0, seed=2):
         table[f"true_{quantity}"] = true
         table[f"{quantity}_p16"], table[f"{quantity}_p84"] = middle - claimed, middle + claimed
     table["flux_noise"] = noise
+    table["flux"], table["blended"] = table["true_flux"], rng.random(n) < 0.2
     return table
 
 
@@ -44,9 +46,32 @@ def test_orientations_are_compared_on_the_circle():
     table = galaxies(n=200)
     table["true_orientation"], table["orientation_p16"], table["orientation_p84"] = 179.0, 0.0, 4.0
     error, spread, _ = deviations(table, "orientation")
+    assert len(error) == len(table)
     assert np.allclose(error, -3.0) and np.allclose(spread, 2.0)
 
 
 def test_too_few_galaxies_are_refused():
     with pytest.raises(InputError, match="at least 90"):
         fit_scale(galaxies(n=50), "area")
+
+
+def test_galaxies_in_blends_get_error_bars_of_their_own():
+    table = galaxies(n=2000, claimed=0.5, noise=0.0)
+    for quantity in MEASURED:  # those in blends err twice as much
+        error = np.asarray(
+            table[f"true_{quantity}"] - 0.5 * (table[f"{quantity}_p16"] + table[f"{quantity}_p84"])
+        )
+        table[f"true_{quantity}"] += np.where(table["blended"], error, 0.0)
+    table["flux_noise"] = 1e-6
+    fitted = with_error_bars(Calibration(), table)
+    for quantity in MEASURED:
+        assert fitted.factor(quantity, 10.0, False) == pytest.approx(2.0, rel=0.2)
+        assert fitted.factor(quantity, 10.0, True) == pytest.approx(4.0, rel=0.2)
+
+
+def test_few_blends_share_the_error_bars_of_the_others():
+    table = galaxies(n=400, noise=1e-6)
+    table["blended"] = np.arange(400) < 20
+    fitted = with_error_bars(Calibration(), table)
+    assert not fitted.blend_error_bars
+    assert fitted.factor("area", 10.0, True) == fitted.factor("area", 10.0, False)

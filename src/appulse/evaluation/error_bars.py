@@ -1,0 +1,97 @@
+"""Error bars that hold the truth as often as they say: factors and quantiles, fitted."""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy.table import Table
+
+from appulse.evaluation.measured import deviations, snr
+from appulse.network.calibration import ErrorBars
+
+LEVEL_68, LEVEL_95 = 0.683, 0.95
+# Factors on the spreads are kept within these.
+SCALE_RANGE = (0.1, 10.0)
+_RATIO_RANGE = (1.0, 10.0)
+# Galaxies in a bin of signal-to-noise ratio, and bins at most: 150 know a coverage to 0.04.
+_PER_BIN, _MOST_BINS = 150, 5
+
+
+def needed_factors(table: Table, quantity: str) -> np.ndarray:
+    """Factor on each galaxy's spread with which its interval just reaches the truth.
+
+    Parameters
+    ----------
+    table : Table
+        From `matched_galaxies`, its spreads uncalibrated.
+    quantity : str
+        One of `appulse.objects.MEASURED`.
+
+    Returns
+    -------
+    (n,) float64 array
+        0 where the pixel noise alone covers the truth, infinite where there is no spread to multiply; NaN
+        where something is unknown.
+    """
+    error, spread, noise = deviations(table, quantity)
+    beyond = np.sqrt(np.maximum(error**2 - noise**2, 0.0))
+    beyond[np.isnan(error)] = np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(beyond == 0, 0.0, beyond / spread)
+
+
+def conformal_quantile(values: np.ndarray, level: float) -> float:
+    """Bound that a new value stays below with at least a given probability.
+
+    Parameters
+    ----------
+    values : (n,) float array
+        Of exchangeable cases; NaN are left out.
+    level : float
+        Probability.
+
+    Returns
+    -------
+    float
+        The ceil((n + 1) level)-th smallest value; infinite where n is too small for the level.
+
+    Notes
+    -----
+    Split conformal prediction (Vovk et al. 2005; Lei et al. 2018): valid whatever the distribution.
+    """
+    values = np.sort(values[~np.isnan(values)])
+    rank = int(np.ceil((len(values) + 1) * level))
+    return float(values[rank - 1]) if 0 < rank <= len(values) else np.inf
+
+
+def fit_error_bars(table: Table, quantity: str) -> ErrorBars:
+    """Factors for the 68 % interval and ratios for the 95 % one, in bins of signal-to-noise ratio.
+
+    Parameters
+    ----------
+    table : Table
+        From `matched_galaxies`, its spreads uncalibrated; not empty.
+    quantity : str
+        One of `appulse.objects.MEASURED`.
+
+    Returns
+    -------
+    ErrorBars
+        With up to 5 bins of equal numbers of galaxies, at least 150 each.
+    """
+    ratio = snr(table)
+    n_bins = int(np.clip(len(table) // _PER_BIN, 1, _MOST_BINS))
+    edges = np.nanquantile(ratio, np.linspace(0, 1, n_bins + 1)[1:-1])
+    edges = np.unique(np.round(edges, 2))
+    bin_of = np.searchsorted(edges, ratio, side="right")
+    needed = needed_factors(table, quantity)
+    error, spread, noise = deviations(table, quantity)
+    factors, ratios = [], []
+    for k in range(len(edges) + 1):
+        here = bin_of == k
+        factor = float(np.clip(conformal_quantile(needed[here], LEVEL_68), *SCALE_RANGE))
+        half = np.hypot(factor * spread[here], noise[here])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reached = np.where(error[here] == 0, 0.0, np.abs(error[here]) / half)
+        factors.append(round(factor, 4))
+        ratios.append(round(float(np.clip(conformal_quantile(reached, LEVEL_95), *_RATIO_RANGE)), 4))
+    return ErrorBars(tuple(float(edge) for edge in edges), tuple(factors), tuple(ratios))

@@ -1,0 +1,75 @@
+"""Test fields, one after another, and never those that a model has seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from appulse.files import UsageError
+from appulse.network.weights import Model
+from appulse.sky.field import Field, field_paths, open_field
+
+
+def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
+    """Raise where a model would be tested on what it was trained on.
+
+    Parameters
+    ----------
+    model : Model
+        Its header lists seeds.
+    seeds : iterable of int
+        Of the fields to test on.
+
+    Raises
+    ------
+    UsageError
+        A field has a training or calibration seed of the model.
+    """
+    seen = set(model.training.get("seeds", ())) | set(model.training.get("calibration_seeds", ()))
+    shared = sorted(set(seeds) & seen)
+    if shared:
+        raise UsageError(
+            f"model {model.name!r} was trained or calibrated on seed {', '.join(map(str, shared))}: its "
+            "scores there would be too good. Use test seeds (9000s), or --allow-training-seeds."
+        )
+
+
+def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: bool = False) -> list[Path]:
+    """The fields of a directory, refused before anything is read where the model has seen them.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Of simulated fields; their names begin with their seeds.
+    model : Model
+    allow_training_seeds : bool
+        Whether fields that the model has seen may be scored.
+
+    Returns
+    -------
+    list of Path
+    """
+    paths = field_paths(directory)
+    if not allow_training_seeds:
+        refuse_seen_seeds(model, (int(re.findall(r"\d+", path.name)[0]) for path in paths))
+    return paths
+
+
+def read_fields(paths: Sequence[Path], side: int | None = None) -> Iterator[Field]:
+    """Fields one after another, so that only one is held.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    side : int, pixels, optional
+        Only the corner of this width of each.
+
+    Yields
+    ------
+    Field
+    """
+    window = None if side is None else (slice(side), slice(side))
+    for path in paths:
+        with open_field(path) as opened:
+            yield opened.read(window)

@@ -1,0 +1,107 @@
+"""The two ways of drawing realisations, side by side on one part of the sky."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from astropy.table import Table
+
+from appulse.evaluation.ensembles import energy_columns
+from appulse.evaluation.evidence import EVENTS, frequency
+from appulse.evaluation.interval_coverage import covered
+from appulse.evaluation.intervals import bootstrap, bounded
+from appulse.evaluation.measured import matched_galaxies
+from appulse.evaluation.pixels import PixelTally
+from appulse.inference.background import scale_to_noise
+from appulse.inference.realisations import Sampler
+from appulse.inference.two_step import first_pass
+from appulse.network.calibration import Calibration
+from appulse.network.weights import Model
+from appulse.segmentation import segment
+from appulse.sky.field import Field
+from appulse.sky.true_objects import true_objects
+
+MODES = ("copula", "latent")
+
+
+def mode_table(
+    model: Model, field: Field, *, samples: int = 50, progress: Callable[[str, int, int], None] | None = None
+) -> Table:
+    """Calibration, coverage and liveliness of the realisations in each mode.
+
+    Parameters
+    ----------
+    model : Model
+    field : Field
+        A part of a test field.
+    samples : int
+        Realisations.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    astropy.table.Table
+        ``mode``; ``error_galaxy``, ``error_overlap``: calibration error of the frequencies over realisations;
+        ``coverage_area``, ``coverage_flux``: of the 68 % intervals; ``energy`` and ``diversity`` of true
+        objects (class >= 1), all with bounds. Mode ``latent`` has no factors on its spreads.
+    """
+    ternary = field.ternary()
+    truth = true_objects(ternary, field.id1, field.id2)
+    labels = np.flatnonzero(~truth.ignored & (truth.kind > 0))
+    rows = []
+    for mode in MODES:
+        result = segment(
+            field.image, model=model, samples=samples, seed=field.seed, mode=mode, progress=progress
+        )
+        row: dict[str, object] = {"mode": mode}
+        for event, level in EVENTS.items():
+            tally = PixelTally.of(frequency(result, level), ternary >= level)
+            row |= bounded(f"error_{event}", tally.calibration_error())
+        measured = matched_galaxies(field, result)
+        for quantity in ("area", "flux"):
+            row |= bounded(f"coverage_{quantity}", covered(measured, quantity, model.calibration, 0.68))
+        columns = energy_columns(truth, ternary, result, labels)
+        for column in ("energy", "diversity"):
+            row |= bounded(column, bootstrap(np.mean, columns[column]))
+        rows.append(row)
+    return Table(rows=rows)
+
+
+def calibration_gain(
+    model: Model, field: Field, *, samples: int = 16, progress: Callable[[str, int, int], None] | None = None
+) -> Table:
+    """What the calibration of the probabilities gains: the first pass with and without it.
+
+    Parameters
+    ----------
+    model : Model
+    field : Field
+        A part of a test field.
+    samples : int
+        Realisations.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    astropy.table.Table
+        ``map``, ``calibrated``, and ``brier``, ``log_loss``, ``calibration_error`` with their bounds.
+    """
+    scaled = scale_to_noise(field.image).scaled
+    ternary = field.ternary()
+    identity = Calibration()
+    plain = replace(model.calibration, galaxy=identity.galaxy, overlap=identity.overlap)
+    rows = []
+    for calibrated, calibration in ((True, model.calibration), (False, plain)):
+        maps = first_pass(scaled, Sampler(model.calibrated(calibration), samples, field.seed), progress)
+        for event, level in EVENTS.items():
+            tally = PixelTally.of(getattr(maps, f"p_{event}"), ternary >= level)
+            row = {"map": f"P_{event.upper()}", "calibrated": calibrated}
+            row |= bounded("brier", tally.brier()) | bounded("log_loss", tally.log_loss())
+            rows.append(row | bounded("calibration_error", tally.calibration_error()))
+    table = Table(rows=rows)
+    table.sort(["map", "calibrated"])
+    return table

@@ -1,0 +1,56 @@
+"""Detectors at their best, on simulated fields."""
+
+import numpy as np
+import pytest
+
+from appulse.baselines import SepDetector, installed_detectors, tuned_detectors
+from appulse.baselines.sep import CONTRASTS
+from appulse.evaluation import Kind
+from appulse.sky.simulate import simulate_fields
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("validation")
+    simulate_fields(folder, "euclid-crowded", size=256, fields=1, seed=2000)
+    return folder
+
+
+def test_without_validation_the_usual_parameters_are_used_and_the_note_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    detectors, notes = tuned_detectors(None)
+    assert detectors == [SepDetector()]
+    assert "not tuned" in notes[0] and "apt install source-extractor" in notes[1]
+
+
+def test_with_validation_each_detector_is_tuned_and_the_note_says_how(fields, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stages = []
+    options = {"n_trials": 6, "progress": lambda *stage: stages.append(stage)}
+    (tuned,), notes = tuned_detectors(fields, **options)
+    assert isinstance(tuned, SepDetector)
+    assert stages == [("tuning SEP", k, 6) for k in range(1, 7)]
+    assert "best of 6 parameter sets on 0.1 Mpixel" in notes[0] and f"min_area {tuned.min_area}" in notes[0]
+    (smaller,), notes = tuned_detectors(fields, n_trials=2, side=100)
+    assert "on 0.0 Mpixel" in notes[0] and isinstance(smaller, SepDetector)
+
+
+def test_a_variant_differs_in_its_contrast_alone_and_more_contrast_finds_fewer_blends():
+    detector = SepDetector(threshold=1.5)
+    variants = detector.variants()
+    assert list(variants) == list(CONTRASTS)
+    y, x = np.mgrid[:80, :80]
+    pair = sum(a * np.exp(-((x - x0) ** 2 + (y - 40) ** 2) / 2 / 3**2) for x0, a in ((32, 40), (46, 12)))
+    image = pair + np.random.default_rng(0).normal(size=pair.shape)
+    blends = [np.count_nonzero(each.detect(image).kinds == Kind.BLENDED) for each in variants.values()]
+    assert blends == sorted(blends, reverse=True) and blends[0] == 1 and blends[-1] == 0
+    assert detector.drawn(np.random.default_rng(0)) == detector.drawn(np.random.default_rng(0))
+
+
+def test_installed_detectors_are_found(monkeypatch, tmp_path):
+    program = tmp_path / "source-extractor"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    detectors, notes = installed_detectors()
+    assert [each.name for each in detectors] == ["SEP", "SExtractor"] and notes == []

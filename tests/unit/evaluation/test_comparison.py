@@ -1,0 +1,48 @@
+"""Who is better, and whether the page says so."""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from appulse.evaluation.comparison import VERDICT, headline, verdicts
+from appulse.evaluation.intervals import difference, wilson
+
+
+def scores(**detectors):
+    rows = []
+    for name, (k, n) in detectors.items():
+        for score in VERDICT:
+            interval = wilson(k, n)
+            rows.append((name, score, interval.value, interval.low, interval.high, np.nan))
+    return Table(rows=rows, names=("detector", "score", "value", "low", "high", "paper"))
+
+
+def test_difference_of_shares_is_newcombes():
+    # Newcombe 1998, table II, method 10: 56/70 less 48/80 is 0.2000 (0.0524 to 0.3339).
+    interval = difference(wilson(56, 70), wilson(48, 80))
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+
+
+def test_better_worse_and_level():
+    table = verdicts(scores(ours=(950, 1000), weak=(700, 1000), equal=(949, 1000)))
+    by = {
+        name: dict(zip(*(table[table["detector"] == name][c] for c in ("score", "verdict")), strict=True))
+        for name in ("weak", "equal")
+    }
+    assert by["weak"]["blended purity"] == "better"
+    assert by["weak"]["unrecognised blends"] == "worse"  # there the smaller share is the better one
+    assert set(by["equal"].values()) == {"level"}
+
+
+def test_the_headline_names_winner_and_scores():
+    beaten = verdicts(scores(ours=(950, 1000), SEP=(700, 1000)))
+    assert headline("ours", beaten).startswith("ours beats SEP, but not everywhere: better in isolated")
+    level = verdicts(scores(ours=(95, 100), SEP=(94, 100)))
+    assert headline("ours", level) == f"ours does not beat SEP: level in all {len(VERDICT)} scores."
+    assert "nothing to compare" in headline("ours", verdicts(scores(ours=(1, 2))))
+
+
+def test_a_score_that_one_of_them_lacks_is_left_out():
+    table = scores(ours=(9, 10), SEP=(5, 10))
+    table["value"][(table["detector"] == "SEP") & (table["score"] == "blended purity")] = np.nan
+    assert "blended purity" not in verdicts(table)["score"]

@@ -1,0 +1,69 @@
+"""Tallies of pixels, against the plain functions and against probabilities that are true by construction."""
+
+import numpy as np
+import pytest
+
+from appulse.evaluation.pixel_scores import (
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability,
+)
+from appulse.evaluation.pixels import HardTally, PixelTally
+
+
+def truthful(shape=(600, 520), seed=0):
+    rng = np.random.default_rng(seed)
+    probability = rng.beta(0.3, 0.6, shape).astype(np.float32)
+    return probability, rng.random(shape) < probability
+
+
+def test_tallies_agree_with_the_plain_scores():
+    probability, truth = truthful()
+    probability[3, 5] = np.nan
+    tally = PixelTally.of(probability, truth)
+    assert tally.brier().value == pytest.approx(brier_score(probability, truth))
+    assert tally.log_loss().value == pytest.approx(negative_log_likelihood(probability, truth))
+    assert tally.calibration_error().value == pytest.approx(expected_calibration_error(probability, truth))
+    table, points = tally.reliability_table(), reliability(probability, truth)
+    np.testing.assert_allclose(table["frequency"], points.frequency)
+    assert (table["frequency_low"] <= table["frequency"]).all()
+    assert (table["frequency"] <= table["frequency_high"]).all()
+
+
+def test_fields_add_up_to_one_large_field():
+    probability, truth = truthful((512, 512))
+    halves = [PixelTally.of(probability[part], truth[part]) for part in (slice(0, 256), slice(256, 512))]
+    whole, added = PixelTally.of(probability, truth), halves[0] + halves[1]
+    assert added.brier().value == pytest.approx(whole.brier().value)
+    assert added.calibration_error().value == pytest.approx(whole.calibration_error().value)
+    assert len(np.unique(added.block)) == 4
+
+
+def test_intervals_hold_the_truth_of_true_probabilities():
+    # Brier score of true probabilities p: E p (1 - p) = ab / ((a + b)(a + b + 1)) for a beta distribution.
+    expected = 0.3 * 0.6 / (0.9 * 1.9)
+    inside = 0
+    for seed in range(20):
+        interval = PixelTally.of(*truthful((768, 768), seed)).brier()
+        inside += interval.low <= expected <= interval.high
+    assert inside >= 14  # few squares make the bootstrap's interval a little narrow
+
+
+def test_a_map_without_uncertain_pixels_has_no_calibration_error():
+    tally = PixelTally.of(np.zeros((40, 40), np.float32), np.zeros((40, 40), bool))
+    assert np.isnan(tally.calibration_error().value) and len(tally.reliability_table()) == 0
+    nothing = PixelTally.of(np.full((40, 40), np.nan, np.float32), np.zeros((40, 40), bool))
+    assert np.isnan((nothing + nothing).brier().value)
+
+
+def test_best_probabilities_of_a_yes_and_no_map():
+    rng = np.random.default_rng(1)
+    truth = rng.random((300, 300)) < 0.3
+    claimed = truth ^ (rng.random((300, 300)) < 0.1)
+    shares = np.where(claimed, truth[claimed].mean(), truth[~claimed].mean())
+    tally = HardTally.of(claimed, truth)
+    assert tally.best_brier().value == pytest.approx(brier_score(shares, truth))
+    assert tally.best_log_loss().value == pytest.approx(negative_log_likelihood(shares, truth))
+    assert (tally + tally).best_brier().value == pytest.approx(tally.best_brier().value)
+    assert HardTally.of(truth, truth).best_log_loss().value == 0
