@@ -10,6 +10,7 @@ noise, extraction with deblending) then runs on the same file, in a process of i
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -90,8 +91,9 @@ def disk(folder):
 
 
 def watch(command, folder=None):
-    """Seconds, peak memory and peak disk of a command; its output goes through."""
+    """Seconds, processor seconds, peak memory, peak disk and output of a command."""
     start, peak_memory, peak_disk, looked = time.perf_counter(), 0, 0, 0.0
+    before = os.times()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             peak_memory = max(peak_memory, memory(process.pid))
@@ -101,7 +103,9 @@ def watch(command, folder=None):
         output = process.stdout.read().strip()
     if process.returncode:
         raise SystemExit(f"{command} failed")
-    return time.perf_counter() - start, peak_memory, peak_disk, output
+    after = os.times()
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - start, processor, peak_memory, peak_disk, output
 
 
 def main():
@@ -121,7 +125,8 @@ def main():
         f"{options.workers} worker(s)"
     )
     print(
-        f"{'size':>7} {'what':8} {'s':>8} {'Mpix/s':>8} {'GiB':>6} {'bytes/pix':>9} {'disk, bytes/pix':>16}"
+        f"{'size':>7} {'what':8} {'s':>8} {'CPU s':>8} {'Mpix/s':>8} "
+        f"{'GiB':>6} {'bytes/pix':>9} {'disk, bytes/pix':>16}"
     )
     for size in options.sizes:
         path = folder / f"mosaic_{size}.fits"
@@ -131,11 +136,12 @@ def main():
         command += ["--samples", str(options.samples), "--method", options.method, "--overwrite"]
         for what, run in (("appulse", command), ("SEP", [sys.executable, "-c", SEP, str(path)])):
             out = folder / f"out_{size}" if what == "appulse" else None
-            seconds, most, on_disk, output = watch(run, out)
+            seconds, processor, most, on_disk, output = watch(run, out)
             pixels = size**2
             print(
-                f"{size:7d} {what:8} {seconds:8.1f} {pixels / seconds / 1e6:8.3f} {most / 2**30:6.2f} "
-                f"{most / pixels:9.1f} {on_disk / pixels:16.1f}   {output.splitlines()[-1]}",
+                f"{size:7d} {what:8} {seconds:8.1f} {processor:8.1f} {pixels / seconds / 1e6:8.3f} "
+                f"{most / 2**30:6.2f} {most / pixels:9.1f} {on_disk / pixels:16.1f}   "
+                f"{output.splitlines()[-1].split(': ')[-1]}",
                 flush=True,
             )
     if options.keep is None:

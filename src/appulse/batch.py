@@ -24,7 +24,7 @@ from appulse.network.weights import Model, load_model
 from appulse.observation import observe
 from appulse.on_disk import Task, claim_folder, finished
 from appulse.segmentation import BLOCK, SEED_LIMIT, check_block, choose_device, choose_operating_point
-from appulse.workers import Shard, cluster, processes
+from appulse.workers import FinishedElsewhere, Shard, cluster, processes
 
 # What a directory holds: the options, and the content of every input segmented with them.
 FINGERPRINT = "appulse.json"
@@ -240,17 +240,21 @@ def segment_to_files(
     dict or None
         Summary; None where another shard writes the products.
     """
-    with finished(task, executor, progress) as result:
-        if isinstance(executor, Shard) and not executor.writes_products(Path(task.folder)):
-            return None
-        written = result.write(
-            options.output,
-            name,
-            catalog_format=options.catalog_format,
-            keep_realisations=options.keep_realisations,
-            preview=options.preview,
-            regions=options.regions,
-        )
+    wanted = executor.writes_products if isinstance(executor, Shard) else lambda folder: True
+    try:
+        with finished(task, executor, progress, wanted) as result:
+            if result is None:
+                return None
+            written = result.write(
+                options.output,
+                name,
+                catalog_format=options.catalog_format,
+                keep_realisations=options.keep_realisations,
+                preview=options.preview,
+                regions=options.regions,
+            )
+    except FinishedElsewhere:
+        return None
     return json.loads(written[-1].read_text())
 
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,7 +98,9 @@ def opened(task: Task, progress: Progress | None = None) -> Iterator[tuple[Job, 
 
 
 @contextlib.contextmanager
-def finished(task: Task, executor: Executor | None, progress: Progress | None) -> Iterator[Result]:
+def finished(
+    task: Task, executor: Executor | None, progress: Progress | None, wanted: Callable[[Path], bool]
+) -> Iterator[Result | None]:
     """Finish a task, and give its result, which is read from the store.
 
     Parameters
@@ -109,13 +111,19 @@ def finished(task: Task, executor: Executor | None, progress: Progress | None) -
         Does the stages; by default this process.
     progress : callable or None
         Called with the name of a stage, steps done and their total.
+    wanted : callable
+        Takes the folder of the finished work, and says whether the result is.
 
     Yields
     ------
-    Result
+    Result or None
+        None where it is not wanted.
     """
     with opened(task, progress) as (job, observation):
         run(job, executor, progress)
+        if not wanted(Path(task.folder)):
+            yield None
+            return
         assembly = Assembly.of(job, observation.unit, observation.wcs)
         provenance = provenance_of(job, observation, task.operating_point)
         yield assembly.on_disk(observation, provenance, warnings_of(job))

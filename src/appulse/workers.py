@@ -178,6 +178,10 @@ def _on_cluster(task: Task, stage: str, block: int) -> int:
     return do_block(task, stage, block)
 
 
+class FinishedElsewhere(Exception):
+    """Another shard has written the products, and removed the work that this one was waiting for."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """One of several runs of the same command, which share the blocks by way of the file system alone.
@@ -204,12 +208,19 @@ class Shard:
             Blocks that lack it.
         advance : callable
             Told of the steps done.
+
+        Raises
+        ------
+        FinishedElsewhere
+            The field is done.
         """
         own = [block for block in missing if block % self.count == self.number - 1]
         one_after_another(job, stage, own, advance)
         others = sorted(set(missing) - set(own), key=lambda block: (block - self.number) % len(job.blocks))
         heard = time.monotonic()
         while others:
+            if not job.store.is_there:
+                raise FinishedElsewhere
             found = [block for block in others if job.store.has(stage, block)]
             if found:
                 heard = time.monotonic()

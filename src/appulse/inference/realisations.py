@@ -20,7 +20,7 @@ from appulse.inference.kernels import (
     sample_fused,
     sample_torch,
 )
-from appulse.inference.tiles import overlap
+from appulse.inference.tiles import overlap, wrapped
 from appulse.network.layers import native_bfloat16
 from appulse.network.weights import Model
 
@@ -179,6 +179,10 @@ class Sampler:
                 parts = tuple(part.numpy() for part in parts) if self._fused else parts
                 yield functools.partial(blend, *parts, *known)
 
+    @functools.cached_property
+    def _uniform_there(self) -> torch.Tensor:
+        return torch.from_numpy(self.uniform).to(self.device)
+
     @property
     def _fused(self) -> bool:
         return self.device.type == "cpu" and len(self.network.combiner.rest) == 1
@@ -240,10 +244,10 @@ class Sampler:
 
     def _draw_torch(self, joined_bchw, biases, origins):
         shape = (self.size, self.size)
-        looked = np.zeros((self.samples, len(joined_bchw), *shape), np.float32)
+        uniform = torch.zeros((self.samples, len(joined_bchw), *shape), device=self.device)
         for slot, origin in enumerate(origins):
-            looked[:, slot] = random_sky.look_at(self.uniform, origin, shape)
-        uniform = torch.from_numpy(looked).to(self.device)
+            rows, columns = (torch.from_numpy(each) for each in wrapped(origin, shape, random_sky.PERIOD))
+            uniform[:, slot] = self._uniform_there[:, rows.to(self.device), columns.to(self.device)]
         combiner, calibration = self.network.combiner, self.model.calibration
         sampled = sample_torch(joined_bchw, biases, combiner, calibration, uniform, self.mode)
         return [part.cpu().numpy() for part in sampled]

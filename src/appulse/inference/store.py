@@ -187,6 +187,11 @@ class DiskStore:
         with np.load(self._record(kind, number), allow_pickle=False) as record:
             return {name: record[name] for name in record.files if name not in omit}
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it has not been removed."""
+        return (self.path / "records").exists()
+
     @staticmethod
     def remove(path: Path) -> None:
         """Delete a store and its folder; records go first, so that no half of it looks like a whole.
