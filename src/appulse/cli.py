@@ -20,6 +20,7 @@ app = App(
     version=__version__,
     help="Finds galaxies in FITS images, says which pixels two of them share, and how sure it is.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `main` says what became of the work
 )
 
 Files = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())]
@@ -214,7 +215,8 @@ def train(
     output
         Directory of the run; its name becomes the model's.
     fields
-        Directory of simulated fields to train on.
+        Directory of simulated fields to train on. Stamps are cut from them once, into a folder stamps-*
+        beside them that later runs share.
     validation
         A simulated field (seeds 1000s) that is scored after every epoch.
     calibration
@@ -228,15 +230,21 @@ def train(
         Go on from the last checkpoint.
     """
     from appulse.sky import field_paths
+    from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
-    from appulse.training.fit import fit
+    from appulse.training.fit import fit, refuse_output
 
+    refuse_output(output, resume)
+    config = TrainingConfig.load(preset)
     if calibration is not None:
         field_paths(calibration)  # not after hours of training
+    with _progress() as progress:
+        store = stored_stamps(fields, config.stamps, elsewhere=output, progress=progress)
+    print(f"{len(store)} stamps in {store.path} ({store.bytes / 1e6:.0f} MB)", file=sys.stderr)
     path = fit(
         output,
-        fields,
-        TrainingConfig.load(preset),
+        store.path,
+        config,
         validation=validation,
         init=init,
         resume=resume,

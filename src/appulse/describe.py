@@ -185,7 +185,7 @@ def pack(objects: Iterable[Described]) -> dict[str, np.ndarray]:
     objects = list(objects)
     rows = [row | {"object": each.number} for each in objects for row in each.rows]
     pairs = [pair | {"object": each.number} for each in objects for pair in each.pairs]
-    packed = {
+    packed: dict[str, np.ndarray] = {
         "number": np.array([each.number for each in objects], np.int64),
         "galaxies": np.array([len(each.masks) for each in objects], np.int64),
         "windows": np.array([(w.start, w.stop) for each in objects for w in each.window], np.int64),

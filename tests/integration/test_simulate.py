@@ -190,6 +190,17 @@ def test_no_room_left(output, limit, kept, monkeypatch):
     assert not list(output.glob(".*")) and len(list(output.glob("*.fits"))) == 1
 
 
+def test_a_damaged_strip_is_told(whole, output):
+    command = [sys.executable, "-c", SCRIPT, str(output), "1", "before the rename"]
+    subprocess.run(command, check=False, capture_output=True)
+    part = output / ".field_0004_00.parts" / "strip_0001.npz"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 255
+    part.write_bytes(content)
+    with pytest.raises(InputError, match=r"field_0004_00\.parts: a strip in it is damaged"):
+        run(output, workers=1)
+
+
 def test_strips_of_another_survey_are_refused(tmp_path):
     folder = tmp_path / ".field_0004_00.parts"
     folder.mkdir()

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,15 @@ class _Unfinished:
 
     def finish(self) -> None:
         """Put the file together from its strips, and remove them."""
+        try:
+            self._join()
+        except (zipfile.BadZipFile, EOFError, KeyError) as error:
+            raise InputError(
+                f"{self.folder}: a strip in it is damaged ({error}); remove the folder and give the same "
+                "command again."
+            ) from None
+
+    def _join(self) -> None:
         with contextlib.ExitStack() as stack:
             parts = [stack.enter_context(np.load(job.path)) for job in self.jobs]
             deeper = vstack([Table(_prefixed(part, "deeper_")) for part in parts])
@@ -132,7 +142,17 @@ class _Unfinished:
             with _room_errors(complete):
                 write_field_file(complete, info, parts, deeper, catalog, counts)
         os.replace(complete, self.path)
+        _sync(self.path.parent)
         shutil.rmtree(self.folder)
+
+
+def _sync(folder: Path) -> None:
+    # The file is in its place on the disk before its parts go.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _parts(path: Path) -> Path:
@@ -150,7 +170,7 @@ def simulate_fields(
     size: int = 4096,
     fields: int = 1,
     seed: int = 0,
-    workers: int | None = None,
+    workers: int | None = 1,
     dask: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
@@ -167,8 +187,9 @@ def simulate_fields(
         Width and height.
     fields, seed : int
         How many, and their seed.
-    workers : int, optional
-        Processes; by default as many as there are CPUs to use.
+    workers : int or None
+        Processes; None for as many as there are CPUs to use. They are spawned: a script that asks for several
+        needs ``if __name__ == "__main__":``.
     dask : str, optional
         Address of a Dask scheduler whose workers draw instead; they must share ``output``.
     progress : callable, optional
@@ -188,7 +209,7 @@ def simulate_fields(
     InputError
         Too little room on the disk.
     """
-    if workers is not None and dask is not None:
+    if dask is not None and workers not in (None, 1):
         raise UsageError("give either --workers or --dask: a cluster has its own number of workers.")
     workers = usable_cpus() if workers is None else workers
     if size < 16 or fields < 1 or seed < 0 or workers < 1:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -91,9 +91,9 @@ def _finished(pool: Executor, function, waiting):
     try:
         for future in as_completed(futures):
             yield futures.pop(future), future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _processes(workers: int) -> ProcessPoolExecutor:
@@ -131,7 +131,7 @@ def _one_thread_each():
 
 
 def _over_dask(function, tasks, address):
-    from distributed import Client
+    from distributed import Client, KilledWorker
 
     try:
         client = Client(address, timeout="30s", set_as_default=False)
@@ -140,5 +140,9 @@ def _over_dask(function, tasks, address):
     with client:
         # Dask starts a task anew on another worker when one dies, and gives up after three.
         pool = client.get_executor(pure=False)
-        for number, result in _finished(pool, function, dict(enumerate(tasks))):
-            yield tasks[number], result
+        try:
+            for number, result in _finished(pool, function, dict(enumerate(tasks))):
+                yield tasks[number], result
+        except (KilledWorker, CancelledError) as error:
+            reason = " ".join(str(error).split()) or "the scheduler is gone"
+            raise InputError(f"--dask {address}: {reason} What was finished is kept.") from None

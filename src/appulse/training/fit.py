@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import warnings
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from appulse.files import InputError
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, save_model
-from appulse.sky.field import field_paths, read_field
-from appulse.stamps import StampSource
+from appulse.stamps import StampSource, StampStore, stored_stamps
+from appulse.stamps.device import DeviceStamps
 from appulse.training.config import TrainingConfig
 from appulse.training.module import TrainingModule
 from appulse.training.progress import (
@@ -34,12 +33,12 @@ from appulse.training.progress import (
 )
 from appulse.training.validation import ValidationStamps
 
-CHECKPOINT_MINUTES = 4
+CHECKPOINT_MINUTES = 1
 
 
 class _Batches(IterableDataset):
     # The batches of one epoch, from wherever the run stands.
-    def __init__(self, source: StampSource, module: TrainingModule, config: TrainingConfig):
+    def __init__(self, source: StampSource | DeviceStamps, module: TrainingModule, config: TrainingConfig):
         self.source, self.module, self.config = source, module, config
 
     def __len__(self):
@@ -48,9 +47,8 @@ class _Batches(IterableDataset):
     def __iter__(self):
         first = int(self.module.batches_drawn)
         end = (first // self.config.steps_per_epoch + 1) * self.config.steps_per_epoch
-        for number in range(first, end):
-            batch = self.source.batch(number, self.config.batch_size)
-            yield torch.from_numpy(batch.images), torch.from_numpy(batch.ternary)
+        for images, ternary in self.source.batches(first, end, self.config.batch_size):
+            yield torch.as_tensor(images), torch.as_tensor(ternary)
 
 
 def fit(
@@ -70,7 +68,8 @@ def fit(
     output : str or Path
         Directory for checkpoints, log, curves and ``model.safetensors``.
     fields : str or Path
-        Directory of ``appulse simulate`` to train on.
+        Directory of ``appulse simulate`` to train on, or a store of stamps cut from one. Of a directory, the
+        store is built beside the fields, or in ``output`` where they are read-only, and kept for other runs.
     config : TrainingConfig, optional
         Recipe; by default the preset ``default``.
     validation : str or Path, optional
@@ -95,10 +94,8 @@ def fit(
     output = Path(output)
     config = config or TrainingConfig()
     checkpoint = output / "last.ckpt"
-    if checkpoint.exists() and not resume:
-        raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
-    if resume and not checkpoint.exists():
-        raise InputError(f"{output}: no last.ckpt to resume from.")
+    refuse_output(output, resume)
+    store = stored_stamps(fields, config.stamps, elsewhere=output)
     if threads:
         torch.set_num_threads(threads)
     L.seed_everything(config.seed, verbose=False)
@@ -107,15 +104,16 @@ def fit(
         network = load_model(init).network.train().requires_grad_(True)
         config = dataclasses.replace(config, network=network.config)
     module = TrainingModule(config, network).to(memory_format=torch.channels_last)
-    paths = field_paths(fields)
-    history = _history(paths, config, init)
+    history = _history(store, config, init)
     if resume:
         held = _held_history(output, history)
         # What earlier legs have seen stays seen, whatever fields this one is given.
         history["seeds"] = sorted({*held["seeds"], *history["seeds"]})
         history["surveys"] = held["surveys"] | history["surveys"]
         history["init"] = held["init"]
-    source = StampSource.from_directory(fields, config.stamps, config.seed)
+    source = _source(store, config)
+    if torch.cuda.is_available():
+        _compile(module.network)
     output.mkdir(parents=True, exist_ok=True)
     (output / "training.json").write_text(json.dumps(history, indent=2) + "\n")
 
@@ -153,6 +151,40 @@ def fit(
     # Once more: the scores of the last epoch reach the log only now.
     update_curves(output)
     return export(module, output / "model.safetensors", history)
+
+
+def refuse_output(output: Path, resume: bool) -> None:
+    """Raise where a run cannot begin, or cannot go on, in a directory.
+
+    Parameters
+    ----------
+    output : Path
+        Directory of the run.
+    resume : bool
+        Whether it is to go on.
+
+    Raises
+    ------
+    InputError
+        It already holds a run, or none to resume.
+    """
+    there = (output / "last.ckpt").exists()
+    if there and not resume:
+        raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
+    if resume and not there:
+        raise InputError(f"{output}: no last.ckpt to resume from.")
+
+
+def _source(store: StampStore, config: TrainingConfig) -> StampSource | DeviceStamps:
+    if torch.cuda.is_available():
+        return DeviceStamps(store, config.stamps, config.seed, "cuda")
+    return StampSource(store, config.stamps, config.seed)
+
+
+def _compile(network: ProbabilisticUNet) -> None:
+    # On CUDA alone, where Triton comes with torch; on the CPU it would need a C++ compiler.
+    for part in ("encode", "encode_truth", "realise"):
+        setattr(network, part, torch.compile(getattr(network, part)))
 
 
 def export(module: TrainingModule, path: str | Path, history: dict) -> Path:
@@ -194,24 +226,21 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> Path:
     return export(module, path, history)
 
 
-def _history(paths: Sequence[Path], config: TrainingConfig, init: str | Path | None) -> dict:
-    surveys, seeds, widths = {}, set(), []
+def _history(store: StampStore, config: TrainingConfig, init: str | Path | None) -> dict:
+    surveys, seeds, widths = dict(store.surveys), set(store.seeds), list(store.psf_fwhm_pixels)
     if init is not None:
         # What the parent has seen, its child has seen.
         parent = load_model(init).training
-        surveys, seeds = dict(parent.get("surveys", {})), set(parent.get("seeds", ()))
+        surveys = parent.get("surveys", {}) | surveys
+        seeds |= set(parent.get("seeds", ()))
         widths += parent.get("psf_fwhm_pixels", [])
-    for path in paths:
-        field = read_field(path)
-        surveys[field.survey.name] = field.survey.digest()
-        seeds.add(field.seed)
-        widths.append(field.survey.psf.fwhm / field.survey.pixel_scale)
     return {
         "version": appulse.__version__,
         "recipe": config.to_dict(),
         "surveys": surveys,
         "seeds": sorted(seeds),
-        "fields": len(paths),
+        "fields": len(store.noise),
+        "stamps_stored": len(store),
         "psf_fwhm_pixels": [min(widths), max(widths)],
         "init": Path(init).name if init is not None else None,
     }

@@ -19,7 +19,7 @@ from appulse.network.gaussian import kl_divergence
 from appulse.network.punet import ProbabilisticUNet
 from appulse.sky.field import Field, read_field
 from appulse.sky.true_objects import Kind, TrueObjects, true_objects
-from appulse.stamps import FieldLayers, StampConfig, grid_stamps
+from appulse.stamps import StampConfig, grid_stamps
 
 # A latent dimension that carries less than this, in nats, is counted as empty.
 ACTIVE_KL = 0.01
@@ -58,12 +58,8 @@ class ValidationStamps:
         config : StampConfig
             Gives size and threshold.
         """
-        scale = np.float32(1.0 / field.sigma)
-        layers = FieldLayers(
-            field.light * scale, field.first * scale, field.second * scale, field.survey.noise
-        )
-        batch = grid_stamps(layers, config, seed=field.seed)
-        rows = layers.shape[0] // config.size
+        batch = grid_stamps(field, config, seed=field.seed)
+        rows = field.light.shape[0] // config.size
         mosaic = _mosaic(batch.ternary, rows)
         window = tuple(slice(0, side) for side in mosaic.shape)
         return cls(

@@ -40,7 +40,11 @@ def accurate_image(renderer, source):
 
 @pytest.mark.parametrize("name", ["paper", "euclid-wide", "lsst-10yr", "hst-acs", "roman-wide"])
 def test_every_source_is_galsims(name):
-    options = dict(bulges=Bulges(0.4, 0.4), stars=Stars(30.0, 19.0), faint=Faint(26.6))
+    options = dict(
+        bulges=Bulges(0.4, 0.4),
+        stars=Stars(30.0, 19.0),
+        faint=Faint(Survey.load(name).population.magnitude_faint + 1.5),
+    )
     survey = dataclasses.replace(Survey.load(name), **options)
     sources = draw_sources(survey, (250, 250), 6, 0)
     renderer = Renderer(survey)

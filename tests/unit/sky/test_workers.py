@@ -41,6 +41,20 @@ def test_an_error_of_a_task_reaches_the_caller(workers):
         list(run_tasks(work.fail, [5, 6], workers=workers))
 
 
+def test_workers_of_a_cluster_that_die(tmp_path):
+    from distributed import LocalCluster
+
+    paths = [str(tmp_path / name) for name in "ab"]
+    (tmp_path / "a").touch()
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert dict(run_tasks(work.die_once, paths, dask=address)) == {path: path[-1] for path in paths}
+        with pytest.raises(InputError, match="kept"):
+            list(run_tasks(work.die, [1], dask=address))
+        with pytest.raises(OSError, match="as asked"):
+            list(run_tasks(work.fail, [5, 6], dask=address))
+
+
 def test_no_tasks():
     assert list(run_tasks(work.square, [], workers=2)) == []
 

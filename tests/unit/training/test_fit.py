@@ -112,7 +112,7 @@ def test_weight_file_of_a_run(whole):
     model = load_model(whole / "model.safetensors")
     assert model.name == "whole" and model.network.config == TINY.network
     training = model.training
-    assert training["seeds"] == [12]
+    assert training["seeds"] == [12] and training["fields"] == 1 and training["stamps_stored"] == 256
     assert list(training["surveys"]) == ["paper"] and len(training["surveys"]["paper"]) == 64
     assert training["recipe"] == json.loads(json.dumps(TINY.to_dict()))
     assert (training["steps"], training["stamps"], training["steps_skipped"]) == (8, 32, 0)
@@ -219,7 +219,7 @@ def test_learns_bright_galaxies(fields, tmp_path):
     found = [row for row in rows(tmp_path / "run") if row.get("train_loss")]
     loss, dice = (np.array([float(row[name]) for row in found]) for name in ("train_loss", "train_dice"))
     assert np.isfinite(loss).all() and len(loss) >= 8
-    assert loss[-2:].mean() < 0.7 * loss[:2].mean()
+    assert loss[-2:].mean() < 0.8 * loss[:2].mean()
     assert dice[-2:].mean() < 0.9 * dice[:2].mean()
 
 

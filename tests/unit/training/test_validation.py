@@ -12,8 +12,9 @@ from appulse.network.gaussian import Gaussian
 from appulse.network.punet import ProbabilisticUNet
 from appulse.sky import Population, Survey, simulate_field, write_field
 from appulse.sky.true_objects import true_objects
-from appulse.stamps import FieldLayers, StampConfig, grid_stamps
+from appulse.stamps import StampConfig, grid_stamps
 from appulse.training.validation import ValidationStamps, validate
+from skies_by_hand import field_of
 
 NETWORK = NetworkConfig(filters=(4, 8, 8), encoder_poolings=2, combiner_filters=8, stamp_size=32)
 STAMPS = StampConfig(size=32)
@@ -154,8 +155,7 @@ def test_false_galaxies_on_empty_stamps():
     flat = np.zeros((64, 64), np.float32)
     lit = flat.copy()
     lit[:32, :32] = 9
-    layers = FieldLayers(lit, lit, flat, 27.0)
-    batch = grid_stamps(layers, STAMPS, 0)
+    batch = grid_stamps(field_of(lit), STAMPS, 0)
     ternary = (lit > 1).astype(np.uint8)
     id1 = ternary.astype(np.int32)
     objects = true_objects(ternary, id1, np.zeros_like(id1))

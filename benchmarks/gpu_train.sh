@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Simulate, cut the stamps, and train on one GPU, in one command of less than MINUTES minutes; then go on from there.
+#
+# usage: OUT=DIR bash benchmarks/gpu_train.sh [CARRIED]
+#
+# Everything is kept in WORK, which may be lost. What must not be lost is copied to OUT when the time is up: the last
+# checkpoint (in parts of 15 MB), training.json, the log and the exported model. Given such a folder as CARRIED, the
+# run goes on from its checkpoint: fields and stamps are made again, to the same bytes.
+# Wheels for what the machine lacks may lie in .whl/ (GalSim, LSSTDESC.Coord, astropy, astropy-iers-data, pyerfa,
+# photutils, sep, cyclopts, docstring-parser, rich-rst).
+set -euo pipefail
+out=${OUT:?set OUT to a directory for what is to be kept}
+carried=${1:-}
+work=${WORK:-/tmp/appulse}
+name=${NAME:-gpu}
+limit=$(( $(printf '%.0f' "$(awk "BEGIN { print ${MINUTES:-8.5} * 60 }")") ))
+mkdir -p "$out" "$work"
+
+if compgen -G ".whl/*.whl" > /dev/null; then
+    python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$work/site" .whl/*.whl
+fi
+export PYTHONPATH="$PWD/src:$work/site${PYTHONPATH:+:$PYTHONPATH}" MPLBACKEND=Agg PYTHONUNBUFFERED=1
+python=${PYTHON:-python3}
+
+"$python" -m appulse simulate -o "$work/fields" --survey "${SURVEY:-paper}" --size "${SIZE:-16384}" \
+    --fields "${FIELDS:-4}" --seed "${SEED:-0}"
+echo "simulated after $SECONDS s"
+
+run=$work/$name
+resume=()
+if [ -n "$carried" ] && [ ! -e "$run/last.ckpt" ]; then
+    mkdir -p "$run/log"
+    cat "$carried"/last.ckpt.* > "$run/last.ckpt"
+    cp "$carried/training.json" "$run/"
+    mkdir -p "$run/log/leg_000"
+    cp "$carried/metrics.csv" "$run/log/leg_000/" 2> /dev/null || true
+fi
+[ -e "$run/last.ckpt" ] && resume=(--resume)
+
+# A run that is stopped loses what came after its last checkpoint: a minute at most.
+status=0
+timeout --signal=INT --kill-after=20 "$(( limit - 30 - SECONDS ))" "$python" -m appulse train -o "$run" \
+    --fields "$work/fields" --preset "${PRESET:-paper}" "${resume[@]}" || status=$?
+echo "trained until $SECONDS s (status $status; 124: stopped by the clock)"
+
+[ -e "$run/last.ckpt" ] || { echo "no checkpoint yet: MINUTES is too short for SIZE and FIELDS"; exit 1; }
+rm -f "$out"/last.ckpt.*
+split --bytes=15M --numeric-suffixes "$run/last.ckpt" "$out/last.ckpt."
+cp "$run/training.json" "$out/"
+"$python" -c "
+from pathlib import Path
+from appulse.training.fit import export_checkpoint
+from appulse.training.progress import update_curves
+run, out = Path('$run'), Path('$out')
+update_curves(run)
+export_checkpoint(run / 'last.ckpt', out / '$name.safetensors')
+"
+cp "$run/log/metrics.csv" "$out/"
+echo "kept in $out after $SECONDS s"

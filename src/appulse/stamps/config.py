@@ -1,0 +1,74 @@
+"""How training stamps are cut and drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appulse.network.config import require
+
+_LONGEST_CORRELATION = 5.0
+
+
+@dataclass(frozen=True)
+class StampConfig:
+    """How stamps are cut (``size``, ``overlap_share``) and drawn (the rest).
+
+    Parameters
+    ----------
+    size : int, pixels
+        Width of a stamp.
+    threshold : float, units of the noise
+        ``k`` of the truth definition (paper, section 3: 1).
+    overlap_share : float
+        Share of the stamps placed around an overlap rather than anywhere.
+    depth_range : (float, float) or None, mag / arcsec^2
+        Shallowest and deepest noise; None keeps each field's own.
+    depth_power : float
+        Depth is ``deepest - range * u**depth_power`` with u uniform: above 1, deep stamps are more frequent.
+    flips : bool
+        Random flips and quarter turns (the paper uses no augmentation).
+    background_scatter : float, units of the noise
+        Standard deviation of a constant left under each stamp, as background estimators leave one.
+    background_range : (float, float) or None, units of the noise
+        A constant under each stamp, uniform in this range, besides the scatter.
+    noise_scatter : float
+        Standard deviation of the log of the error in the noise estimate.
+    noise_correlation : (float, float) or None, pixels
+        The noise of each stamp is smoothed with a Gaussian whose standard deviation is uniform in this range,
+        its variance kept, as drizzling and resampling do. None keeps each field's own.
+    blank_share : float
+        Share of stamps of which a rectangle is blanked to empty sky, as bad regions and image borders are.
+    """
+
+    size: int = 128
+    threshold: float = 1.0
+    overlap_share: float = 0.5
+    depth_range: tuple[float, float] | None = None
+    depth_power: float = 2.0
+    flips: bool = True
+    background_scatter: float = 0.05
+    background_range: tuple[float, float] | None = None
+    noise_scatter: float = 0.03
+    noise_correlation: tuple[float, float] | None = None
+    blank_share: float = 0.15
+
+    def __post_init__(self):
+        require(self, "size", int, 8)
+        for name in ("threshold", "depth_power"):
+            require(self, name, float, 1e-6)
+        for name in ("overlap_share", "background_scatter", "noise_scatter", "blank_share"):
+            require(self, name, float, 0.0)
+        for name, meaning in (
+            ("depth_range", "the shallower first"),
+            ("background_range", "the lower first"),
+            ("noise_correlation", f"the lower first, between 0 and {_LONGEST_CORRELATION:g}"),
+        ):
+            bounds = getattr(self, name)
+            if bounds is None:
+                continue
+            object.__setattr__(self, name, tuple(bounds))
+            fits = len(bounds) == 2 and bounds[0] <= bounds[1]
+            if name == "noise_correlation":
+                fits = fits and bounds[0] >= 0.0 and bounds[1] <= _LONGEST_CORRELATION
+            if not fits:
+                raise ValueError(f"{name} is {tuple(bounds)}; it must be two numbers, {meaning}")

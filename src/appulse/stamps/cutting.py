@@ -1,0 +1,319 @@
+"""Cutting the stamps of a store from simulated fields, strip by strip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from appulse.files import InputError, atomic_write, write_json
+from appulse.sky.field import field_paths, open_field
+from appulse.sky.workers import run_tasks, usable_cpus
+from appulse.stamps.config import StampConfig
+from appulse.stamps.store import FORMAT, LAYERS, StampStore, array_names
+
+# Stamps that a sky yields for each stamp's area: each galaxy is then seen in several places. The paper cuts
+# 150,000 from four fields of 25,000^2 pixels, one per area (section 3).
+PER_AREA = 8
+LARGEST_COUNT = 150_000
+# Layers are kept as float16 in units of the field's noise; this is just under its largest value.
+_BRIGHTEST = 6.0e4
+# Light of third and later galaxies, in units of the noise; what is less is rounding of the sum.
+_FAINTEST_REST = 0.01
+# Pixels of a strip of a field, which is cut at a time: bounds the memory. Measured: 0.84 GB in all for a
+# window of 20 million pixels; a strip's window has 27 million in a field 25,000 wide.
+_STRIP_PIXELS = 1 << 24
+# A process takes seconds to start; these many stamps take longer.
+_STAMPS_PER_WORKER = 10_000
+
+
+@dataclass(frozen=True)
+class _Strip:
+    # Part of a field cut at a time: the stamps whose first rows lie in [first, end), written to `part`.
+    path: Path
+    field: int
+    first: int
+    end: int
+    part: Path
+    stamps: int
+    size: int
+    overlap_share: float
+    seed: int
+
+
+def stored_stamps(
+    fields: str | Path,
+    config: StampConfig,
+    *,
+    elsewhere: str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> StampStore:
+    """The store of a directory of fields: opened where there is one, else built.
+
+    Its name depends on the fields and on how stamps are cut, so recipes that cut alike share one.
+
+    Parameters
+    ----------
+    fields : str or Path
+        Directory of ``appulse simulate``, or a store itself.
+    config : StampConfig
+        Gives size and overlap share.
+    elsewhere : str or Path, optional
+        Directory for the store where that of the fields cannot be written to.
+    progress : callable, optional
+        Called with the stage, strips cut and their total.
+
+    Returns
+    -------
+    StampStore
+
+    Raises
+    ------
+    InputError
+        No fields, or fields smaller than a stamp.
+    """
+    fields = Path(fields)
+    if (fields / "stamps.json").is_file():
+        return StampStore.open(fields)
+    paths = field_paths(fields)
+    about = _about(paths, config, _count(paths, config.size), seed=0)
+    name = f"stamps-{_digest(about)[:8]}"
+    homes = [fields] if elsewhere is None else [fields, Path(elsewhere)]
+    for home in homes:
+        if (home / name / "stamps.json").is_file():
+            return StampStore.open(home / name)
+    home = next((home for home in homes if os.access(home, os.W_OK)), homes[-1])
+    return build_store(home / name, fields, config, count=about["count"], progress=progress)
+
+
+def _count(paths: Sequence[Path], size: int) -> int:
+    area = 0
+    for path in paths:
+        with open_field(path) as field:
+            area += field.shape[0] * field.shape[1]
+    return min(LARGEST_COUNT, max(256, PER_AREA * area // size**2))
+
+
+def build_store(
+    output: str | Path,
+    fields: str | Path,
+    config: StampConfig,
+    *,
+    count: int = LARGEST_COUNT,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> StampStore:
+    """Cut stamps from simulated fields, at random places, into a store.
+
+    The bytes depend on the fields, ``config.size``, ``config.overlap_share``, ``count`` and ``seed`` alone. A
+    build that was stopped goes on where it was.
+
+    Parameters
+    ----------
+    output : str or Path
+        Folder of the store; appears when it is complete.
+    fields : str or Path
+        Directory of ``appulse simulate``.
+    config : StampConfig
+        Gives size and overlap share.
+    count : int
+        Stamps; every field gives its share by area.
+    seed : int
+        Of the places.
+    workers : int, optional
+        Processes; by default as many as there are cores and work for.
+    progress : callable, optional
+        Called with the stage, strips cut and their total.
+
+    Returns
+    -------
+    StampStore
+
+    Raises
+    ------
+    InputError
+        No fields, fields smaller than a stamp, or an output that exists.
+    """
+    output = Path(output)
+    if output.exists():
+        raise InputError(f"{output} is there already; delete it, or choose another name.")
+    paths = field_paths(fields)
+    about = _about(paths, config, count, seed)
+    unfinished = output.with_name(f".{output.name}-{_digest(about)[:8]}.part")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    strips = _strips(paths, config, count, seed, unfinished)
+    to_do = [strip for strip in strips if not strip.part.exists()]
+    if workers is None:
+        workers = min(usable_cpus(), 1 + count // _STAMPS_PER_WORKER)
+    done = len(strips) - len(to_do)
+    if progress:
+        progress("cutting stamps", done, len(strips))
+    for _ in run_tasks(_cut_strip, to_do, workers=workers):
+        done += 1
+        if progress:
+            progress("cutting stamps", done, len(strips))
+    parts = [strip.part for strip in strips]
+    _join(unfinished, parts)
+    for part in parts:
+        part.unlink()
+    write_json(unfinished / "stamps.json", about)
+    os.replace(unfinished, output)
+    return StampStore.open(output)
+
+
+def _about(paths: Sequence[Path], config: StampConfig, count: int, seed: int) -> dict:
+    fields, widths = [], []
+    for path in paths:
+        with open_field(path) as field:
+            if min(field.shape) < config.size:
+                raise InputError(
+                    f"{path}: a field of {field.shape} pixels is smaller than a stamp of {config.size}."
+                )
+            widths.append(field.survey.psf.fwhm / field.survey.pixel_scale)
+            fields.append(
+                {
+                    "survey": field.survey.name,
+                    "digest": field.survey.digest(),
+                    "seed": int(field.seed),
+                    "index": int(field.index),
+                    "shape": [int(side) for side in field.shape],
+                    "noise": float(field.survey.noise),
+                    "correlation": field.survey.correlation or 0.0,
+                }
+            )
+    return {
+        "format": FORMAT,
+        "size": config.size,
+        "overlap_share": config.overlap_share,
+        "count": count,
+        "seed": seed,
+        "psf_fwhm_pixels": [min(widths), max(widths)],
+        "fields": fields,
+    }
+
+
+def _digest(about: dict) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _strips(paths: Sequence[Path], config: StampConfig, count: int, seed: int, folder: Path) -> list[_Strip]:
+    size = config.size
+    places: list[tuple[Path, int, int, int, Path]] = []
+    areas: list[int] = []
+    for number, path in enumerate(paths):
+        with open_field(path) as field:
+            height, width = field.shape
+        rows = max(size, _STRIP_PIXELS // width)
+        for first in range(0, height - size + 1, rows):
+            end = min(first + rows, height - size + 1)
+            places.append((path, number, first, end, folder / f"part_{len(places):05d}.npz"))
+            areas.append((end - first) * (width - size + 1))
+    ends = np.round(count * np.cumsum(areas) / sum(areas)).astype(int)
+    shares = np.diff(ends, prepend=0)
+    return [
+        _Strip(path, number, first, end, part, int(share), size, config.overlap_share, seed)
+        for (path, number, first, end, part), share in zip(places, shares, strict=True)
+    ]
+
+
+def _cut_strip(strip: _Strip) -> None:
+    size = strip.size
+    with open_field(strip.path) as field:
+        height, width = field.shape
+        first_row, end_row = max(0, strip.first - size), min(height, strip.end + 2 * size)
+        window = field.read((slice(first_row, end_row), slice(0, width)))
+        key = (strip.seed, field.seed, field.index, strip.first)
+    scale = np.float32(1.0 / window.sigma)
+    layers = [window.first * scale, window.second * scale]
+    layers.append(window.light * scale - layers[0] - layers[1])
+    del window
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    corners = _corners(layers[1] > 1.0, strip, first_row, (height, width), rng)
+
+    arrays: dict[str, np.ndarray] = {
+        "field": np.full(strip.stamps, strip.field, np.int32),
+        "corner": np.asarray(corners, np.int32).reshape(-1, 2),
+    }
+    for name, layer in zip(LAYERS, layers, strict=True):
+        faintest = _FAINTEST_REST if name == "rest" else 0.0
+        cuts = [layer[y - first_row :, x:][:size, :size].ravel() for y, x in corners]
+        lit = [np.flatnonzero(cut > faintest) for cut in cuts]
+        values = [np.minimum(cut[places], _BRIGHTEST) for cut, places in zip(cuts, lit, strict=True)]
+        runs, runs_per_stamp = _runs(lit, size**2)
+        arrays[f"{name}_runs"] = runs.astype(_place_type(size))
+        arrays[f"{name}_runs_start"] = runs_per_stamp
+        arrays[f"{name}_values"] = np.concatenate([*values, np.zeros(0)]).astype(np.float16)
+        arrays[f"{name}_values_start"] = np.array([len(places) for places in lit], np.int64)
+    # Its bytes hold no date: NumPy's archives are all of 1980.
+    atomic_write(strip.part, lambda temporary: np.savez(temporary, allow_pickle=False, **arrays))
+
+
+def _runs(lit: list[np.ndarray], pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    # Runs of consecutive places within each stamp, (n, 2), and their number per stamp. A place of its own
+    # between the stamps ends each one's last run.
+    of_all = [one + number * (pixels + 1) for number, one in enumerate(lit)]
+    places = np.concatenate([np.zeros(0, int), *of_all])
+    begins = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+    stamp, first = np.divmod(places[begins], pixels + 1)
+    lengths = np.diff(begins, append=len(places))
+    return np.stack([first, lengths], axis=1), np.bincount(stamp, minlength=len(lit))
+
+
+def _place_type(size: int) -> type:
+    return np.uint16 if size**2 < 1 << 16 else np.uint32
+
+
+def _corners(
+    overlaps: np.ndarray, strip: _Strip, first_row: int, shape: tuple[int, int], rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    size = strip.size
+    highest = np.array(shape) - size
+    # Each strip takes the overlaps that lie in the middle of its stamps; the outer ones, to the border too.
+    low = 0 if strip.first == 0 else strip.first + size // 2
+    high = shape[0] if strip.end > highest[0] else strip.end + size // 2
+    centres = np.argwhere(overlaps[low - first_row : high - first_row])
+    centres[:, 0] += low
+    corners = []
+    for _ in range(strip.stamps):
+        if len(centres) and rng.random() < strip.overlap_share:
+            # Anywhere in the stamp's inner part, so that its position teaches nothing.
+            centre = centres[rng.integers(len(centres))]
+            corner = np.clip(centre - rng.integers(size // 8, size - size // 8, 2), 0, highest)
+        else:
+            corner = rng.integers((strip.first, 0), (strip.end, highest[1] + 1))
+        corners.append((int(corner[0]), int(corner[1])))
+    return corners
+
+
+def _join(folder: Path, parts: Sequence[Path]) -> None:
+    for name in array_names():
+        path = folder / f"{name}.npy"
+        if name.endswith("_start"):  # the parts hold the numbers per stamp
+            np.save(path, np.cumsum(np.concatenate([[0], *(_load(part, name) for part in parts)])))
+            continue
+        lengths = [_length(part, name) for part in parts]
+        like = _load(parts[0], name)
+        # One part in memory at a time.
+        whole = np.lib.format.open_memmap(path, "w+", like.dtype, (sum(lengths), *like.shape[1:]))
+        at = 0
+        for part, length in zip(parts, lengths, strict=True):
+            whole[at : at + length] = _load(part, name)
+            at += length
+        whole.flush()
+
+
+def _load(part: Path, name: str) -> np.ndarray:
+    with np.load(part) as arrays:
+        return arrays[name]
+
+
+def _length(part: Path, name: str) -> int:
+    if name in ("field", "corner"):
+        return len(_load(part, name))
+    return int(_load(part, f"{name}_start").sum())

@@ -1,0 +1,383 @@
+"""From stored stamps to training batches: depth, orientation and noise, drawn afresh every time.
+
+A batch depends on seed and number alone, so a run that was killed goes on with the stamps it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from appulse.files import InputError
+from appulse.stamps.config import StampConfig
+from appulse.stamps.store import StampStore
+
+# A smoothing kernel ends at this many of its standard deviations, where it has fallen to 3e-4 of its peak.
+_REACH = 4.0
+# Threads that draw batches, and how many they are ahead of the one asked for.
+_THREADS = 2
+_AHEAD = 4
+# Purposes of the independent random streams of one seed, led by a word of this room's own: simulated fields
+# and the latent's draws have streams of their seeds as well.
+_ROOM = 0x7374616D  # "stam"
+_ORDER, _BATCH, _DEVICE = 0, 1, 2
+
+# Every float16 as float32: Numba reads no half precision on the CPU.
+_FLOAT16 = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
+class StampBatch(NamedTuple):
+    """A batch of stamps.
+
+    Parameters
+    ----------
+    images : (batch, size, size) float32 array, units of the noise
+        Noisy stamps.
+    ternary : (batch, size, size) uint8 array
+        Their truth.
+    """
+
+    images: np.ndarray
+    ternary: np.ndarray
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """Everything random about the stamps of a batch but the noise of their pixels.
+
+    Parameters
+    ----------
+    stamps : (n,) int64 array
+        Numbers in the store.
+    turns : (n,) int64 array
+        Orientation, 0 to 7: transposed with 1, upside down with 2, mirrored with 4, in this order.
+    brightness : (n,) float32 array
+        Noise of the field over noise of the stamp.
+    background : (n,) float32 array, units of the noise
+        Constant under the stamp.
+    noise_error : (n,) float32 array
+        Factor by which the noise estimate, which the stamp is divided by, is too small.
+    blank : (n, 4) int64 array, pixels
+        First and end row, first and end column blanked to empty sky.
+    smoothing : (n, taps) float32 array or None
+        Kernel of the noise along either axis, of unit square sum; None leaves pixels independent.
+    """
+
+    stamps: np.ndarray
+    turns: np.ndarray
+    brightness: np.ndarray
+    background: np.ndarray
+    noise_error: np.ndarray
+    blank: np.ndarray
+    smoothing: np.ndarray | None
+
+
+class StampSource:
+    """Batches of training stamps, drawn on the CPU.
+
+    Parameters
+    ----------
+    store : StampStore
+        Noise-free stamps.
+    config : StampConfig
+        How to draw.
+    seed : int
+        Of every batch.
+
+    Raises
+    ------
+    InputError
+        The store was cut with another size, or from fields less deep than asked.
+    """
+
+    def __init__(self, store: StampStore, config: StampConfig, seed: int = 0):
+        refuse_unfit(store, config)
+        self.store, self.config, self.seed = store, config, seed
+
+    def batch(self, number: int, size: int) -> StampBatch:
+        """Batch ``number``; the same whenever and wherever it is drawn.
+
+        Every stamp of the store is seen once before any is seen again.
+
+        Parameters
+        ----------
+        number : int
+            Counts from 0.
+        size : int
+            Stamps in the batch.
+
+        Returns
+        -------
+        StampBatch
+        """
+        exposures = draw_exposures(self.store, self.config, self.seed, number, size)
+        rng = _generator(self.seed, _BATCH, number, 1)
+        noise = rng.standard_normal(noise_shape(exposures, self.config.size), dtype=np.float32)
+        return expose(self.store, exposures, noise, self.config.threshold)
+
+    def batches(self, first: int, end: int, size: int) -> Iterator[StampBatch]:
+        """Batches in their order, drawn ahead in threads while the caller works.
+
+        Parameters
+        ----------
+        first, end : int
+            First number, and the one after the last.
+        size : int
+            Stamps in a batch.
+
+        Yields
+        ------
+        StampBatch
+        """
+        with ThreadPoolExecutor(_THREADS) as pool:
+            ahead: deque[Future[StampBatch]] = deque()
+            for number in range(first, end + _AHEAD):
+                if number < end:
+                    ahead.append(pool.submit(self.batch, number, size))
+                if number >= first + _AHEAD:
+                    yield ahead.popleft().result()
+
+
+def refuse_unfit(store: StampStore, config: StampConfig) -> None:
+    """Raise where a store does not hold what a configuration asks for.
+
+    Parameters
+    ----------
+    store : StampStore
+        Noise-free stamps.
+    config : StampConfig
+        How to draw.
+
+    Raises
+    ------
+    InputError
+        The store was cut with another size, or from fields less deep than asked.
+    """
+    if store.size != config.size:
+        raise InputError(f"{store.path}: stamps of {store.size} pixels; {config.size} asked for.")
+    shallowest = float(store.noise.min())
+    if config.depth_range and config.depth_range[1] > shallowest + 1e-9:
+        raise InputError(
+            f"stamps of {config.depth_range[1]} mag/arcsec^2 asked from a field rendered for "
+            f"{shallowest:g}; fainter outskirts are missing there. "
+            "Simulate a deeper survey or lower depth_range."
+        )
+
+
+def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: int, size: int) -> Exposures:
+    """Choose the stamps of a batch, and how each is seen.
+
+    Parameters
+    ----------
+    store : StampStore
+        Noise-free stamps.
+    config : StampConfig
+        How to draw.
+    seed, number, size : int
+        Of the run, of the batch, and of stamps in it.
+
+    Returns
+    -------
+    Exposures
+    """
+    rng = _generator(seed, _BATCH, number, 0)
+    stamps = _in_order(len(store), seed, number * size, size)
+    field_noise = store.noise[store.field[stamps]]
+    depth = field_noise
+    if config.depth_range:
+        shallowest, deepest = config.depth_range
+        depth = deepest - (deepest - shallowest) * rng.random(size) ** config.depth_power
+    background = config.background_scatter * rng.standard_normal(size)
+    if config.background_range:
+        background += rng.uniform(*config.background_range, size)
+    lengths, longest = store.correlation[store.field[stamps]], store.correlation.max()
+    if config.noise_correlation:
+        lengths, longest = rng.uniform(*config.noise_correlation, size), config.noise_correlation[1]
+    smoothing = _smoothing_kernels(lengths, int(np.ceil(_REACH * longest))) if longest else None
+    return Exposures(
+        stamps=stamps,
+        turns=rng.integers(8, size=size) if config.flips else np.zeros(size, np.int64),
+        brightness=(10.0 ** (0.4 * (depth - field_noise))).astype(np.float32),
+        background=background.astype(np.float32),
+        noise_error=np.exp(config.noise_scatter * rng.standard_normal(size)).astype(np.float32),
+        blank=_rectangles(config, rng, size),
+        smoothing=smoothing,
+    )
+
+
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence((_ROOM, *key))))
+
+
+def device_seed(seed: int, number: int) -> int:
+    """Seed of the noise that a device draws for a batch.
+
+    Parameters
+    ----------
+    seed, number : int
+        Of the run and of the batch.
+    """
+    sequence = np.random.SeedSequence((_ROOM, seed, _DEVICE, number))
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+
+def _in_order(count: int, seed: int, start: int, size: int) -> np.ndarray:
+    epoch, place = np.divmod(np.arange(start, start + size), count)
+    parts = [_order(count, seed, int(e))[place[epoch == e]] for e in np.unique(epoch)]
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return _generator(seed, _ORDER, epoch).permutation(count)
+
+
+def _rectangles(config: StampConfig, rng: np.random.Generator, n: int) -> np.ndarray:
+    size = config.size
+    y, x = rng.integers(0, size + 1, (2, n, 2))
+    # Half of them reach a side of the stamp, as the border of an image does.
+    reaching = rng.random(n) < 0.5
+    y[reaching] = 0, size
+    x[reaching, 1] = size * rng.integers(2, size=n)[reaching]
+    y.sort(axis=1)
+    x.sort(axis=1)
+    upright = rng.random(n)[:, None] < 0.5
+    rectangles = np.where(upright, np.hstack([y, x]), np.hstack([x, y]))
+    rectangles[rng.random(n) >= config.blank_share] = 0
+    return rectangles
+
+
+def noise_shape(exposures: Exposures, size: int) -> tuple[int, int, int]:
+    """Shape of the white noise that `expose` needs; what is smoothed reaches past the stamp.
+
+    Parameters
+    ----------
+    exposures : Exposures
+        Of a batch.
+    size : int, pixels
+        Width of a stamp.
+    """
+    side = size if exposures.smoothing is None else size + exposures.smoothing.shape[1] - 1
+    return len(exposures.stamps), side, side
+
+
+def _smoothing_kernels(lengths: np.ndarray, reach: int) -> np.ndarray:
+    offsets = np.arange(-reach, reach + 1)
+    kernels = np.exp(-0.5 * (offsets / np.maximum(lengths, 1e-3)[:, None]) ** 2)
+    # Of unit square sum, so that the variance stays.
+    return (kernels / np.sqrt((kernels**2).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def expose(store: StampStore, exposures: Exposures, noise: np.ndarray, threshold: float) -> StampBatch:
+    """Images and truth of a batch, given its noise.
+
+    Parameters
+    ----------
+    store : StampStore
+        Noise-free stamps.
+    exposures : Exposures
+        What was drawn for the batch.
+    noise : `noise_shape` float32 array
+        White, of unit variance; overwritten where it need not be smoothed.
+    threshold : float, units of the noise
+        ``k`` of the truth definition.
+
+    Returns
+    -------
+    StampBatch
+    """
+    images = noise if exposures.smoothing is None else _smooth(noise, exposures.smoothing)
+    ternary = np.zeros(images.shape, np.uint8)
+    _level(images, exposures.background, exposures.noise_error)
+    for layer in store.layers:
+        _add_layer(
+            images,
+            ternary,
+            layer.runs,
+            layer.runs_start,
+            layer.values.view(np.uint16),
+            layer.values_start,
+            exposures.stamps,
+            exposures.turns,
+            exposures.brightness,
+            exposures.noise_error,
+            exposures.blank,
+            np.float32(threshold if layer.counts else np.inf),
+            _FLOAT16,
+        )
+    return StampBatch(images, ternary)
+
+
+@numba.njit(cache=True, nogil=True)
+def _level(images, background, noise_error):
+    for b in range(images.shape[0]):
+        for y in range(images.shape[1]):
+            for x in range(images.shape[2]):
+                images[b, y, x] = (images[b, y, x] + background[b]) * noise_error[b]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_layer(
+    images,
+    ternary,
+    runs,
+    runs_start,
+    values,
+    values_start,
+    stamps,
+    turns,
+    brightness,
+    noise_error,
+    blank,
+    threshold,
+    float16,
+):
+    size = images.shape[1]
+    for b in range(len(stamps)):
+        place = values_start[stamps[b]]
+        for run in range(runs_start[stamps[b]], runs_start[stamps[b] + 1]):
+            first = int(runs[run, 0])
+            for pixel in range(first, first + int(runs[run, 1])):
+                light = float16[values[place]] * brightness[b]
+                place += 1
+                y, x = pixel // size, pixel % size
+                if turns[b] & 1:
+                    y, x = x, y
+                if turns[b] & 2:
+                    y = size - 1 - y
+                if turns[b] & 4:
+                    x = size - 1 - x
+                if blank[b, 0] <= y < blank[b, 1] and blank[b, 2] <= x < blank[b, 3]:
+                    continue
+                images[b, y, x] += light * noise_error[b]
+                if light > threshold:
+                    ternary[b, y, x] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _smooth(noise, kernels):
+    n, wide, _ = noise.shape
+    taps = kernels.shape[1]
+    size = wide - taps + 1
+    rows = np.empty((wide, size), np.float32)
+    smooth = np.zeros((n, size, size), np.float32)
+    for b in range(n):
+        rows[:] = 0
+        for k in range(taps):
+            weight = kernels[b, k]
+            for y in range(wide):
+                for x in range(size):
+                    rows[y, x] += weight * noise[b, y, x + k]
+        for k in range(taps):
+            weight = kernels[b, k]
+            for y in range(size):
+                for x in range(size):
+                    smooth[b, y, x] += weight * rows[y + k, x]
+    return smooth

@@ -1,0 +1,51 @@
+"""The fixed grid of stamps of one field, for validation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from appulse.sky.field import Field
+from appulse.stamps.config import StampConfig
+from appulse.stamps.drawing import StampBatch
+
+
+def grid_stamps(field: Field, config: StampConfig, seed: int) -> StampBatch:
+    """All stamps of the fixed grid that fit a field, at its own depth, unaugmented.
+
+    Parameters
+    ----------
+    field : Field
+        What to cut.
+    config : StampConfig
+        Gives size and threshold.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    StampBatch
+    """
+    light = cut_grid(field.light, config.size) / np.float32(field.sigma)
+    rng = np.random.Generator(np.random.Philox(seed))
+    light += rng.standard_normal(light.shape, dtype=np.float32)
+    return StampBatch(light, cut_grid(field.ternary(config.threshold), config.size))
+
+
+def cut_grid(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut the whole stamps of the fixed grid out of an image.
+
+    Parameters
+    ----------
+    image : (height, width) array
+        What is left over on its far sides is dropped.
+    size : int, pixels
+        Width of a stamp.
+
+    Returns
+    -------
+    (n, size, size) array
+        In raster order.
+    """
+    rows, columns = (side // size for side in image.shape)
+    grid = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
+    return grid.transpose(0, 2, 1, 3).reshape(-1, size, size)

@@ -1,0 +1,49 @@
+"""Simulated skies, and the stores cut from them."""
+
+import dataclasses
+
+import pytest
+
+from appulse.sky import Population, Survey, simulate_field, write_field
+from appulse.sky.field import field_name
+from appulse.stamps import StampConfig, StampStore, build_store
+from skies_by_hand import PLAIN
+
+
+@pytest.fixture
+def store_of(tmp_path):
+    """Cut a store from fields: ``store_of(field, ..., config=, count=)``."""
+
+    def build(*fields, config=PLAIN, count=64, **options) -> StampStore:
+        number = len(list(tmp_path.iterdir()))
+        folder = tmp_path / f"fields{number}"
+        folder.mkdir()
+        for field in fields:
+            write_field(field, folder / field_name(field.seed, field.index))
+        return build_store(tmp_path / f"store{number}", folder, config, count=count, workers=1, **options)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def sky_directory(tmp_path_factory):
+    """Two simulated fields, crowded enough for pixels of three galaxies, of two PSFs and two depths."""
+    folder = tmp_path_factory.mktemp("sky")
+    crowded = dataclasses.replace(
+        Survey.load("paper"), name="crowded", population=Population(density=400.0, magnitude_bright=21.0)
+    )
+    wider = dataclasses.replace(
+        crowded, name="wider", noise=26.8, psf=dataclasses.replace(crowded.psf, fwhm=0.3)
+    )
+    for index, (survey, shape) in enumerate(((crowded, (128, 160)), (wider, (160, 96)))):
+        field = simulate_field(survey, shape, seed=5, index=index)
+        write_field(field, folder / field_name(5, index))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sky_store(sky_directory, tmp_path_factory):
+    config = StampConfig(size=32)
+    return build_store(
+        tmp_path_factory.mktemp("store") / "stamps", sky_directory, config, count=200, workers=1
+    )
