@@ -36,7 +36,7 @@ surveys = st.builds(
     pixel_scale=st.floats(0.01, 5),
     zero_point=st.floats(1, 60),
     noise=st.floats(10, 40),
-    psf=st.builds(PSF, st.sampled_from(["gaussian", "moffat"]), st.floats(0.01, 10), st.floats(1.1, 20)),
+    psf=st.builds(PSF, st.sampled_from(["gaussian", "moffat"]), st.floats(0.01, 10), st.floats(1.2, 20)),
     population=populations,
 )
 
