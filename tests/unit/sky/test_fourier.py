@@ -40,8 +40,9 @@ def accurate_image(renderer, source):
 
 @pytest.mark.parametrize("name", ["paper", "euclid-wide", "lsst-10yr", "hst-acs", "roman-wide"])
 def test_every_source_is_galsims(name):
-    options = dict(bulges=Bulges(0.4, 0.4), stars=Stars(200.0, 19.0), faint=Faint(26.6))
-    survey = dataclasses.replace(Survey.load(name), **options)
+    survey = Survey.load(name)
+    faint = Faint(survey.population.magnitude_faint + 1.0)
+    survey = dataclasses.replace(survey, bulges=Bulges(0.4, 0.4), stars=Stars(200.0, 19.0), faint=faint)
     sources = draw_sources(survey, (250, 250), 6, 0)
     renderer = Renderer(survey)
     shuffled = np.random.default_rng(1).permutation(len(sources))
