@@ -51,6 +51,11 @@ class SepDetector:
         """Name in tables."""
         return "SEP"
 
+    @property
+    def setting(self):
+        """Where it stands among its `variants`: the deblending contrast."""
+        return self.deblend_contrast
+
     def segments(self, image):
         """Segmentation map of one image.
 

@@ -41,6 +41,11 @@ class SextractorDetector:
         """Name in tables."""
         return "SExtractor"
 
+    @property
+    def setting(self):
+        """Where it stands among its `variants`: the deblending contrast."""
+        return self.deblend_contrast
+
     def detect(self, image):
         """Find objects; a blend has two segments that share at least 4 border pixels.
 

@@ -122,7 +122,8 @@ def _side_by_side(scores: Table) -> Table:
 def _figures(pictures: Mapping[str, Path], tables: Mapping[str, Table]) -> Section:
     return Section(
         "The paper's figures",
-        "In the layout of Bretonnière et al. 2021; each is also a data file (ECSV) beside this page.",
+        "In the layout of Bretonnière et al. 2021; those of numbers are also data files (ECSV) beside this "
+        "page.",
         [
             Picture(
                 pictures["figure1"],

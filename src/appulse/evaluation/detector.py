@@ -17,6 +17,10 @@ class Detector(Protocol):
     def name(self) -> str:
         """Short name, as shown in tables."""
 
+    @property
+    def setting(self) -> float:
+        """Where it stands among its `variants`; NaN where it has none."""
+
     def detect(self, image: np.ndarray) -> Detection:
         """Find the objects of one image.
 

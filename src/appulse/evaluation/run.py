@@ -186,7 +186,7 @@ def evaluate_model(
         _tables(scores, first, oracle, effort, samples, progress),
         figure1_stamps(first, scale_to_noise(first.image).scaled, Sampler(model, samples, first.seed)),
         {model.name: choose_operating_point(model, "balanced").t_overlap}
-        | {each.name: each.deblend_contrast for each in detectors},
+        | {each.name: each.setting for each in detectors},
         best,
     )
     area = f"the first {effort.side} x {effort.side} pixels of " if effort.side else ""

@@ -309,7 +309,7 @@ class FieldFile:
             # The tables stand last, so that a file cut short fails here.
             self.deeper, self.catalog = (_native_table(self._hdus[name]) for name in ("DEEPER", "CATALOG"))
             self.has_other = "OTHER" in self._hdus
-        except (KeyError, OSError, TypeError, ValueError) as error:
+        except (InputError, KeyError, OSError, TypeError, ValueError) as error:
             self._hdus.close()
             raise self._not_a_field(error) from None
 

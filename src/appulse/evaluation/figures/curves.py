@@ -125,8 +125,9 @@ def blends_figure(tables: dict[str, Table]) -> Figure:
                     "linestyle": DASHES[number % len(DASHES)],
                     "marker": "s" if number == 0 else "D",
                 }
-                with_interval(upper, x, rows, "iou", label=name, **style)
-                with_interval(lower, x, rows, "recognised", **style)
+                enough = rows["n_galaxies"] >= _FEWEST, rows["n"] >= _FEWEST
+                with_interval(upper, x[enough[0]], rows[enough[0]], "iou", label=name, **style)
+                with_interval(lower, x[enough[1]], rows[enough[1]], "recognised", **style)
             lower.xaxis.set_major_locator(FixedLocator(np.arange(len(edges))))
             lower.xaxis.set_major_formatter(FixedFormatter([f"{edge:.3g}" for edge in edges]))
             lower.tick_params(axis="x", rotation=45)
