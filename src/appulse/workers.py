@@ -66,33 +66,36 @@ class _Pool:
     def run(
         self, job: Job, task: Task, stage: str, missing: list[int], advance: Callable[[int], None]
     ) -> None:
-        waiting, attempts, busy = deque(missing), dict.fromkeys(missing, 0), 0
-        while waiting or busy:
-            for worker in self.workers:
-                if worker.block is None and waiting:
+        waiting, attempts, failure = deque(missing), dict.fromkeys(missing, 0), None
+        # After a failure nothing new is begun, but what is in hand is waited for: the pool serves others too.
+        while (waiting and failure is None) or any(worker.block is not None for worker in self.workers):
+            for place, worker in enumerate(self.workers):
+                if worker.block is None and waiting and failure is None:
+                    if not worker.process.is_alive():  # it died between two blocks
+                        worker = self.workers[place] = _Worker(self.context)
                     worker.block = waiting.popleft()
                     attempts[worker.block] += 1
-                    worker.line.send((task, stage, worker.block))
-                    busy += 1
+                    with contextlib.suppress(
+                        BrokenPipeError
+                    ):  # it died just now, and will be found dead below
+                        worker.line.send((task, stage, worker.block))
             ready = wait([worker.line for worker in self.workers if worker.block is not None])
             for place, worker in enumerate(self.workers):
                 if worker.line not in ready:
                     continue
-                block, worker.block, busy = worker.block, None, busy - 1
+                block, worker.block = worker.block, None
                 try:
-                    failure = worker.line.recv()
+                    error = worker.line.recv()
                 except (EOFError, ConnectionResetError):
                     self.workers[place] = _Worker(self.context)
-                    if attempts[block] >= ATTEMPTS:
-                        raise InputError(
-                            f"block {block}: {ATTEMPTS} workers died in its {stage}; is there enough memory? "
-                            "Fewer --workers or a smaller --block need less."
-                        ) from None
                     waiting.append(block)
-                    continue
-                if failure is not None:
-                    raise failure
-                advance(steps(job, stage, block))
+                    error = None if attempts[block] < ATTEMPTS else _deaths(block, stage)
+                else:
+                    if error is None:
+                        advance(steps(job, stage, block))
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         for worker in self.workers:
@@ -101,6 +104,13 @@ class _Pool:
             worker.process.join(timeout=_FAREWELL)
             worker.process.kill()
             worker.process.join()
+
+
+def _deaths(block: int, stage: str) -> InputError:
+    return InputError(
+        f"block {block}: {ATTEMPTS} workers died in its {stage}; is there enough memory? "
+        "Fewer --workers or a smaller --block need less."
+    )
 
 
 def _serve(line: Connection) -> None:

@@ -1,5 +1,6 @@
 """Fields on disk: the same bytes whoever works on them in what blocks, and whenever they are killed."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,11 +14,13 @@ import pytest
 from astropy.io import fits
 
 from appulse.batch import BatchOptions, run_batch
-from appulse.engine import stages
-from appulse.files import UsageError
+from appulse.engine import FIRST, run, stages
+from appulse.files import InputError, UsageError
 from appulse.inference.store import DiskStore
-from appulse.network.weights import save_model
+from appulse.network.weights import load_model, save_model
+from appulse.on_disk import Task, opened
 from appulse.segmentation import segment
+from appulse.workers import processes
 from by_hand import SAMPLES, by_hand, discs
 
 PRODUCTS = ("f_segmentation.fits", "f_catalog.fits", "f_summary.json", "f_preview.png", "f_regions.reg")
@@ -186,17 +189,17 @@ def children(pid):
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_block_only(inputs, expected, tmp_path):
-    run = start(inputs, tmp_path, block=64, workers=2)
+    process = start(inputs, tmp_path, block=64, workers=2)
     records = tmp_path / ".f.work" / "records"
-    while run.poll() is None and len(list(records.glob("*.npz"))) < 5:
+    while process.poll() is None and len(list(records.glob("*.npz"))) < 5:
         time.sleep(0.02)
     finished = {path: path.stat().st_mtime_ns for path in records.glob("*.npz")}
-    os.kill(children(run.pid)[-1], signal.SIGKILL)
-    while run.poll() is None and (now := list(records.glob("galaxies-*.npz"))) and len(now) < 9:
+    os.kill(children(process.pid)[-1], signal.SIGKILL)
+    while process.poll() is None and (now := list(records.glob("galaxies-*.npz"))) and len(now) < 9:
         time.sleep(0.02)
     again = [path for path, at in finished.items() if path.exists() and path.stat().st_mtime_ns != at]
-    assert run.wait() == 0, run.stderr.read()
-    run.stderr.close()
+    assert process.wait() == 0, process.stderr.read()
+    process.stderr.close()
     assert again == [] and read(tmp_path) == expected
 
 
@@ -204,20 +207,20 @@ def test_a_killed_worker_costs_its_block_only(inputs, expected, tmp_path):
 def test_kill_at_twenty_moments(inputs, expected, tmp_path):
     random = np.random.default_rng(0)
     for _ in range(20):
-        run = start(inputs, tmp_path, block=64)
+        process = start(inputs, tmp_path, block=64)
         records = tmp_path / ".f.work" / "records"
         had = len(list(records.glob("*.npz")))
-        while run.poll() is None and len(list(records.glob("*.npz"))) == had:
+        while process.poll() is None and len(list(records.glob("*.npz"))) == had:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.1))
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-        run.stderr.close()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
         if (tmp_path / "f_summary.json").exists():
             break
-    run = start(inputs, tmp_path, block=64)
-    assert run.wait() == 0, run.stderr.read()
-    run.stderr.close()
+    process = start(inputs, tmp_path, block=64)
+    assert process.wait() == 0, process.stderr.read()
+    process.stderr.close()
     for left in tmp_path.glob(".*.part*"):
         left.unlink()  # of a product that was being written
     assert read(tmp_path) == expected
@@ -230,3 +233,18 @@ def test_a_dask_cluster_gives_the_same_bytes(inputs, expected, tmp_path):
         address = cluster.scheduler_address
         assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64, dask=address) == 0
     assert read(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_workers_that_failed_serve_the_next_task(inputs, tmp_path):
+    wanted = {"image": str(inputs[0]), "folder": str(tmp_path / "work"), "model": inputs[1], "block": 64}
+    wanted |= {"samples": 4, "seed": 0, "method": "grid", "operating_point": "balanced", "mode": "copula"}
+    wanted |= {"hdu": None, "background": True, "device": "cpu"}
+    good = Task(**wanted, model_sha256=load_model(inputs[1]).sha256)
+    bad = dataclasses.replace(good, model_sha256="another")
+    with opened(good) as (job, _), processes(2) as executor_for:
+        with pytest.raises(InputError, match="not the file that this run began with"):
+            run(job, executor_for(bad))
+        assert not job.store.has(FIRST)
+        run(job, executor_for(good))
+        assert all(job.store.has(stage, block) for stage in stages("grid") for block in range(12))
