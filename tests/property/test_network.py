@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
 from appulse.network.config import NetworkConfig
 from appulse.network.gaussian import Gaussian, kl_divergence
 from appulse.network.punet import Combiner, ProbabilisticUNet
@@ -100,15 +100,17 @@ def test_scaling_keeps_order_and_range(image):
 
 
 share = st.floats(0, 1)
-pair = st.tuples(st.floats(0.01, 10), st.floats(-10, 10))
+curve = st.lists(st.floats(-20, 20), min_size=len(IDENTITY), max_size=len(IDENTITY)).map(
+    lambda v: tuple(sorted(v))
+)
 points = st.builds(OperatingPoint, share, share, st.integers(1, 50), st.integers(1, 50))
 
 
 @given(
     st.builds(
         Calibration,
-        pair,
-        pair,
+        curve,
+        curve,
         st.floats(0, 20),
         st.dictionaries(st.text(), st.floats(0.01, 10), max_size=3),
         st.dictionaries(st.text(), points, max_size=3),

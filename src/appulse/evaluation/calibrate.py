@@ -33,7 +33,7 @@ from appulse.sky.field import Field, field_paths, read_field
 from appulse.sky.true_objects import true_objects
 
 # Correlation lengths of the copula that are tried, pixels.
-LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0)
+LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Width of the part of each field on which they are tried: enough galaxies, and a sixth of the time.
 _LENGTH_SIDE = 1280
 # With fewer, a coverage is known to worse than 0.05.

@@ -23,6 +23,8 @@ COMPLETE_MIN_PURITY = 0.7
 # The paper's purity of blends, rounded down; on its half-and-half set, so harder to reach here.
 PURE_MIN_PURITY = 0.93
 ISOLATED_TOLERANCE = 0.01
+# Balanced scores this close are equal: with 200 blends their own error is twice as large.
+BALANCED_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,9 @@ def choose_operating_points(
 ):
     """Choose the thresholds for three tastes on calibration fields, never on test fields.
 
-    - ``balanced``: the largest :func:`balanced_score`.
+    - ``balanced``: the largest :func:`balanced_score`, and among those within `BALANCED_TOLERANCE` of it the
+      thresholds nearest to 0.5. Objects are found over a wide range of thresholds; it is at 0.5 that a pixel
+      has its likelier class, and that areas are right.
     - ``complete``: the largest completeness of blends among points whose purity of blends is at least 0.7 and
       whose completeness and purity of isolated objects lie at most 0.01 below those of ``balanced``. Without
       any such point it is ``balanced``.
@@ -148,7 +152,7 @@ def choose_operating_points(
       Without any such point, the one with the largest lower bound of purity (Wilson, 95 %), so that one lucky
       prediction does not win.
 
-    Of equals, the point with the larger balanced score is taken, then the first in the order of the grid.
+    Of equals, the point with thresholds nearer to 0.5 is taken, then the one with the larger balanced score.
 
     Parameters
     ----------
@@ -177,13 +181,24 @@ def choose_operating_points(
                 f"choose_operating_points: no true {kind.name.lower()} object in {len(fields)} field(s); "
                 "give more or larger calibration fields."
             )
-    chosen = {"balanced": max(grid, key=lambda point: balanced_score(grid[point]))}
+    chosen = {"balanced": _balanced(grid)}
     chosen["complete"] = _complete(grid, chosen["balanced"])
     chosen["pure"] = _pure(grid)
     return {
         name: OperatingPoint(t_galaxy=t1, t_overlap=t2, min_area=min_area, min_overlap=min_overlap)
         for name, (t1, t2) in chosen.items()
     }
+
+
+def _balanced(grid):
+    scores = {point: balanced_score(counts) for point, counts in grid.items()}
+    best = max(scores.values())
+    equal = [point for point, score in scores.items() if score >= best - BALANCED_TOLERANCE]
+    return min(equal, key=lambda point: (_from_half(point), -scores[point]))
+
+
+def _from_half(point):
+    return round(abs(point[0] - 0.5) + abs(point[1] - 0.5), 6)
 
 
 def _complete(grid, balanced):
@@ -197,7 +212,7 @@ def _complete(grid, balanced):
         and counts.completeness(Kind.ISOLATED).value >= lowest_completeness
         and counts.purity(Kind.ISOLATED).value >= lowest_purity
     ]
-    return max(allowed, key=lambda point: _blend_completeness(grid[point]), default=balanced)
+    return max(allowed, key=lambda point: _blend_completeness(grid, point), default=balanced)
 
 
 def _pure(grid):
@@ -205,9 +220,10 @@ def _pure(grid):
         point for point, counts in grid.items() if counts.purity(Kind.BLENDED).value >= PURE_MIN_PURITY
     ]
     if allowed:
-        return max(allowed, key=lambda point: _blend_completeness(grid[point]))
+        return max(allowed, key=lambda point: _blend_completeness(grid, point))
     return max(grid, key=lambda point: (grid[point].purity(Kind.BLENDED).low, balanced_score(grid[point])))
 
 
-def _blend_completeness(counts):
-    return counts.completeness(Kind.BLENDED).value, balanced_score(counts)
+def _blend_completeness(grid, point):
+    counts = grid[point]
+    return counts.completeness(Kind.BLENDED).value, -_from_half(point), balanced_score(counts)

@@ -89,7 +89,13 @@ def test_chosen_points_are_the_best_of_the_grid():
     chosen = {name: grid[point.t_galaxy, point.t_overlap] for name, point in points.items()}
 
     balanced = chosen["balanced"]
-    assert balanced_score(balanced) == max(map(balanced_score, grid.values()))
+    best = max(map(balanced_score, grid.values()))
+    assert balanced_score(balanced) >= best - 0.01
+    # None of those as good lies nearer to the thresholds at which a pixel has its likelier class.
+    distance = {point: abs(point[0] - 0.5) + abs(point[1] - 0.5) for point in grid}
+    here = distance[points["balanced"].t_galaxy, points["balanced"].t_overlap]
+    equal = [point for point, counts in grid.items() if balanced_score(counts) >= best - 0.01]
+    assert here == min(distance[point] for point in equal)
     assert balanced_score(balanced) > 1
 
     def blended(counts):
