@@ -68,8 +68,18 @@ def read_fields(paths: Sequence[Path], side: int | None = None) -> Iterator[Fiel
     Yields
     ------
     Field
+
+    Raises
+    ------
+    UsageError
+        Close pairs were injected into a field: what is measured there holds for no real sky.
     """
     window = None if side is None else (slice(side), slice(side))
     for path in paths:
         with open_field(path) as opened:
+            if not opened.survey.is_unbiased:
+                raise UsageError(
+                    f"{path}: survey {opened.survey.name!r} has injected pairs, which serve training only. "
+                    "Test and calibrate on fields without them."
+                )
             yield opened.read(window)

@@ -212,6 +212,8 @@ class SkyReport:
             lines.append(
                 f"{line}{_percent(share.expected, share.expected_error)}  {share.paper:>6s}".rstrip()
             )
+        if not self.survey.is_unbiased:
+            lines.append("  (close pairs are injected: the closed forms hold for galaxies at random places)")
         lines += [
             "",
             "magnitude    galaxies/arcmin^2     law   half-light radius (arcsec)   law   1 - b/a   seen, %",

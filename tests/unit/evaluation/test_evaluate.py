@@ -1,5 +1,6 @@
 """Scores of a model that finds every disc of a sky of discs (tests/by_hand.py)."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,11 +10,14 @@ from astropy.table import Table
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, true_objects
 from appulse.evaluation.evaluate import score_fields
-from appulse.evaluation.fields import refuse_seen_seeds, unseen_paths
+from appulse.evaluation.fields import read_fields, refuse_seen_seeds, unseen_paths
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result_masks
 from appulse.files import UsageError
 from appulse.segmentation import segment
+from appulse.sky import Survey, simulate_field
+from appulse.sky.field import write_field
+from appulse.sky.population import Pairs
 from by_hand import CIRCLES, SHAPE, by_hand, field_of_discs, thresholding_model
 
 
@@ -94,3 +98,10 @@ def test_fields_that_the_model_has_seen_are_refused(history, tmp_path):
         == len(unseen_paths(tmp_path, model, allow_training_seeds=True))
         == 1
     )
+
+
+def test_fields_with_injected_pairs_are_refused(tmp_path):
+    crowded = dataclasses.replace(Survey.load("paper"), pairs=Pairs(0.5))
+    write_field(simulate_field(crowded, 64, 9001), tmp_path / "field_9001_00.fits")
+    with pytest.raises(UsageError, match="injected pairs"):
+        list(read_fields([tmp_path / "field_9001_00.fits"]))
