@@ -19,7 +19,7 @@ from appulse.network.punet import ProbabilisticUNet
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
-    "euclid": "794398d72f29a99cac8b83c51b9e6cd729d29e1f6dccfa715314a6240803ff76",
+    "euclid": "591eecc43ff9d9243809e7474ac2eb4470b30e4c4a02c7c9383df85cd1d5e255",
 }
 _FORMAT = "appulse-1"
 
