@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import appulse
-from appulse.engine import Executor
+from appulse.engine.forecast import forecast
+from appulse.engine.observation import observe
+from appulse.engine.on_disk import Task, claim_folder, finished
+from appulse.engine.stages import Executor
+from appulse.engine.workers import FinishedElsewhere, Shard, cluster, processes
 from appulse.files import InputError, UsageError, split_hdu, stem, write_json
-from appulse.forecast import forecast
 from appulse.inference.realisations import Sampler
 from appulse.inference.store import DiskStore
 from appulse.inference.two_step import Progress
 from appulse.network.weights import Model, load_model
-from appulse.observation import observe
-from appulse.on_disk import Task, claim_folder, finished
 from appulse.segmentation import BLOCK, SEED_LIMIT, check_block, choose_device, choose_operating_point
-from appulse.workers import FinishedElsewhere, Shard, cluster, processes
 
 # What a directory holds: the options, and the content of every input segmented with them.
 FINGERPRINT = "appulse.json"

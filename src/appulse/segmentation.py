@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 
 import appulse
-from appulse.assembly import Assembly
-from appulse.describe import calibration_warnings, fitted_for
-from appulse.engine import Job, run
+from appulse.engine.assembly import Assembly
+from appulse.engine.describe import calibration_warnings, fitted_for
+from appulse.engine.observation import Observation, observe
+from appulse.engine.stages import Job, run
 from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
@@ -19,7 +20,6 @@ from appulse.inference.realisations import Mode, Sampler
 from appulse.inference.store import MemoryStore
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model, load_model
-from appulse.observation import Observation, observe
 from appulse.result import Result
 
 Method = Literal["two-step", "sliding", "grid"]

@@ -14,13 +14,13 @@ import pytest
 from astropy.io import fits
 
 from appulse.batch import BatchOptions, run_batch
-from appulse.engine import FIRST, run, stages
+from appulse.engine.on_disk import Task, opened
+from appulse.engine.stages import FIRST, run, stages
+from appulse.engine.workers import processes
 from appulse.files import InputError, UsageError
 from appulse.inference.store import DiskStore
 from appulse.network.weights import load_model, save_model
-from appulse.on_disk import Task, opened
 from appulse.segmentation import segment
-from appulse.workers import processes
 from by_hand import SAMPLES, by_hand, discs
 
 PRODUCTS = ("f_segmentation.fits", "f_catalog.fits", "f_summary.json", "f_preview.png", "f_regions.reg")
@@ -160,7 +160,7 @@ def test_shards_share_the_blocks_and_one_writes(inputs, expected, tmp_path, caps
 
 
 def test_a_shard_takes_over_from_one_that_never_came(inputs, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr("appulse.workers.PATIENCE", 0.0)
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 0.0)
     assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64, shard="2/3") == 0
     assert read(tmp_path) == expected
 

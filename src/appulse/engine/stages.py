@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appulse.describe import REACH, Region, describe_object, fitted_for, pack
+from appulse.engine.describe import REACH, Region, describe_object, fitted_for, pack
 from appulse.inference.background import Noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window, common, cropped, grown

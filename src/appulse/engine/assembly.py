@@ -12,14 +12,14 @@ import numpy as np
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
-from appulse.describe import catalogue_of, unpack
-from appulse.engine import GALAXIES, Job
+from appulse.engine.describe import catalogue_of, unpack
+from appulse.engine.observation import Observation
+from appulse.engine.stages import GALAXIES, Job
 from appulse.inference.exposure import Window, common, cropped, whole
 from appulse.inference.realisations import Realisations
 from appulse.inference.store import BAD, CENTRED
 from appulse.inference.two_step import class_map
 from appulse.objects.flags import PixelFlag
-from appulse.observation import Observation
 from appulse.products import MAPS
 from appulse.result import GalaxyCutout, Result
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from appulse.engine import Executor, Job, one_after_another, steps
+from appulse.engine.on_disk import Task, do_block
+from appulse.engine.stages import Executor, Job, one_after_another, steps
 from appulse.files import InputError
-from appulse.on_disk import Task, do_block
 
 # Times that a block may take its worker with it before the run gives up.
 ATTEMPTS = 3
@@ -213,7 +213,7 @@ class Shard:
         job : Job
             Whose blocks they are.
         stage : str
-            One of `appulse.engine.stages`.
+            One of `appulse.engine.stages.stages`.
         missing : list of int
             Blocks that lack it.
         advance : callable

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appulse.assembly import Assembly
-from appulse.engine import Executor, Job, run, work
+from appulse.engine.assembly import Assembly
+from appulse.engine.observation import Observation, observe
+from appulse.engine.stages import Executor, Job, run, work
 from appulse.files import InputError, UsageError, write_json
 from appulse.inference.background import Noise, measure_noise
 from appulse.inference.blocks import Blocks
@@ -19,7 +20,6 @@ from appulse.inference.realisations import Sampler
 from appulse.inference.store import DiskStore
 from appulse.inference.two_step import Progress
 from appulse.network.weights import load_model
-from appulse.observation import Observation, observe
 from appulse.result import Result
 from appulse.segmentation import choose_operating_point, provenance_of, warnings_of
 
@@ -180,7 +180,7 @@ def do_block(task: Task, stage: str, block: int) -> int:
     task : Task
         Whose block it is.
     stage : str
-        One of `appulse.engine.stages`.
+        One of `appulse.engine.stages.stages`.
     block : int
         Number of the block.
 
