@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 from scipy import special
 
-from appulse.evaluation.curves import along, compose, fit_curve
+from appulse.evaluation.curves import along, fit_curve
 from appulse.evaluation.error_bars import (
     LEVEL_68,
     SCALE_RANGE,
@@ -25,12 +26,12 @@ from appulse.files import InputError, UsageError, atomic_write
 from appulse.inference.background import scale_to_noise
 from appulse.inference.realisations import Sampler
 from appulse.inference.two_step import first_pass, second_pass
-from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.network.calibration import Calibration
 from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
 from appulse.sky.field import Field, field_paths, read_field
-from appulse.sky.true_objects import true_objects
+from appulse.sky.true_objects import TrueObjects, true_objects
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -38,8 +39,14 @@ LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _LENGTH_SIDE = 1280
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
-_START = OperatingPoint(0.5, 0.5)
 _SAMPLES = 50
+# Draws of the latent to which the curves are fitted. Each costs a run of the network, because its logits are
+# read from a map of that draw alone.
+_DRAWS = 4
+# Pixels to which a curve is fitted; of more, evenly spaced ones.
+_MOST_PIXELS = 2_000_000
+# The rest is background beyond doubt: it would only drown what can be learnt.
+_LEAST_PROBABILITY = 1e-3
 _TINY = 1e-7
 Progress = Callable[[str, int, int], None]
 
@@ -84,9 +91,8 @@ def calibrate(
 ) -> tuple[Calibration, str]:
     """Fit everything in `Calibration`.
 
-    In this order, each with what came before: the curves of the two logits and the thresholds; the
-    correlation length of the copula, for which the intervals of area need the least correction; factors on
-    the spreads.
+    In this order, each with what came before: the curves of the two logits; the thresholds; the correlation
+    length of the copula, for which the intervals of area need the least correction; factors on the spreads.
 
     Parameters
     ----------
@@ -103,15 +109,14 @@ def calibrate(
     report : str
         For people.
     """
-    calibration = Calibration(operating_points={"balanced": _START})
     lines = [f"calibrated on {len(fields)} fields of {fields[0].survey.name}:"]
-    maps = [_maps(model.calibrated(calibration), field, progress, passes=1) for field in fields]
-    calibration, maps = _corrected(calibration, maps, fields)
-    # Twice: objects of the second pass are those of the thresholds, which the first round only guesses.
-    for _ in range(2):
-        calibration = dataclasses.replace(calibration, operating_points=choose_operating_points(maps))
-        maps = [_maps(model.calibrated(calibration), field, progress, passes=2) for field in fields]
-        calibration, maps = _corrected(calibration, maps, fields)
+    uncalibrated = model.calibrated(Calibration())
+    drawn = [_Draws.of(uncalibrated, field, progress) for field in fields]
+    calibration = _with_curves(drawn)
+    maps = [
+        CalibrationField(*draws.calibrated(calibration), *_known(field))
+        for draws, field in zip(drawn, fields, strict=True)
+    ]
     calibration = dataclasses.replace(calibration, operating_points=choose_operating_points(maps))
     plain = model.calibrated(calibration)
     points = calibration.operating_points
@@ -135,40 +140,75 @@ def calibrate(
     return calibration, "\n".join(lines)
 
 
-def _maps(model: Model, field: Field, progress: Progress | None, *, passes: int) -> CalibrationField:
-    sampler = Sampler(model, _SAMPLES, field.seed)
-    scaled = scale_to_noise(field.image).scaled
-    maps = first_pass(scaled, sampler, progress)
-    if passes == 2:
-        second_pass(scaled, maps, sampler, model.calibration.operating_points["balanced"], progress)
-    truth = true_objects(field.ternary(), field.id1, field.id2)
-    return CalibrationField(maps.p_galaxy, maps.p_overlap, truth, scaled)
+@dataclass(frozen=True)
+class _Draws:
+    """What the network says of the uncertain pixels of a field in a few draws of the latent.
 
+    Parameters
+    ----------
+    pixels : (n,) int32 array
+        Their places in the flat field.
+    galaxy, overlap : (draws, n) float32 arrays
+        Logits of P(class >= 1) and of P(class 2 | class >= 1), not calibrated.
+    truth : (n,) uint8 array
+        True classes.
+    shape : (height, width), pixels
+        Of the field.
+    """
 
-def _corrected(
-    calibration: Calibration, maps: Sequence[CalibrationField], fields: Sequence[Field]
-) -> tuple[Calibration, list[CalibrationField]]:
-    """Both curves corrected by what these maps got wrong, and the maps so corrected."""
-    scores: dict[str, list[np.ndarray]] = {"galaxy": [], "is_galaxy": [], "overlap": [], "is_overlap": []}
-    for each, field in zip(maps, fields, strict=True):
+    pixels: np.ndarray
+    galaxy: np.ndarray
+    overlap: np.ndarray
+    truth: np.ndarray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, model: Model, field: Field, progress: Progress | None) -> _Draws:
+        scaled = scale_to_noise(field.image).scaled
+        point = model.calibration.operating_points["balanced"]
+        maps = []
+        for draw in range(_DRAWS):
+            sampler = Sampler(model, 1, field.seed + draw)
+            one = first_pass(scaled, sampler, progress)
+            second_pass(scaled, one, sampler, point, progress)
+            maps.append((one.p_galaxy, one.p_overlap))
         truth = field.ternary()
-        # The rest is background beyond doubt: it would only drown what can be learnt.
-        uncertain = (each.p_galaxy > 1e-4) & (each.p_galaxy < 1 - 1e-5)
-        scores["galaxy"].append(_logit(each.p_galaxy[uncertain]))
-        scores["is_galaxy"].append(truth[uncertain] >= 1)
-        inside = (truth >= 1) & (each.p_overlap > 1e-5)
-        scores["overlap"].append(_logit(each.p_overlap[inside] / each.p_galaxy[inside]))
-        scores["is_overlap"].append(truth[inside] == 2)
-    pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
-    galaxy = fit_curve(pooled["galaxy"], pooled["is_galaxy"])
-    overlap = fit_curve(pooled["overlap"], pooled["is_overlap"])
-    corrected = []
-    for each in maps:
-        p_galaxy = special.expit(along(galaxy, _logit(each.p_galaxy)))
-        given = special.expit(along(overlap, _logit(each.p_overlap / np.maximum(each.p_galaxy, _TINY))))
-        corrected.append(dataclasses.replace(each, p_galaxy=p_galaxy, p_overlap=p_galaxy * given))
-    curves = {"galaxy": compose(calibration.galaxy, galaxy), "overlap": compose(calibration.overlap, overlap)}
-    return dataclasses.replace(calibration, **curves), corrected
+        pixels = np.flatnonzero(
+            (np.mean([each[0] for each in maps], axis=0) > _LEAST_PROBABILITY) | (truth > 0)
+        )
+        galaxy, overlap = (np.stack([each[level].ravel()[pixels] for each in maps]) for level in (0, 1))
+        return cls(
+            pixels.astype(np.int32),
+            _logit(galaxy),
+            _logit(overlap / np.maximum(galaxy, _TINY)),
+            truth.ravel()[pixels],
+            truth.shape,
+        )
+
+    def calibrated(self, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+        """Maps of P(class >= 1) and P(class 2), as the draws' mean; 0 where background is beyond doubt."""
+        galaxy = special.expit(along(calibration.galaxy, self.galaxy))
+        overlap = galaxy * special.expit(along(calibration.overlap, self.overlap))
+        maps = np.zeros((2, *self.shape), np.float32)
+        for one, probability in zip(maps, (galaxy, overlap), strict=True):
+            one.ravel()[self.pixels] = probability.mean(axis=0)
+        return maps[0], maps[1]
+
+
+def _with_curves(drawn: Sequence[_Draws]) -> Calibration:
+    step = max(1, sum(len(draws.pixels) for draws in drawn) // _MOST_PIXELS)
+    galaxy, overlap = (
+        np.concatenate([getattr(draws, name)[:, ::step] for draws in drawn], axis=1)
+        for name in ("galaxy", "overlap")
+    )
+    truth = np.concatenate([draws.truth[::step] for draws in drawn])
+    of_galaxy = fit_curve(galaxy, truth >= 1)
+    given = special.expit(along(of_galaxy, galaxy))
+    return Calibration(galaxy=of_galaxy, overlap=fit_curve(overlap, truth == 2, within=given))
+
+
+def _known(field: Field) -> tuple[TrueObjects, np.ndarray]:
+    return true_objects(field.ternary(), field.id1, field.id2), scale_to_noise(field.image).scaled
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:
