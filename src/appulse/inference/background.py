@@ -246,8 +246,11 @@ class Noise(NoiseQuality):
             ndimage.gaussian_filter(np.where(bad, 0.0, values), SMOOTHING) / coverage
             for values in (variance, light)
         )
+        left = smooth_variance - slope * smooth_light
+        # Three times the noise that the light's own noise leaves in it: less is no other depth than the sky's.
+        doubt = 3 * slope * np.sqrt(smooth_variance) / (2 * np.sqrt(np.pi) * SMOOTHING)
         result = variance.copy()
-        result[sources] = np.maximum(smooth_variance - slope * smooth_light, level)[sources]
+        result[sources] = np.where(left > level + doubt, left, level)[sources]
         sky &= of_pixels(self.follows_pixels, outer)
         result[sky] = within_sky(variance[sky], level[sky], slope[sky] * light[sky])
         return result[cropped(window, outer)]
