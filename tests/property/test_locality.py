@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appulse.files import InputError
 from appulse.inference.background import scale_to_noise
 from appulse.inference.mesh import CELL
 from appulse.segmentation import segment
@@ -122,3 +123,60 @@ def test_slopes_of_two_chips_are_both_found(kind):
     for bright in (light > 5) & ~middle, (light == 0) & ~middle:
         for half in np.s_[:, : SHAPE[1] // 2], np.s_[:, SHAPE[1] // 2 :]:
             assert np.median(result.sigma[half][bright[half]]) == pytest.approx(1, abs=0.04)
+
+
+@pytest.mark.parametrize("method", ["two-step", "sliding"])
+@pytest.mark.parametrize("photons", [False, True])
+def test_two_halves_agree_with_the_whole_away_from_the_cut(method, photons):
+    """Each half knows where it was cut; its background is its own."""
+    shape, corner, end = (320, 768), (64, 320), 448
+    random = np.random.default_rng(3)
+    circles = random.uniform((0, 0, 3), (shape[1], shape[0], 8), (70, 3))
+    light = discs(shape, *circles, noise=0)
+    image = 9 + light + np.sqrt(1 + 0.3 * photons * light) * random.standard_normal(shape)
+    given = {"variance": 1 + 0.3 * light} if photons else {"rms": np.ones(shape)}
+    options = {"model": by_hand(), "samples": SAMPLES, "method": method, "block": 128}
+    whole = segment(image, **given, **options)
+    reach = 2 * CELL + SIZE
+    halves = (np.s_[:, :end], np.s_[:, : end - reach]), (np.s_[corner[0] :, corner[1] :], np.s_[reach:, reach:])
+    for cut, away in halves:
+        origin = cut[0].start or 0, cut[1].start or 0
+        half = segment(image[cut], **{k: v[cut] for k, v in given.items()}, origin=origin, **options)
+        for name in ("p_galaxy", "p_overlap", "mean", "std", "ternary", "flags", "image"):
+            expected = getattr(whole, name)[cut][away]
+            assert getattr(half, name)[away].tobytes() == expected.tobytes(), name
+        for name in ("segm", "segm2"):  # one to one
+            labels = np.stack([getattr(half, name)[away].ravel(), getattr(whole, name)[cut][away].ravel()])
+            unique = np.unique(labels, axis=1)
+            assert all(len(np.unique(side)) == unique.shape[1] for side in unique)
+        assert_same_rows(half.catalog, whole.catalog, origin, away, half.ternary.shape)
+
+
+PLACES = ("x_centroid", "y_centroid", "bbox_")
+
+
+def assert_same_rows(part, whole, origin, away, shape):
+    """Rows of the galaxies away from the cut, in the same order, but for their labels."""
+    tables = []
+    for table, offset in ((part, (0, 0)), (whole, origin)):
+        y, x = (table[f"{axis}_centroid"].value - at for axis, at in zip("yx", offset, strict=True))
+        low, high = zip(*((side.start or 0, side.stop or n) for side, n in zip(away, shape, strict=True)))
+        inside = (y >= low[0]) & (y < high[0]) & (x >= low[1]) & (x < high[1])
+        tables.append((table[inside], offset))
+    (one, _), (other, (y0, x0)) = tables
+    assert len(one) == len(other) > 3
+    for name in set(one.colnames) - {"label"}:
+        a, b = (np.asarray(table[name]) for table in (one, other))
+        if name == "blend_id":
+            a, b = a > 0, b > 0
+        shift = {"x": x0, "y": y0}[name.removeprefix("bbox_")[0]] if name.startswith(PLACES) else 0
+        if "centroid" in name:
+            np.testing.assert_allclose(a, b - shift, atol=1e-9, err_msg=name)
+        else:
+            assert a.tobytes() == (b - shift if shift else b).tobytes(), name
+
+
+@pytest.mark.parametrize("origin", [(0, 32), (-64, 0), (0, 65), (64,)])
+def test_a_cut_beside_the_grid_is_refused(origin):
+    with pytest.raises(InputError, match="both multiples of 64"):
+        segment(discs((70, 70)), model=by_hand(), samples=2, origin=origin)
