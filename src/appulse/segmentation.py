@@ -20,6 +20,7 @@ from appulse.inference.blocks import Blocks
 from appulse.inference.mesh import CELL
 from appulse.inference.realisations import Mode, Sampler
 from appulse.inference.store import MemoryStore
+from appulse.inference.two_step import EDGE
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model, load_model
 from appulse.result import Result
@@ -82,8 +83,8 @@ def segment(
     subtract_background : bool
         Whether to estimate and subtract the background.
     origin : (y0, x0), pixels
-        Where the image's first pixel lies in a larger one that it was cut from, in multiples of the model's
-        stamp and of 64. Away from the cut everything but the labels is then what the larger one gives.
+        Where the image's first pixel lies in a larger one that it was cut from, in multiples of 448 for the
+        bundled models. Away from the cut everything but the labels is then what the larger one gives.
     device : {"auto", "cpu", "cuda"}
         Where the network runs.
     block : int, pixels
@@ -147,7 +148,7 @@ def check_block(block: int, stamp_size: int) -> int:
 
 
 def check_origin(origin: tuple[int, int], stamp_size: int) -> tuple[int, int]:
-    """A place on the grid of stamps, and on that of the background's mesh.
+    """A place on the grids of stamps of all methods, and on that of the background's mesh.
 
     Parameters
     ----------
@@ -161,11 +162,11 @@ def check_origin(origin: tuple[int, int], stamp_size: int) -> tuple[int, int]:
     InputError
         It is not on both, or negative.
     """
-    step = math.lcm(stamp_size, CELL)
+    step = math.lcm(stamp_size - 2 * EDGE, stamp_size // 2, CELL)
     if len(origin) != 2 or any(place < 0 or place % step for place in origin):
         raise InputError(
-            f"origin is {tuple(origin)}; it must be (y0, x0), both multiples of {step}, as are the model's stamp "
-            f"({stamp_size}) and the mesh of the background ({CELL}). Cut the image there."
+            f"origin is {tuple(origin)}; it must be (y0, x0), both multiples of {step}: there the grid of stamps "
+            f"and the mesh of the background both begin again. Cut the image there."
         )
     return int(origin[0]), int(origin[1])
 

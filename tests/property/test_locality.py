@@ -11,14 +11,14 @@ from appulse.inference.mesh import CELL
 from appulse.segmentation import segment
 from by_hand import SAMPLES, SIZE, by_hand, discs
 
-SHAPE = (448, 640)
+SHAPE = (256, 576)
 GAIN = 1 / 3  # variance per unit of light; the sky's variance is 1
 
 
 def scene(seed):
     """Light and noisy image, in units of the sky's noise: discs with bright cores, a step in level and depth."""
     random = np.random.default_rng(seed)
-    circles = random.uniform((0, 0, 3), (SHAPE[1], SHAPE[0], 7), (90, 3))
+    circles = random.uniform((0, 0, 3), (SHAPE[1], SHAPE[0], 7), (50, 3))
     light = discs(SHAPE, *circles, noise=0) + 12 * discs(SHAPE, *(circles * (1, 1, 0.4)), noise=0)
     sky = 1 + 0.3 * (np.arange(SHAPE[1]) > 400)
     return light, light + np.sqrt(sky + GAIN * light) * random.standard_normal(SHAPE), sky + 0 * light
@@ -83,12 +83,12 @@ def test_scaled_pixels_know_nothing_beyond_two_cells(kind, seed, damage):
     other, other_maps = damaged(image, maps, *damage)
     result = scale_to_noise(other, **other_maps)
     far = beyond(damage[0], 2 * CELL)
-    assert far.any() and result.bad[damage[0]].mean() > 0.5
+    assert far.any() and (damage[1] == "0" or result.bad[damage[0]].all())
     for name in ("scaled", "sigma", "background", "noise", "bad", "correlated"):
         assert getattr(result, name)[far].tobytes() == getattr(expected, name)[far].tobytes(), name
 
 
-@settings(max_examples=6)
+@settings(max_examples=5)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 999),
@@ -125,13 +125,12 @@ def test_slopes_of_two_chips_are_both_found(kind):
             assert np.median(result.sigma[half][bright[half]]) == pytest.approx(1, abs=0.04)
 
 
-@pytest.mark.parametrize("method", ["two-step", "sliding"])
-@pytest.mark.parametrize("photons", [False, True])
+@pytest.mark.parametrize(("method", "photons"), [("two-step", True), ("sliding", False)])
 def test_two_halves_agree_with_the_whole_away_from_the_cut(method, photons):
     """Each half knows where it was cut; its background is its own."""
-    shape, corner, end = (320, 768), (64, 320), 448
+    shape, corner, end = (448, 768), (192, 384), 448
     random = np.random.default_rng(3)
-    circles = random.uniform((0, 0, 3), (shape[1], shape[0], 8), (70, 3))
+    circles = random.uniform((0, 0, 3), (shape[1], shape[0], 8), (150, 3))
     light = discs(shape, *circles, noise=0)
     image = 9 + light + np.sqrt(1 + 0.3 * photons * light) * random.standard_normal(shape)
     given = {"variance": 1 + 0.3 * light} if photons else {"rms": np.ones(shape)}
@@ -176,7 +175,7 @@ def assert_same_rows(part, whole, origin, away, shape):
             assert a.tobytes() == (b - shift if shift else b).tobytes(), name
 
 
-@pytest.mark.parametrize("origin", [(0, 32), (-64, 0), (0, 65), (64,)])
+@pytest.mark.parametrize("origin", [(0, 64), (-192, 0), (0, 193), (192,)])
 def test_a_cut_beside_the_grid_is_refused(origin):
-    with pytest.raises(InputError, match="both multiples of 64"):
+    with pytest.raises(InputError, match="both multiples of 192"):
         segment(discs((70, 70)), model=by_hand(), samples=2, origin=origin)
