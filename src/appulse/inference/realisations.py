@@ -72,6 +72,8 @@ class Sampler:
         smooth Gaussian field thresholds the calibrated probabilities (docs/decisions/0002).
     device : str or torch.device
         Where the network runs.
+    origin : (y0, x0)
+        Of the image on the grid that all randomness is drawn on: that of the image it was cut from.
     """
 
     def __init__(
@@ -81,13 +83,25 @@ class Sampler:
         seed: int = 0,
         mode: Mode = "copula",
         device: str | torch.device = "cpu",
+        origin: tuple[int, int] = (0, 0),
     ):
+        self.origin = origin
         self.model, self.samples, self.seed, self.mode = model, samples, seed, mode
         self.device = torch.device(device)
         self.size = model.network.config.stamp_size
         self.network = model.for_inference.to(self.device)
         self.uniform = _uniform_field(seed, samples, model.calibration.correlation_length)
         self.empty = random_sky.empty_sky(seed)
+
+    def on_sky(self, origin: tuple[int, int]) -> tuple[int, int]:
+        """A place in the image, on the grid that randomness is drawn on.
+
+        Parameters
+        ----------
+        origin : (y0, x0)
+            In the image; may be negative.
+        """
+        return origin[0] + self.origin[0], origin[1] + self.origin[1]
 
     def cut(
         self, scaled: np.ndarray, origin: tuple[int, int], corner: tuple[int, int] = (0, 0)
@@ -107,7 +121,7 @@ class Sampler:
         -------
         (size, size) float32 array
         """
-        stamp = random_sky.look_at(self.empty, origin, (self.size, self.size))
+        stamp = random_sky.look_at(self.empty, self.on_sky(origin), (self.size, self.size))
         in_window = origin[0] - corner[0], origin[1] - corner[1]
         of_window, of_stamp = overlap(in_window, self.size, scaled.shape)
         inside = scaled[of_window]
@@ -201,7 +215,7 @@ class Sampler:
                     self.network.combiner,
                     self.model.calibration,
                     self.uniform,
-                    origin,
+                    self.on_sky(origin),
                     self.mode,
                 )
             else:
@@ -231,7 +245,9 @@ class Sampler:
         dimensions = self.network.config.latent_dimensions
         draws = np.zeros((self.samples, len(stamps), dimensions), np.float32)
         for slot, origin in enumerate(origins):
-            draws[:, slot] = random_sky.latent_draws(self.seed, self.samples, dimensions, origin)
+            draws[:, slot] = random_sky.latent_draws(
+                self.seed, self.samples, dimensions, self.on_sky(origin)
+            )
         return self._encode(stamps, draws)
 
     @torch.inference_mode()
@@ -246,7 +262,8 @@ class Sampler:
         shape = (self.size, self.size)
         uniform = torch.zeros((self.samples, len(joined_bchw), *shape), device=self.device)
         for slot, origin in enumerate(origins):
-            rows, columns = (torch.from_numpy(each) for each in wrapped(origin, shape, random_sky.PERIOD))
+            where = wrapped(self.on_sky(origin), shape, random_sky.PERIOD)
+            rows, columns = (torch.from_numpy(each) for each in where)
             uniform[:, slot] = self._uniform_there[:, rows.to(self.device), columns.to(self.device)]
         combiner, calibration = self.network.combiner, self.model.calibration
         sampled = sample_torch(joined_bchw, biases, combiner, calibration, uniform, self.mode)

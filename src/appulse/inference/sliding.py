@@ -88,7 +88,8 @@ def sliding_pass(
     rows = range(core[0].start - stride, core[0].stop, stride)
     origins = [(y, x) for y in rows for x in columns]
     draws = [
-        latents[:, :, (y // stride) % latents.shape[2], (x // stride) % latents.shape[3]] for y, x in origins
+        latents[:, :, (y // stride) % latents.shape[2], (x // stride) % latents.shape[3]]
+        for y, x in map(sampler.on_sky, origins)
     ]
     stamps = sampler.blenders(scaled, origins, (window[0].start, window[1].start), draws)
     # Two strips, each half a stamp high; a row of stamps completes the upper one and begins the lower.
@@ -101,7 +102,7 @@ def sliding_pass(
                 progress()
         if top >= core[0].start:
             finished = slice(top, min(top + stride, core[0].stop)), core[1]
-            _decide(maps, cropped(finished, core), blended, sums, sampler, (top, core[1].start))
+            _decide(maps, cropped(finished, core), blended, sums, sampler, sampler.on_sky((top, core[1].start)))
         for strips in (blended, sums):
             strips[..., :stride, :] = strips[..., stride:, :]
             strips[..., stride:, :] = 0
