@@ -1,7 +1,7 @@
-"""The paper's test set, scored: each stamp is one centred pass of the network, and its central object counts.
+"""The paper's test set, scored: each stamp is one centred pass of the network; its central object counts.
 
-Stamps are laid side by side with empty sky between them. From the network's pass on, such a mosaic is an image
-like any other: the engine cleans it up and separates its galaxies, and other detectors read it in one go.
+Stamps are laid side by side with empty sky between them. From the network's pass on, such a mosaic is an
+image like any other: the engine parts and separates its objects, and other detectors read it in one go.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from appulse.evaluation.truth_tables import TrueGalaxies, galaxy_table, object_t
 from appulse.files import InputError, UsageError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
-from appulse.inference.exposure import whole
 from appulse.inference.realisations import Realisations, Sampler
 from appulse.inference.store import MemoryStore
 from appulse.inference.two_step import FieldMaps, Progress
@@ -45,7 +44,6 @@ GAP = 16
 PART = 256
 # Galaxies are numbered up to 255 in each stamp.
 _PER_STAMP = 256
-_STAGE = "stamps of the test set"
 
 
 @dataclass(frozen=True)
@@ -116,10 +114,11 @@ def unseen_test_set(
             "Build the test set from fields without them."
         )
     (width,) = {stamp.shape[0] for stamp in read_test_set(path, [0]).images}
-    if width != model.network.config.stamp_size:
+    wanted = model.network.config.stamp_size
+    if width != wanted:
         raise InputError(
-            f"{path}: stamps are {width} pixels wide, those of model {model.name!r} "
-            f"{model.network.config.stamp_size}; build the test set with size={model.network.config.stamp_size}."
+            f"{path}: its stamps are {width} pixels wide, those of model {model.name!r} {wanted}; "
+            f"build the test set with size={wanted}."
         )
     number = len(objects) if stamps is None else min(stamps, len(objects))
     places = np.unique(np.linspace(0, len(objects) - 1, number).astype(int))
@@ -270,7 +269,7 @@ def _one_pass_each(
 
 
 def _clean(maps: FieldMaps, mosaic: Mosaic, point: OperatingPoint) -> None:
-    """Leave only what meets a central object, as the paper does: to separate all the rest takes twice as long."""
+    """Leave only what meets a central object: the paper keeps no more, and the rest would take longer."""
     labels, _ = label_objects(maps.ternary(point))
     counted = ~mosaic.truth.ignored[mosaic.truth.labels] & (mosaic.truth.labels > 0)
     dropped = (labels > 0) & ~np.isin(labels, np.unique(labels[counted]))
@@ -355,50 +354,40 @@ class StampJob:
     samples: int
     parts: Path
 
-    def path(self, places: tuple[int, ...]) -> Path:
+    def part(self, item: tuple[int, ...]) -> Path:
         """Where the evidence of a part is kept.
 
         Parameters
         ----------
-        places : tuple of int
-            Of the part's stamps.
+        item : tuple of int
+            Places of its stamps.
         """
-        return self.parts / f"stamps_{places[0]:06d}.npz"
+        return self.parts / f"stamps_{item[0]:06d}.npz"
 
-    def __call__(self, places: tuple[int, ...], progress: Progress | None = None) -> Evidence:
+    def __call__(self, item: tuple[int, ...], progress: Progress | None = None) -> Evidence:
         """Evidence of a part, ``stamp`` counted in the whole set.
 
         Parameters
         ----------
-        places : tuple of int
-            Of the part's stamps.
+        item : tuple of int
+            Places of its stamps.
         progress : callable, optional
             Called with the name of a stage, steps done and their total.
         """
-        identity = self.identity(places)
-        evidence = load_evidence(self.path(places), identity)
-        if evidence is None:
-            stamps = read_test_set(self.test_set.path, places)
-            options = {"samples": self.samples, "seed": self.test_set.seed, "progress": progress}
-            evidence = stamp_evidence(stamps, self.model, self.detectors, **options)
-            for table in (evidence.objects, evidence.galaxies):
-                table["stamp"] = np.asarray(places)[table["stamp"]]
-            save_evidence(evidence, self.path(places), identity)
-        return evidence
-
-    def identity(self, places: tuple[int, ...]) -> dict:
-        """Of what a part's evidence is gathered from and with.
-
-        Parameters
-        ----------
-        places : tuple of int
-            Of the part's stamps.
-        """
         state = self.test_set.path.stat()
-        return {
+        identity = {
             "version": appulse.__version__,
             "model": [self.model.name, self.model.sha256],
-            "stamps": [self.test_set.path.name, state.st_size, state.st_mtime_ns, *places],
+            "stamps": [self.test_set.path.name, state.st_size, state.st_mtime_ns, *item],
             "detectors": [repr(each) for each in self.detectors],
             "samples": self.samples,
         }
+        evidence = load_evidence(self.part(item), identity)
+        if evidence is None:
+            stamps = read_test_set(self.test_set.path, item)
+            options = {"samples": self.samples, "seed": self.test_set.seed, "progress": progress}
+            evidence = stamp_evidence(stamps, self.model, self.detectors, **options)
+            for table in (evidence.objects, evidence.galaxies):
+                table["stamp"] = np.asarray(item)[table["stamp"]]
+            save_evidence(evidence, self.part(item), identity)
+        return evidence

@@ -136,9 +136,7 @@ class Sampler:
             batch = origins[start : start + BATCH]
             yield from self._draw_batch(self._cut_batch(scaled, batch, corner), batch)
 
-    def draw_stamps(
-        self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]
-    ) -> Iterator[SampledStamp]:
+    def draw_stamps(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
         """Draw the realisations of stamps that are cut already.
 
         Parameters
