@@ -48,9 +48,9 @@ lint: .venv/.installed  ## ruff (style, docstrings, format), numpydoc and mypy
 	$(BIN)/numpydoc lint $$(find src -name '*.py')
 	$(BIN)/mypy
 
-docs: .venv/.installed-docs  ## run the examples in docs/, then build docs/_build/html
-	MPLBACKEND=Agg $(BIN)/sphinx-build -q -b doctest docs docs/_build/doctest
-	$(BIN)/sphinx-build -q -b html docs docs/_build/html
+docs: .venv/.installed-docs  ## run the examples in docs/ and build docs/_build/html; warnings are errors
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -E -W --keep-going -b html docs docs/_build/html
+	@! grep -rlF --include='*.html' -e "$(CURDIR)" -e "$${TMPDIR:-/tmp}/" docs/_build/html || { echo "these pages hold paths of this machine"; exit 1; }
 	@echo "open docs/_build/html/index.html"
 
 bench: .venv/.installed  ## run every script in benchmarks/, one after the other

@@ -1,4 +1,4 @@
-"""Sphinx configuration; `make docs` runs the examples (doctest builder), then builds the pages."""
+"""Sphinx configuration; cells marked {code-cell} run while `make docs` builds the pages, and may not fail."""
 
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -10,9 +10,9 @@ author = "the appulse developers"
 copyright = "2026, the appulse developers"
 version = release = installed_version("appulse")
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.doctest"]
+extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "generated"]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "myst-nb"}
 
 myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
@@ -22,22 +22,12 @@ autodoc_typehints = "none"  # the docstrings say types with shapes and units
 numpydoc_show_class_members = False
 autosummary_generate = False
 
-# Only blocks marked {testcode} run, in a folder of their own, with a small field to work on.
-doctest_test_doctest_blocks = ""
-doctest_global_setup = """
-import os, tempfile
-folder = tempfile.TemporaryDirectory()
-before = os.getcwd()
-os.chdir(folder.name)
-from astropy.io import fits
-from appulse import sky
-field = sky.simulate_field(sky.Survey.load("euclid-wide"), size=256, seed=4000)
-fits.writeto("field.fits", field.image)
-"""
-doctest_global_cleanup = """
-os.chdir(before)
-folder.cleanup()
-"""
+# Every page that has cells runs in a folder of its own, which is gone afterwards.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds for a cell
+nb_output_stderr = "remove-warn"  # a warning that users would see is one to us, and may hold paths
 
 html_title = "appulse"
 html_theme = "alabaster"

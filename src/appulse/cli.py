@@ -264,6 +264,7 @@ def evaluate(
     *,
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     fields: Path,
+    test_set: Path | None = None,
     validation: Path | None = None,
     model: str = "euclid",
     method: Literal["two-step", "grid"] = "two-step",
@@ -283,6 +284,9 @@ def evaluate(
         Directory for the report.
     fields
         Directory of simulated fields (seeds 9000s).
+    test_set
+        Besides, a set of as many isolated as blended objects in stamps of their own, as the paper tests on: a
+        FITS file that appulse.stamps.build_test_set makes from fields.
     validation
         Directory of simulated fields (seeds 2000s) on which the other detectors are tuned; without it they
         run with their default parameters.
@@ -293,20 +297,24 @@ def evaluate(
     samples
         Realisations; 50, or 16 for a quick run.
     quick
-        Take a part of one field only: a first look, in about two minutes.
+        Take a part of one field, and of the test set, only: a first look, in about two minutes.
     workers
-        Processes that take fields; the scores do not depend on them.
+        Processes that take fields, and parts of the test set; the scores do not depend on them.
     allow_training_seeds
         Score fields that the model was trained on all the same.
     """
     from appulse.baselines.tuning import tuned_detectors
     from appulse.evaluation.fields import unseen_paths
     from appulse.evaluation.run import FULL, QUICK, evaluate_model
+    from appulse.evaluation.test_set import unseen_test_set
     from appulse.network.weights import load_model
 
     effort = QUICK if quick else FULL
     loaded = load_model(model)
-    unseen_paths(fields, loaded, allow_training_seeds=allow_training_seeds)  # not after minutes of tuning
+    # Not after minutes of tuning.
+    unseen_paths(fields, loaded, allow_training_seeds=allow_training_seeds)
+    if test_set is not None:
+        unseen_test_set(test_set, loaded, allow_training_seeds=allow_training_seeds)
     with _progress() as progress:
         detectors, notes = tuned_detectors(validation, side=effort.side, progress=progress)
         scores = evaluate_model(
@@ -314,6 +322,7 @@ def evaluate(
             fields,
             loaded,
             detectors,
+            test_set=test_set,
             validation=validation,
             notes=notes,
             method=method,

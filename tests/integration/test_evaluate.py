@@ -8,16 +8,18 @@ import pytest
 from astropy.table import Table
 
 from appulse.baselines import SepDetector
-from appulse.evaluation import run
+from appulse.evaluation import jobs
 from appulse.evaluation.evaluate import evidence_of
 from appulse.evaluation.report import MISSING, plain
 from appulse.evaluation.run import Effort, evaluate_model
 from appulse.files import InputError, UsageError
 from appulse.sky.simulate import simulate_fields
-from by_hand import by_hand, thresholding_model
+from appulse.stamps import build_test_set
+from by_hand import SIZE, by_hand, thresholding_model
 
 TINY = Effort(side=320, fields=1, samples=8, noise_side=256, part_side=192)
 FIGURES = ("figure1", "figure2", "figure3", "figure5", "tradeoff", "reliability", "coverage", "ranks")
+FIGURES += ("test_set_figure2", "test_set_blends", "test_set_tradeoff")
 
 
 class Page(HTMLParser):
@@ -65,6 +67,7 @@ class Page(HTMLParser):
 def sky(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sky")
     simulate_fields(folder / "test", "euclid-crowded", size=320, fields=1, seed=9000)
+    build_test_set(folder / "set.fits", folder / "test", isolated=6, blended=2, size=SIZE)
     return folder
 
 
@@ -77,6 +80,7 @@ def output(sky):
         sky / "test",
         by_hand(),
         [SepDetector()],
+        test_set=sky / "set.fits",
         validation=sky / "test",
         notes=["SEP & others: <default> parameters."],
         effort=TINY,
@@ -106,6 +110,10 @@ def test_everything_promised_is_written(output):
         "reliability",
         "coverage",
         "galaxies",
+        "test_set_figure2",
+        "test_set_tradeoff",
+        "test_set_blends_flux_ratio",
+        "test_set_galaxies",
     ):
         assert len(Table.read(output / f"{name}.ecsv"))
     written = json.loads((output / "scores.json").read_text())
@@ -134,7 +142,10 @@ def test_the_page_says_first_who_is_better_and_how_it_was_made(page, output):
         assert fact in text
 
 
-@pytest.mark.parametrize("name", ["table1", "coverage", "verdicts", "pixels", "modes"])
+STAMP_TABLES = ["test_set_table1", "test_set_confusion", "test_set_verdicts"]
+
+
+@pytest.mark.parametrize("name", ["table1", "coverage", "verdicts", "pixels", "modes", *STAMP_TABLES])
 def test_tables_show_the_numbers_of_their_files(page, output, name):
     table = Table.read(output / f"{name}.ecsv")
     if name == "coverage":
@@ -164,10 +175,30 @@ def test_tables_agree_with_each_other(output):
         assert np.average(bins["mean"], weights=bins["n"]) == pytest.approx(np.mean(chosen["iou_SEP"]))
 
 
+def test_the_papers_test_set_has_its_chapter_and_its_numbers_go_into_table1(page, output):
+    assert "The paper's test set" in "".join(page.text) and "the-paper-s-test-set" in page.identities
+    written = json.loads((output / "scores.json").read_text())
+    objects, table = (Table.read(output / f"test_set_{name}.ecsv") for name in ("objects", "table1"))
+    assert sorted(objects["stamp"]) == list(range(8))
+    for name in ("by hand", "SEP"):
+        confusion = np.array(written["test_set"]["confusion"][name])
+        assert confusion[1].sum() == 6 and confusion[3].sum() == 2
+        found = (objects["kind"] == "isolated") & (objects[f"outcome_{name}"] == "isolated")
+        rows = table[table["detector"] == name]
+        assert rows["completeness"][rows["kind"] == "isolated"][0] == pytest.approx(found.sum() / 6)
+        purity = rows["purity"][rows["kind"] == "blended"][0]
+        table1 = Table.read(output / "table1.ecsv")
+        chosen = (table1["detector"] == name) & (table1["kind"] == "blended")
+        assert table1["half_and_half_purity"][chosen][0] == pytest.approx(purity, nan_ok=True)
+        scores = written["detectors"][name]["half-and-half purity of blends"]
+        assert scores[0] == pytest.approx(purity, nan_ok=True)
+
+
 @pytest.mark.slow
 def test_the_same_evaluation_again_gives_the_same_bytes(sky, output):
     again = sky / "again"
-    options = {"validation": sky / "test", "notes": ["SEP & others: <default> parameters."], "effort": TINY}
+    options = {"test_set": sky / "set.fits", "validation": sky / "test", "effort": TINY}
+    options |= {"notes": ["SEP & others: <default> parameters."]}
     evaluate_model(
         again, sky / "test", by_hand(), [SepDetector()], command="appulse evaluate -o out", **options
     )
@@ -180,9 +211,8 @@ def test_workers_do_not_change_a_byte(sky):
     simulate_fields(sky / "two", "euclid-crowded", size=200, fields=2, seed=9000)
     effort = Effort(side=200, fields=None, samples=4, noise_side=64, part_side=128)
     for workers in (1, 2):
-        evaluate_model(
-            sky / f"by{workers}", sky / "two", by_hand(), [SepDetector()], effort=effort, workers=workers
-        )
+        options = {"test_set": sky / "set.fits", "effort": effort, "workers": workers}
+        evaluate_model(sky / f"by{workers}", sky / "two", by_hand(), [SepDetector()], **options)
     for path in (sky / "by1").iterdir():
         assert (sky / "by2" / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -200,7 +230,7 @@ def test_a_run_that_was_stopped_goes_on_after_its_last_field(sky, monkeypatch):
             raise KeyboardInterrupt
         return evidence_of(model, field, *args, **options)
 
-    monkeypatch.setattr(run, "evidence_of", gather_one)
+    monkeypatch.setattr(jobs, "evidence_of", gather_one)
     with pytest.raises(KeyboardInterrupt):
         evaluate_model(sky / "stopped", sky / "three", by_hand(), [SepDetector()], effort=effort)
     assert [path.name for path in (sky / "stopped" / "parts").iterdir()] == ["field_9000_00.npz"]

@@ -28,14 +28,14 @@ def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
     objects = label_components(segments > 0)
     n_objects = int(objects.max(initial=0))
     inside = np.flatnonzero(segments)
-    members = np.unique(np.column_stack([objects.ravel()[inside], segments.ravel()[inside]]), axis=0)
+    # A segment may be in several pieces, and so in several objects.
+    members, _ = distinct_pairs(objects.ravel()[inside], segments.ravel()[inside])
     n_galaxies = np.bincount(members[:, 0], minlength=n_objects + 1)
 
     # One row per pixel of one segment that has a neighbour in another.
     segment, other, pixel = border_pixels(segments).T
-    sides, first_row, n_border = np.unique(
-        np.column_stack([segment, other]), axis=0, return_index=True, return_counts=True
-    )
+    sides, first_row = distinct_pairs(segment, other)
+    n_border = np.diff(np.append(first_row, len(pixel)))  # rows are sorted
     # Every pair comes as (a, b) and as (b, a); the side with fewer pixels decides.
     to_opposite = np.lexsort((sides[:, 0], sides[:, 1]))
     shared = np.minimum(n_border, n_border[to_opposite])
@@ -70,4 +70,28 @@ def border_pixels(segments):
         a, b, a_index, b_index = a[border], b[border], index[here][border], index[there][border]
         rows.append(np.column_stack([a, b, a_index]))
         rows.append(np.column_stack([b, a, b_index]))
-    return np.unique(np.concatenate(rows).astype(np.int64), axis=0)
+    found = np.concatenate(rows).astype(np.int64)
+    found = found[np.lexsort(found.T[::-1])]
+    repeated = np.zeros(len(found), bool)
+    repeated[1:] = (found[1:] == found[:-1]).all(axis=1)
+    return found[~repeated]
+
+
+def distinct_pairs(first, second):
+    """Distinct pairs of two columns; many times quicker than `numpy.unique` over rows.
+
+    Parameters
+    ----------
+    first, second : (n,) int arrays
+        None negative.
+
+    Returns
+    -------
+    pairs : (m, 2) int64 array
+        Sorted.
+    places : (m,) int array
+        Row in which each pair occurs first.
+    """
+    base = int(second.max(initial=0)) + 1
+    codes, places = np.unique(first.astype(np.int64) * base + second, return_index=True)
+    return np.column_stack([codes // base, codes % base]), places

@@ -162,6 +162,22 @@ def _first_pass(job: Job, block: int, advance: Callable[[int], None]) -> None:
         outer = grown(core, job.sampler.size, job.blocks.shape)
         scaled = job.scale(outer).scaled
         maps = first_pass(scaled, job.sampler, lambda *_: advance(1), _corner(outer), core)
+    keep_first_pass(job, block, maps)
+
+
+def keep_first_pass(job: Job, block: int, maps: FieldMaps) -> None:
+    """Keep the first pass over a block; afterwards the store has a record of it.
+
+    Parameters
+    ----------
+    job : Job
+        Whose block it is.
+    block : int
+        Number of the block.
+    maps : FieldMaps
+        Of the block's pixels.
+    """
+    core = job.blocks.core(block)
     labels, pieces = Pieces.of(maps.ternary(job.point) > 0, core, job.blocks.shape[1])
     arrays = {
         "p_galaxy": maps.p_galaxy,

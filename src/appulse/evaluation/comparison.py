@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, vstack
 
 from appulse.evaluation.evidence import EVENTS, GALAXY_MATCHES, Evidence
 from appulse.evaluation.intervals import Interval, bootstrap, difference
-from appulse.evaluation.scores import ObjectCounts
+from appulse.evaluation.scores import ObjectCounts, table1
 from appulse.sky.true_objects import Kind
 
 # The paper's numbers (its Table 1): completeness and purity by kind, and by score.
@@ -41,7 +41,32 @@ VERDICT = (
 )
 
 
-def score_table(evidence: Evidence, clean_noise: Mapping[str, Interval]) -> Table:
+def paper_table1(evidence: Evidence) -> Table:
+    """The paper's Table 1 for every detector, its own numbers beside it.
+
+    Parameters
+    ----------
+    evidence : Evidence
+
+    Returns
+    -------
+    astropy.table.Table
+        As `appulse.evaluation.table1`, with a first column ``detector``, and ``paper_completeness`` and
+        ``paper_purity``.
+    """
+    tables = []
+    for name, counts in evidence.counts.items():
+        table = table1(counts)
+        table.add_column([name] * len(table), name="detector", index=0)
+        for number, score in enumerate(("completeness", "purity")):
+            table[f"paper_{score}"] = [PAPER_TABLE1[kind][number] for kind in table["kind"]]
+        tables.append(table)
+    return vstack(tables, metadata_conflicts="silent")
+
+
+def score_table(
+    evidence: Evidence, clean_noise: Mapping[str, Interval], stamps: Evidence | None = None
+) -> Table:
     """One row per detector and score, with its 95 % interval and the paper's number where it has one.
 
     Parameters
@@ -50,6 +75,8 @@ def score_table(evidence: Evidence, clean_noise: Mapping[str, Interval]) -> Tabl
         Of all fields.
     clean_noise : mapping of str to Interval
         Share of pure-noise stamps without any detection, by detector.
+    stamps : Evidence, optional
+        Of the paper's test set; see `half_and_half`.
 
     Returns
     -------
@@ -59,14 +86,13 @@ def score_table(evidence: Evidence, clean_noise: Mapping[str, Interval]) -> Tabl
     rows = []
     for number, (name, counts) in enumerate(evidence.counts.items()):
         scores = _object_scores(counts)
+        scores["half-and-half purity of blends"] = half_and_half(evidence, stamps, name)
         scores["blended purity (lenient rule)"] = evidence.lenient[name].purity()
         for match in GALAXY_MATCHES:
             galaxies = evidence.galaxy_counts[name, match]
             scores[f"galaxies found ({match})"] = galaxies.completeness()
             scores[f"galaxies right ({match})"] = galaxies.purity()
-        for kind in ("isolated", "blended"):
-            iou = np.asarray(evidence.galaxies[f"iou_{name}"])[evidence.galaxies["kind"] == kind]
-            scores[f"mean IoU of {kind} galaxies"] = bootstrap(np.mean, iou)
+        scores |= _mean_iou(evidence, name)
         for event in EVENTS:
             scores[f"Brier score of {event} pixels"] = (
                 evidence.pixels[f"P_{event.upper()}"].brier()
@@ -75,10 +101,67 @@ def score_table(evidence: Evidence, clean_noise: Mapping[str, Interval]) -> Tabl
             )
         if name in clean_noise:
             scores["pure-noise stamps without detection"] = clean_noise[name]
-        for score, interval in scores.items():
-            paper = PAPER.get(score, np.nan)
-            rows.append((name, score, interval.value, interval.low, interval.high, paper))
-    return Table(rows=rows, names=("detector", "score", "value", "low", "high", "paper"))
+        rows += _rows(name, scores, PAPER)
+    return Table(rows=rows, names=_COLUMNS)
+
+
+def stamp_score_table(stamps: Evidence) -> Table:
+    """The scores that the paper's test set gives, as `score_table`: its purities need no conversion.
+
+    Parameters
+    ----------
+    stamps : Evidence
+        Of the test set.
+
+    Returns
+    -------
+    astropy.table.Table
+    """
+    paper = {
+        f"{kind} {score}": value
+        for kind, values in PAPER_TABLE1.items()
+        for score, value in zip(("completeness", "purity"), values, strict=True)
+    }
+    rows = []
+    for name, counts in stamps.counts.items():
+        rows += _rows(name, _object_scores(counts) | _mean_iou(stamps, name), paper)
+    return Table(rows=rows, names=_COLUMNS)
+
+
+_COLUMNS = ("detector", "score", "value", "low", "high", "paper")
+
+
+def _rows(name: str, scores: Mapping[str, Interval], paper: Mapping[str, float]) -> list[tuple]:
+    return [(name, score, i.value, i.low, i.high, paper.get(score, np.nan)) for score, i in scores.items()]
+
+
+def half_and_half(evidence: Evidence, stamps: Evidence | None, name: str) -> Interval:
+    """Purity of blends where there are as many isolated objects: what the paper's is to be compared with.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of the fields.
+    stamps : Evidence or None
+        Of the test set, which measures it; without one, it follows from the counts of the fields.
+    name : str
+        Of the detector.
+
+    Returns
+    -------
+    Interval
+    """
+    if stamps is None:
+        return evidence.counts[name].half_and_half_purity()
+    return stamps.counts[name].purity(Kind.BLENDED)
+
+
+def _mean_iou(evidence: Evidence, name: str) -> dict[str, Interval]:
+    scores = {}
+    for kind in ("isolated", "blended"):
+        iou = np.asarray(evidence.galaxies[f"iou_{name}"])[evidence.galaxies["kind"] == kind]
+        scores[f"mean IoU of {kind} galaxies"] = bootstrap(np.mean, iou)
+    return scores
 
 
 def _object_scores(counts: ObjectCounts) -> dict[str, Interval]:
@@ -86,7 +169,6 @@ def _object_scores(counts: ObjectCounts) -> dict[str, Interval]:
     for kind in (Kind.ISOLATED, Kind.BLENDED):
         for score in ("completeness", "purity"):
             scores[f"{kind.name.lower()} {score}"] = getattr(counts, score)(kind)
-    scores["half-and-half purity of blends"] = counts.half_and_half_purity()
     scores["unrecognised blends"] = counts.unrecognised_blend_rate()
     scores["false blends"] = counts.false_blend_rate()
     return scores
@@ -98,7 +180,7 @@ def verdicts(scores: Table) -> Table:
     Parameters
     ----------
     scores : Table
-        From `score_table`.
+        From `score_table` or `stamp_score_table`.
 
     Returns
     -------
@@ -114,6 +196,8 @@ def verdicts(scores: Table) -> Table:
     rows = []
     for other in dict.fromkeys(scores["detector"][scores["detector"] != model]):
         for score in VERDICT:
+            if (model, score) not in intervals:
+                continue
             ours, theirs = intervals[model, score], intervals[other, score]
             if not np.isfinite([ours.value, theirs.value]).all():
                 continue

@@ -8,15 +8,22 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table, vstack
+from astropy.table import Table
 
-from appulse.evaluation.comparison import PAPER_TABLE1, headline, score_table, verdicts
+from appulse.evaluation.comparison import (
+    half_and_half,
+    headline,
+    paper_table1,
+    score_table,
+    stamp_score_table,
+    verdicts,
+)
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, gather
 from appulse.evaluation.interval_coverage import covered
 from appulse.evaluation.intervals import Interval, bounded, wilson
 from appulse.evaluation.pixel_scores import rank_correlation
-from appulse.evaluation.scores import ObjectCounts, format_table, table1
+from appulse.evaluation.scores import ObjectCounts, format_table
 from appulse.files import InputError, atomic_write, write_json
 from appulse.inference.realisations import Sampler
 from appulse.inference.two_step import first_pass, second_pass
@@ -43,11 +50,14 @@ class Scores:
         Of all fields.
     clean_noise : dict of str to Interval
         Share of pure-noise stamps in which nothing is found, by detector; the model first.
+    stamps : Evidence or None
+        Of the paper's test set.
     """
 
     model: Model
     evidence: Evidence
     clean_noise: dict[str, Interval]
+    stamps: Evidence | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +72,7 @@ class Scores:
     @cached_property
     def table(self) -> Table:
         """Every score of every detector (`score_table`)."""
-        return score_table(self.evidence, self.clean_noise)
+        return score_table(self.evidence, self.clean_noise, self.stamps)
 
     @cached_property
     def verdicts(self) -> Table:
@@ -80,21 +90,19 @@ class Scores:
         Returns
         -------
         astropy.table.Table
-            As `appulse.evaluation.table1`, with a first column ``detector``, for the blends
-            ``half_and_half_purity`` with its bounds, which the paper's purity is to be compared with, and
-            ``paper_completeness`` and ``paper_purity``.
+            As `paper_table1`, and for the blends ``half_and_half_purity`` with its bounds (`half_and_half`),
+            which the paper's purity is to be compared with.
         """
-        tables = []
-        for name, counts in self.evidence.counts.items():
-            table = table1(counts)
-            table.add_column([name] * len(table), name="detector", index=0)
-            fair = counts.half_and_half_purity()
-            for column, value in bounded("half_and_half_purity", fair).items():
-                table[column] = np.where(table["kind"] == "blended", value, np.nan)
-            for number, score in enumerate(("completeness", "purity")):
-                table[f"paper_{score}"] = [PAPER_TABLE1[kind][number] for kind in table["kind"]]
-            tables.append(table)
-        return vstack(tables, metadata_conflicts="silent")
+        table = paper_table1(self.evidence)
+        for name in self.evidence.counts:
+            rows = (table["detector"] == name) & (table["kind"] == "blended")
+            for column, value in bounded(
+                "half_and_half_purity", half_and_half(self.evidence, self.stamps, name)
+            ).items():
+                if column not in table.colnames:
+                    table[column] = np.nan
+                table[column][rows] = value
+        return table
 
     def area_rank_correlation(self, *, relative: bool = False) -> Interval:
         """Rank correlation of the spread of a galaxy's area with its error, with its bootstrap interval.
@@ -142,13 +150,13 @@ class Scores:
             "sha256": self.model.sha256,
             "headline": self.headline,
             "confusion": self.counts.table.tolist(),
-            "detectors": {},
         }
-        detectors: dict[str, dict] = {}
-        for row in self.table:
-            values = [float(row[column]) for column in ("value", "low", "high")]
-            detectors.setdefault(row["detector"], {})[row["score"]] = values
-        numbers["detectors"] = detectors
+        numbers["detectors"] = _by_detector(self.table)
+        if self.stamps is not None:
+            numbers["test_set"] = {
+                "confusion": {name: counts.table.tolist() for name, counts in self.stamps.counts.items()},
+                "detectors": _by_detector(stamp_score_table(self.stamps)),
+            }
         numbers["area_rank_correlation"] = _plain(self.area_rank_correlation())
         numbers["area_rank_correlation_relative"] = _plain(self.area_rank_correlation(relative=True))
         numbers["matched_galaxies"] = len(self.evidence.measured)
@@ -171,6 +179,14 @@ class Scores:
         )
         for name, tally in self.evidence.pixels.items():
             lines.append(f"calibration error of {name} over uncertain pixels: {tally.calibration_error()}")
+        if self.stamps is not None:
+            shown = stamp_score_table(self.stamps)
+            lines += ["", "the paper's test set:", format_table(self.stamps.counts[self.name])]
+            lines += [
+                f"{r['score']}: {Interval(r['value'], r['low'], r['high'])}"
+                + (f", the paper {r['paper']:.3f}" if np.isfinite(r["paper"]) else "")
+                for r in shown[shown["detector"] == self.name]
+            ]
         return "\n".join(lines)
 
 
@@ -348,6 +364,14 @@ def _dark_stamps(labels: np.ndarray, size: int) -> Interval:
     stamps = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
     lit = stamps.any(axis=(1, 3))
     return wilson(int(np.count_nonzero(~lit)), lit.size)
+
+
+def _by_detector(scores: Table) -> dict[str, dict]:
+    detectors: dict[str, dict] = {}
+    for row in scores:
+        values = [float(row[column]) for column in ("value", "low", "high")]
+        detectors.setdefault(row["detector"], {})[row["score"]] = values
+    return detectors
 
 
 def _plain(interval: Interval) -> list[float]:

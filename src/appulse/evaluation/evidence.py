@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from astropy.table import Table
@@ -33,7 +33,7 @@ from appulse.evaluation.truth_tables import (
 )
 from appulse.network.calibration import OperatingPoint
 from appulse.result import Result
-from appulse.sky.field import Field
+from appulse.sky.field import Field, field_name
 from appulse.sky.true_objects import TrueObjects, true_objects
 
 # Thresholds on P_OVERLAP along which completeness and purity are traded.
@@ -46,26 +46,26 @@ _STRIP = 256
 
 @dataclass(frozen=True)
 class Evidence:
-    """Counts and tables of one field, or of several: they pool by ``+``.
+    """Counts and tables of one field or a part of a test set, or of several: they pool by ``+``.
 
     Parameters
     ----------
     counts : dict of str to ObjectCounts
         Strict object counts by detector; the model first.
+    galaxies, objects : Table
+        One row per true galaxy, and per true object (`galaxy_table`, `object_table`).
+    curves : dict of (str, float) to ObjectCounts
+        Counts by detector and its threshold (the model's on P_OVERLAP, a contrast elsewhere).
     lenient : dict of str to LenientBlends
         By detector.
     galaxy_counts : dict of (str, str) to GalaxyCounts
         By detector and way of matching (`GALAXY_MATCHES`).
-    galaxies, objects : Table
-        One row per true galaxy, and per true object (`galaxy_table`, `object_table`).
     measured, ranks : Table
         Matched galaxies beside their truth (`matched_galaxies`), and the truth's rank (`rank_table`).
     pixels : dict of str to PixelTally
         ``P_GALAXY``, ``P_OVERLAP``, ``frequency_galaxy``, ``frequency_overlap``.
     hard : dict of (str, str) to HardTally
         Class maps of the other detectors, by name and event (galaxy, overlap).
-    curves : dict of (str, float) to ObjectCounts
-        Counts by detector and its threshold (the model's on P_OVERLAP, a contrast elsewhere).
     failures, uncertain : tuple of Snapshot
         Galleries.
     regions : tuple of Snapshot
@@ -73,18 +73,19 @@ class Evidence:
     """
 
     counts: dict[str, ObjectCounts]
-    lenient: dict[str, LenientBlends]
-    galaxy_counts: dict[tuple[str, str], GalaxyCounts]
     galaxies: Table
     objects: Table
-    measured: Table
-    ranks: Table
-    pixels: dict[str, PixelTally]
-    hard: dict[tuple[str, str], HardTally]
     curves: dict[tuple[str, float], ObjectCounts]
-    failures: tuple[Snapshot, ...]
-    uncertain: tuple[Snapshot, ...]
-    regions: tuple[Snapshot, ...]
+    # What chosen objects in stamps of their own do not tell.
+    lenient: dict[str, LenientBlends] = field(default_factory=dict)
+    galaxy_counts: dict[tuple[str, str], GalaxyCounts] = field(default_factory=dict)
+    measured: Table = field(default_factory=Table)
+    ranks: Table = field(default_factory=Table)
+    pixels: dict[str, PixelTally] = field(default_factory=dict)
+    hard: dict[tuple[str, str], HardTally] = field(default_factory=dict)
+    failures: tuple[Snapshot, ...] = ()
+    uncertain: tuple[Snapshot, ...] = ()
+    regions: tuple[Snapshot, ...] = ()
 
     def __add__(self, other: Evidence) -> Evidence:
         pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
@@ -134,15 +135,22 @@ def gather(
     ternary = field.ternary()
     truth = true_objects(ternary, field.id1, field.id2)
     galaxies = TrueGalaxies.of(field, truth)
-    detections = {name: _claim(result, point)} | {each.name: each.detect(result.image) for each in detectors}
+    detections = {name: claim(result, point)} | {each.name: each.detect(result.image) for each in detectors}
     positions = np.column_stack([field.catalog["x"], field.catalog["y"]])
-    objects = object_table(field, truth, galaxies, detections, result.std)
+    tables = {
+        "objects": object_table(field, truth, galaxies, detections, result.std),
+        "galaxies": galaxy_table(field, truth, galaxies, detections, result.std),
+    }
+    for table in tables.values():
+        origin = field_name(field.seed, field.index).removesuffix(".fits")
+        table.add_column(np.full(len(table), origin), name="field", index=0)
+    objects = tables["objects"]
     measured = matched_galaxies(field, result)
     curves: dict[tuple[str, float], ObjectCounts] = {}
     if details:
         for column, values in energy_columns(truth, ternary, result, objects["label"]).items():
             objects[column] = values
-        curves = _curves(truth, result, point, detectors, name)
+        curves = threshold_curves(truth, result, point, detectors, name)
     return Evidence(
         counts={each: count_objects(truth, found) for each, found in detections.items()},
         lenient={each: lenient_blends(truth, found, positions) for each, found in detections.items()},
@@ -151,8 +159,7 @@ def gather(
             for each, found in detections.items()
             for match, radius in GALAXY_MATCHES.items()
         },
-        galaxies=galaxy_table(field, truth, galaxies, detections, result.std),
-        objects=objects,
+        **tables,
         measured=measured,
         ranks=rank_table(field, result, measured) if details else Table(),
         pixels=_pixel_tallies(ternary, result),
@@ -164,9 +171,21 @@ def gather(
     )
 
 
-def _claim(result: Result, point: OperatingPoint) -> Detection:
-    claim = detection_from_result(result, min_area=point.min_area, min_overlap=point.min_overlap)
-    return replace(claim, masks=result_masks(result))
+def claim(result: Result, point: OperatingPoint) -> Detection:
+    """What a result claims, with the masks of its galaxies.
+
+    Parameters
+    ----------
+    result : Result
+    point : OperatingPoint
+        The thresholds that it was made with.
+
+    Returns
+    -------
+    Detection
+    """
+    claimed = detection_from_result(result, min_area=point.min_area, min_overlap=point.min_overlap)
+    return replace(claimed, masks=result_masks(result))
 
 
 def _pixel_tallies(ternary: np.ndarray, result: Result) -> dict[str, PixelTally]:
@@ -209,9 +228,27 @@ def _hard_tallies(
     } | {(each, "overlap"): HardTally.of(np.zeros(ternary.shape, bool), ternary == 2) for each in detections}
 
 
-def _curves(
+def threshold_curves(
     truth: TrueObjects, result: Result, point: OperatingPoint, detectors: Sequence[Detector], name: str
 ) -> dict[tuple[str, float], ObjectCounts]:
+    """Counts along the model's threshold on P_OVERLAP, and along each other detector's own.
+
+    Parameters
+    ----------
+    truth : TrueObjects
+    result : Result
+    point : OperatingPoint
+        The thresholds that it was made with.
+    detectors : sequence of Detector
+        Others.
+    name : str
+        Of the model.
+
+    Returns
+    -------
+    dict of (str, float) to ObjectCounts
+        As in `Evidence`.
+    """
     maps = CalibrationField(result.p_galaxy, result.p_overlap, truth, result.image)
     levels = sorted({*THRESHOLDS, float(point.t_overlap)})
     ours = count_at(maps, point.t_galaxy, levels, point.min_area, point.min_overlap)

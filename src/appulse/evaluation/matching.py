@@ -98,7 +98,8 @@ def excluded_predictions(truth, predicted_labels, match):
     """Predicted objects that are neither right nor false, because the truth there is ignored.
 
     These are the ones matched to an ignored true object, and, of those matched to nothing, the ones with more
-    than half of their pixels on ignored true objects, or a pixel on the image border.
+    than half of their pixels on ignored true objects, or a pixel on the image border. Where the truth has
+    ``only_targets``, also those that share no pixel with an object that counts.
 
     Parameters
     ----------
@@ -116,5 +117,8 @@ def excluded_predictions(truth, predicted_labels, match):
     on_ignored = np.bincount(predicted, weights=shared * truth.ignored[true], minlength=n_predicted)
     tied = (2 * on_ignored > match.predicted_area) | touches_border(predicted_labels, n_predicted)
     excluded = np.where(match.true > 0, truth.ignored[match.true], tied)
+    if truth.only_targets:
+        on_targets = np.bincount(predicted, weights=~truth.ignored[true], minlength=n_predicted)
+        excluded |= on_targets == 0
     excluded[0] = False
     return excluded

@@ -5,44 +5,33 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import multiprocessing
+import operator
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from astropy.table import Table
 
-import appulse
-from appulse.evaluation import binned, chapters, figures
+from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.ensembles import RANKED
-from appulse.evaluation.evaluate import (
-    NOISE_SIDE,
-    Progress,
-    Scores,
-    evidence_of,
-    pool,
-    write_table,
-)
-from appulse.evaluation.evidence import Evidence
+from appulse.evaluation.evaluate import NOISE_SIDE, Progress, Scores, pool, write_table
 from appulse.evaluation.fields import read_fields, unseen_paths
-from appulse.evaluation.interval_coverage import coverage_table
+from appulse.evaluation.jobs import FieldJob, gathered
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
-from appulse.evaluation.parts import load_evidence, save_evidence
 from appulse.evaluation.report import write_report
 from appulse.evaluation.snapshots import Snapshot, figure1_stamps
+from appulse.evaluation.tables import STAMPS, blend_tables, field_tables, stamp_tables
+from appulse.evaluation.test_set import StampJob, unseen_test_set
 from appulse.files import InputError, write_json
 from appulse.inference.background import scale_to_noise
 from appulse.inference.realisations import Sampler
 from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.weights import Model, load_model
 from appulse.segmentation import choose_operating_point
-from appulse.sky.field import Field, field_paths
+from appulse.sky.field import field_paths
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import true_objects
@@ -64,6 +53,8 @@ class Effort:
         Width of the field of pure noise.
     part_side : int, pixels
         Corner on which the modes of realisations are compared, and thresholds chosen on validation fields.
+    stamps : int or None
+        How many stamps of a test set, evenly taken; None for all.
     """
 
     side: int | None
@@ -71,11 +62,12 @@ class Effort:
     samples: int
     noise_side: int
     part_side: int
+    stamps: int | None = None
 
 
 # The paper draws 50 realisations.
 FULL = Effort(None, None, 50, NOISE_SIDE, 1280)
-QUICK = Effort(1024, 1, 16, 1024, 512)
+QUICK = Effort(1024, 1, 16, 1024, 512, 200)
 
 
 @dataclass(frozen=True)
@@ -109,6 +101,7 @@ def evaluate_model(
     model: str | Path | Model,
     detectors: Sequence[Detector] = (),
     *,
+    test_set: str | Path | None = None,
     validation: str | Path | None = None,
     notes: Sequence[str] = (),
     method: str = "two-step",
@@ -121,7 +114,8 @@ def evaluate_model(
 ) -> Scores:
     """Score a model beside other detectors and write tables, figures, ``scores.json`` and ``report.html``.
 
-    A run that was stopped goes on after the last field that it finished (``parts/``, gone when all is done).
+    A run that was stopped goes on after the last field, or part of the test set, that it finished
+    (``parts/``, gone when all is done).
 
     Parameters
     ----------
@@ -133,6 +127,9 @@ def evaluate_model(
         What to score.
     detectors : sequence of Detector
         To stand beside it, tuned (`appulse.baselines.tuned_detectors`).
+    test_set : str or Path, optional
+        FITS file of `appulse.stamps.build_test_set`: as many isolated as blended objects, each in a centred
+        stamp, as the paper tests on.
     validation : str or Path, optional
         Directory of simulated fields on which the trade-off's best threshold is looked for.
     notes : sequence of str
@@ -146,7 +143,8 @@ def evaluate_model(
     allow_training_seeds : bool
         Whether fields that the model has seen may be scored.
     workers : int
-        Processes that take fields, a few GB of memory each; the result does not depend on them.
+        Processes that take fields, a few GB of memory each, and parts of the test set; the result does not
+        depend on them.
     command : str
         What the user typed.
     progress : callable, optional
@@ -159,7 +157,7 @@ def evaluate_model(
     Raises
     ------
     InputError
-        No fields.
+        No fields, or no such test set.
     UsageError
         The model was trained on a field's seed.
     """
@@ -168,22 +166,41 @@ def evaluate_model(
     if samples < 2:
         raise InputError(f"samples is {samples}; an evaluation needs at least 2 realisations.")
     paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
+    stamps = None
+    if test_set is not None:
+        options = {"stamps": effort.stamps, "allow_training_seeds": allow_training_seeds}
+        stamps = unseen_test_set(test_set, model, **options)
     best = None
     if validation is not None:
         best = _best_threshold(
             model, field_paths(validation), effort.side or effort.part_side, samples, progress
         )
     parts = Path(output) / "parts"
-    job = _Job(model, effort.side, tuple(detectors), method, samples, parts)
-    evidences = _evidences(job, paths, workers, progress)
+    job = FieldJob(model, effort.side, tuple(detectors), method, samples, parts)
+    used = [job.part(path) for path in paths]
+    evidences = gathered(job, paths, "fields", workers, progress)
     scores = pool(
         model, evidences, detectors, samples=samples, noise_side=effort.noise_side, progress=progress
     )
+    if stamps is not None:
+        stamp_job, pieces = StampJob(model, stamps, tuple(detectors), samples, parts), stamps.parts()
+        used += [stamp_job.part(piece) for piece in pieces]
+        each = gathered(stamp_job, pieces, "parts of the test set", workers, progress)
+        scores = replace(scores, stamps=functools.reduce(operator.add, each))
     first = next(read_fields(paths, effort.side))
     oracle = _oracle(first.survey, Path(fields), Path(output), progress)
+    part = first.cut((slice(effort.part_side), slice(effort.part_side)))
+    tables = field_tables(scores, first.survey, oracle) | {
+        "calibration": calibration_gain(model, part, progress=progress),
+        "modes": mode_table(model, part, samples=samples, progress=progress),
+    }
+    if stamps is not None:
+        if stamps.survey.digest() != first.survey.digest():
+            oracle = _oracle(stamps.survey, stamps.path.parent, Path(output), progress)
+        tables |= stamp_tables(scores.stamps, stamps.survey, oracle)
     findings = Findings(
         scores,
-        _tables(scores, first, oracle, effort, samples, progress),
+        tables,
         figure1_stamps(first, scale_to_noise(first.image).scaled, Sampler(model, samples, first.seed)),
         {model.name: choose_operating_point(model, "balanced").t_overlap}
         | {each.name: each.setting for each in detectors},
@@ -199,73 +216,21 @@ def evaluate_model(
         "truth": "pixels where a galaxy alone, without noise, is above 1 sigma of the background",
         "versions": _versions(),
     }
+    if stamps is not None:
+        facts["test set"] = (
+            f"{len(stamps.places)} stamps of {stamps.path.name}; survey {_described(stamps.survey)}"
+        )
     if effort is not FULL:
         limit = (
             f"A quick run: {area}one field, {samples} realisations. The intervals are wide; do not quote it."
         )
         notes = [limit, *notes]
     write_findings(output, findings, facts, notes)
-    for path in paths:
-        (parts / f"{path.stem}.npz").unlink(missing_ok=True)
+    for path in used:
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not there, or another run's parts in it
         parts.rmdir()
     return scores
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What it takes to gather the evidence of a field, or to find it where a run before this one left it."""
-
-    model: Model
-    side: int | None
-    detectors: Sequence[Detector]
-    method: str
-    samples: int
-    parts: Path
-
-    def __call__(self, path: Path, progress: Progress | None = None) -> Evidence:
-        part = self.parts / f"{path.stem}.npz"
-        identity = self.identity(path)
-        evidence = load_evidence(part, identity)
-        if evidence is None:
-            field = next(read_fields([path], self.side))
-            options = {"method": self.method, "samples": self.samples, "progress": progress}
-            evidence = evidence_of(self.model, field, self.detectors, **options)
-            save_evidence(evidence, part, identity)
-        return evidence
-
-    def identity(self, path: Path) -> dict:
-        state = path.stat()
-        return {
-            "version": appulse.__version__,
-            "model": [self.model.name, self.model.sha256],
-            "field": [path.name, state.st_size, state.st_mtime_ns, self.side],
-            "detectors": [repr(each) for each in self.detectors],
-            "method": self.method,
-            "samples": self.samples,
-        }
-
-
-def _evidences(
-    job: _Job, paths: Sequence[Path], workers: int, progress: Progress | None
-) -> Iterator[Evidence]:
-    """Evidence of each field, in the order of the paths whoever gathers it."""
-    workers = min(workers, len(paths))
-    if workers <= 1:
-        for path in paths:
-            yield job(path, progress)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as executor:
-        for done, evidence in enumerate(executor.map(job, paths), start=1):
-            if progress:
-                progress("fields", done, len(paths))
-            yield evidence
-
-
-def _one_thread() -> None:
-    # The processes share the cores among themselves.
-    torch.set_num_threads(1)
 
 
 def _best_threshold(
@@ -292,40 +257,6 @@ def _oracle(survey: Survey, fields: Path, output: Path, progress: Progress | Non
     directory = fields if (fields / ORACLE_FILE).is_file() and os.access(fields, os.W_OK) else output
     stage = functools.partial(progress, "limit of an ideal fit") if progress else None
     return survey_oracle(survey, directory, progress=stage)
-
-
-def _tables(
-    scores: Scores,
-    first: Field,
-    oracle: Table,
-    effort: Effort,
-    samples: int,
-    progress: Progress | None,
-) -> dict[str, Table]:
-    evidence, model = scores.evidence, scores.model
-    edges = binned.magnitude_edges(first.survey)
-    part = first.cut((slice(effort.part_side), slice(effort.part_side)))
-    tables = {
-        "table1": scores.table1(),
-        "comparison": scores.table,
-        "verdicts": scores.verdicts,
-        "figure2": binned.iou_by_magnitude(evidence, edges, oracle),
-        "figure3": binned.variance_by_magnitude(evidence, edges),
-        "figure5": binned.residuals_by_dispersion(evidence.regions[0]),
-        "tradeoff": binned.tradeoff(evidence),
-        "reliability": binned.reliability_curves(evidence),
-        "pixels": binned.pixel_table(evidence),
-        "calibration": calibration_gain(model, part, progress=progress),
-        "modes": mode_table(model, part, samples=samples, progress=progress),
-        "ensembles": binned.ensemble_table(evidence),
-        "coverage": coverage_table(evidence.measured, model.calibration, edges),
-        "ranks": binned.rank_histogram(evidence, RANKED),
-        "objects": evidence.objects,
-        "galaxies": evidence.galaxies,
-    }
-    for column in binned.BLEND_BINS:
-        tables[f"blends_{column}"] = binned.blends_by(evidence, column)
-    return tables
 
 
 def write_findings(
@@ -355,13 +286,12 @@ def write_findings(
     write_json(
         output / "scores.json", findings.scores.to_dict() | {"facts": dict(facts), "notes": list(warnings)}
     )
-    blends = {column: tables[f"blends_{column}"] for column in binned.BLEND_BINS}
     drawn = {
         "figure1": figures.figure1(findings.figure1),
         "figure2": figures.figure2(tables["figure2"]),
         "figure3": figures.figure3(tables["figure3"]),
         "figure5": figures.figure5(evidence.regions[0]),
-        "blends": figures.blends_figure(blends),
+        "blends": figures.blends_figure(blend_tables(tables)),
         "tradeoff": figures.tradeoff_figure(tables["tradeoff"], findings.thresholds, findings.best_threshold),
         "reliability": figures.reliability_figure(tables["reliability"]),
         "coverage": figures.coverage_figure(tables["coverage"]),
@@ -369,6 +299,14 @@ def write_findings(
         "failures": figures.gallery(evidence.failures),
         "uncertain": figures.gallery(evidence.uncertain),
     }
+    if findings.scores.stamps is not None:
+        drawn |= {
+            STAMPS + "figure2": figures.figure2(tables[STAMPS + "figure2"]),
+            STAMPS + "blends": figures.blends_figure(blend_tables(tables, STAMPS)),
+            STAMPS + "tradeoff": figures.tradeoff_figure(
+                tables[STAMPS + "tradeoff"], findings.thresholds, findings.best_threshold
+            ),
+        }
     pictures = {name: figures.save(figure, output / f"{name}.png") for name, figure in drawn.items()}
     return write_report(
         output / "report.html",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from astropy.table import Table
@@ -14,13 +15,39 @@ from appulse.evaluation.galaxies import match_centroids, match_galaxies
 from appulse.evaluation.intervals import Interval, wilson
 from appulse.evaluation.matching import ObjectMatch, match_objects
 from appulse.result import Result
-from appulse.sky.field import Field, field_name
 from appulse.sky.true_objects import MIN_TRUE_AREA, Kind, TrueObjects, galaxy_pixels, true_galaxy_masks
 
 # Any overlap at all: the galaxies' IoU is wanted for bad matches too.
 _ANY_IOU = 1e-6
 KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
 Masks = tuple[tuple[tuple[slice, slice], np.ndarray], ...]
+
+
+class TrueSky(Protocol):
+    """What is true of an image: a `Field`, or stamps side by side.
+
+    Parameters
+    ----------
+    image : (height, width) float array
+    id1, id2 : (height, width) int array
+        Galaxies brightest and second-brightest in each pixel; 0 none.
+    """
+
+    image: np.ndarray
+    id1: np.ndarray
+    id2: np.ndarray
+
+    def ternary(self) -> np.ndarray:
+        """True class map, (height, width) uint8 array."""
+
+    def galaxies(self, identities: np.ndarray) -> Table:
+        """Rows of the catalogue.
+
+        Parameters
+        ----------
+        identities : (n,) int array
+            Of ``id1`` and ``id2``.
+        """
 
 
 @dataclass(frozen=True)
@@ -45,12 +72,12 @@ class TrueGalaxies:
     counted: np.ndarray
 
     @classmethod
-    def of(cls, field: Field, truth: TrueObjects) -> TrueGalaxies:
+    def of(cls, field: TrueSky, truth: TrueObjects) -> TrueGalaxies:
         """Find them.
 
         Parameters
         ----------
-        field : Field
+        field : TrueSky
         truth : TrueObjects
             Of that field.
         """
@@ -97,7 +124,7 @@ def at_border(box: tuple[slice, slice], shape: tuple[int, int]) -> bool:
 
 
 def galaxy_table(
-    field: Field,
+    field: TrueSky,
     truth: TrueObjects,
     galaxies: TrueGalaxies,
     detections: Mapping[str, Detection],
@@ -107,7 +134,7 @@ def galaxy_table(
 
     Parameters
     ----------
-    field : Field
+    field : TrueSky
     truth : TrueObjects
     galaxies : TrueGalaxies
         Of that field.
@@ -119,7 +146,7 @@ def galaxy_table(
     Returns
     -------
     astropy.table.Table
-        ``field``, ``id``, ``x``, ``y``, ``magnitude``, ``area``, ``kind`` (of its object), ``blendedness``;
+        ``id``, ``x``, ``y``, ``magnitude``, ``area``, ``kind`` (of its object), ``blendedness``;
         ``separation`` (pixels) to the nearest galaxy of the same object, ``separation_over_size`` (by the
         mean of the two half-light radii) and ``flux_ratio`` (fainter over brighter), NaN where alone;
         ``iou_NAME`` with the galaxy that detector NAME has there (one to one), 0 where it has none;
@@ -128,7 +155,7 @@ def galaxy_table(
     """
     catalog = field.galaxies(galaxies.ids)
     kept = galaxies.counted & ~truth.ignored[galaxies.objects]
-    table = Table({"field": np.full(len(galaxies.ids), _name(field)), "id": galaxies.ids})
+    table = Table({"id": galaxies.ids})
     for name in ("x", "y", "magnitude", "blendedness"):
         table[name] = np.asarray(catalog[name], float)
     table["area"] = [int(mask.sum()) for _, mask in galaxies.masks]
@@ -153,10 +180,6 @@ def galaxy_table(
     return table[kept]
 
 
-def _name(field: Field) -> str:
-    return field_name(field.seed, field.index).removesuffix(".fits")
-
-
 def _nearest(table: Table, radius: np.ndarray, objects: np.ndarray) -> dict[str, np.ndarray]:
     """Distance to the nearest galaxy of the same object, the same over their size, and its magnitude."""
     separation, over_size, magnitude = np.full((3, len(table)), np.nan)
@@ -175,7 +198,7 @@ def _nearest(table: Table, radius: np.ndarray, objects: np.ndarray) -> dict[str,
 
 
 def object_table(
-    field: Field,
+    field: TrueSky,
     truth: TrueObjects,
     galaxies: TrueGalaxies,
     detections: Mapping[str, Detection],
@@ -185,7 +208,7 @@ def object_table(
 
     Parameters
     ----------
-    field : Field
+    field : TrueSky
     truth : TrueObjects
     galaxies : TrueGalaxies
         Of that field.
@@ -197,7 +220,7 @@ def object_table(
     Returns
     -------
     astropy.table.Table
-        One row per object that is not ignored: ``field``, ``label``, ``x``, ``y`` (middle of its box),
+        One row per object that is not ignored: ``label``, ``x``, ``y`` (middle of its box),
         ``width`` (of the box, pixels), ``kind``, ``n_galaxies``, ``area``, ``magnitude`` of its brightest
         galaxy and its largest ``blendedness``; of its two brightest galaxies ``separation``,
         ``separation_over_size`` and ``flux_ratio``; for each detector ``outcome_NAME`` (isolated, touching,
@@ -209,9 +232,7 @@ def object_table(
     middle = np.array(
         [[0.5 * (side.start + side.stop - 1) for side in boxes[k - 1]] for k in labels]
     ).reshape(-1, 2)
-    table = Table(
-        {"field": np.full(len(labels), _name(field)), "label": labels, "x": middle[:, 1], "y": middle[:, 0]}
-    )
+    table = Table({"label": labels, "x": middle[:, 1], "y": middle[:, 0]})
     table["width"] = [max(side.stop - side.start for side in boxes[k - 1]) for k in labels]
     table["kind"] = np.array(KIND_NAMES)[truth.kind[labels]]
     table["n_galaxies"], table["area"] = truth.n_galaxies[labels], truth.area[labels]
@@ -227,7 +248,7 @@ def object_table(
     return table
 
 
-def _members(field: Field, truth: TrueObjects, labels: np.ndarray) -> dict[str, np.ndarray]:
+def _members(field: TrueSky, truth: TrueObjects, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Numbers that follow from an object's galaxies."""
     names = ("magnitude", "blendedness", "separation", "separation_over_size", "flux_ratio")
     columns = {name: np.full(len(labels), np.nan) for name in names}

@@ -150,6 +150,26 @@ class Sampler:
             batch = origins[start : start + BATCH]
             yield from self._draw_batch(self._cut_batch(scaled, batch, corner), batch)
 
+    def draw_stamps(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
+        """Draw the realisations of stamps that are cut already.
+
+        Parameters
+        ----------
+        stamps : (n, size, size) float32 array, units of the noise
+            All finite.
+        origins : sequence of (y0, x0)
+            Where each was cut; they choose its draws.
+
+        Yields
+        ------
+        SampledStamp
+        """
+        for start in range(0, len(origins), BATCH):
+            batch = slice(start, start + BATCH)
+            padded = np.zeros((BATCH, self.size, self.size), np.float32)
+            padded[: len(origins[batch])] = stamps[batch]
+            yield from self._draw_batch(padded, origins[batch])
+
     def _cut_batch(self, scaled, origins, corner):
         stamps = np.zeros((BATCH, self.size, self.size), np.float32)
         for slot, origin in enumerate(origins):

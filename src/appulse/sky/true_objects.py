@@ -34,6 +34,9 @@ class TrueObjects:
     n_galaxies : (n + 1,) int array
     ignored : (n + 1,) bool array
         Under ``MIN_TRUE_AREA`` pixels, or cut by the image border.
+    only_targets : bool
+        Whether the objects that are not ignored were chosen: a prediction that meets none of them is then
+        neither right nor false.
     """
 
     labels: np.ndarray
@@ -41,6 +44,7 @@ class TrueObjects:
     area: np.ndarray
     n_galaxies: np.ndarray
     ignored: np.ndarray
+    only_targets: bool = False
 
 
 def object_kinds(n_galaxies, blended):

@@ -5,7 +5,7 @@ from appulse.stamps.cutting import build_store, stored_stamps
 from appulse.stamps.drawing import StampBatch, StampSource
 from appulse.stamps.grid import grid_stamps
 from appulse.stamps.store import StampStore
-from appulse.stamps.test_set import ObjectStamps, build_test_set, read_test_set
+from appulse.stamps.test_set import ObjectStamps, build_test_set, list_test_set, read_test_set
 
 __all__ = [
     "ObjectStamps",
@@ -16,6 +16,7 @@ __all__ = [
     "build_store",
     "build_test_set",
     "grid_stamps",
+    "list_test_set",
     "read_test_set",
     "stored_stamps",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -14,17 +16,19 @@ from scipy.ndimage import find_objects
 from appulse.files import InputError, atomic_write
 from appulse.inference.tiles import centred_origin, fits_stamp
 from appulse.sky.field import field_paths, open_field
+from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, galaxy_pixels, true_objects
 
 # Pixels kept free between an object and each side of its stamp, so that its outskirts lie in it.
 MARGIN = 4
 # Rows of a field looked at together, besides what objects reach over: bounds the memory.
 _ROWS = 1024
+_SURVEY = "SURVJSON"  # card of the primary header
 _CUBES = (
-    ("images", "IMAGE", "Observed stamps, units of the noise"),
-    ("ternary", "TERNARY", "True class maps: 0 background, 1 galaxy, 2 overlap"),
-    ("id1", "NUMBER1", "Brightest galaxy: its number in the stamp; 0 none"),
-    ("id2", "NUMBER2", "Second-brightest galaxy: its number in the stamp; 0 none"),
+    ("images", "IMAGE", np.float32, "Observed stamps, units of the noise"),
+    ("ternary", "TERNARY", np.uint8, "True class maps: 0 background, 1 galaxy, 2 overlap"),
+    ("id1", "NUMBER1", np.uint8, "Brightest galaxy: its number in the stamp; 0 none"),
+    ("id2", "NUMBER2", np.uint8, "Second-brightest galaxy: its number in the stamp; 0 none"),
 )
 
 
@@ -48,6 +52,8 @@ class ObjectStamps:
     galaxies : astropy.table.Table
         One row per galaxy of a central object: ``stamp``, ``number`` within it, and the columns of the
         field's catalogue, ``x`` and ``y`` counted from the stamp's first pixel.
+    survey : Survey
+        Of the first field.
     """
 
     images: np.ndarray
@@ -56,6 +62,7 @@ class ObjectStamps:
     id2: np.ndarray
     objects: Table
     galaxies: Table
+    survey: Survey
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,7 +132,9 @@ def build_test_set(
                 "simulate more fields, or ask for fewer."
             )
         chosen += [of_kind[place] for place in np.sort(rng.choice(len(of_kind), number, replace=False))]
-    stamps = _cut(chosen, size, progress)
+    with open_field(paths[0]) as field:
+        survey = field.survey
+    stamps = _cut(chosen, size, survey, progress)
     write_test_set(stamps, output)
     return stamps
 
@@ -165,7 +174,7 @@ def _candidates(path: Path, size: int, progress) -> Iterator[_Candidate]:
                 progress(f"objects of {path.name}", number + 1, len(strips))
 
 
-def _cut(chosen: list[_Candidate], size: int, progress) -> ObjectStamps:
+def _cut(chosen: list[_Candidate], size: int, survey: Survey, progress) -> ObjectStamps:
     shape = (len(chosen), size, size)
     images = np.zeros(shape, np.float32)
     ternary, id1, id2 = (np.zeros(shape, np.uint8) for _ in range(3))
@@ -192,9 +201,8 @@ def _cut(chosen: list[_Candidate], size: int, progress) -> ObjectStamps:
             galaxies[place] = _galaxies(catalog, place, one, numbers, names)
         if progress:
             progress("cutting objects", done, len(places))
-    return ObjectStamps(
-        images, ternary, id1, id2, Table(rows=objects), vstack(galaxies, metadata_conflicts="silent")
-    )
+    members = vstack(galaxies, metadata_conflicts="silent")
+    return ObjectStamps(images, ternary, id1, id2, Table(rows=objects), members, survey)
 
 
 def _numbered(id1: np.ndarray, id2: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,7 +250,8 @@ def write_test_set(stamps: ObjectStamps, path: str | Path) -> None:
         Where to; written whole or not at all.
     """
     hdus = fits.HDUList([fits.PrimaryHDU()])
-    for attribute, name, meaning in _CUBES:
+    hdus[0].header[_SURVEY] = json.dumps(stamps.survey.to_dict())
+    for attribute, name, _, meaning in _CUBES:
         cube = getattr(stamps, attribute)
         header = fits.Header([("COMMENT", meaning)])
         if attribute == "images":  # noise does not compress
@@ -257,13 +266,15 @@ def write_test_set(stamps: ObjectStamps, path: str | Path) -> None:
     atomic_write(path, hdus.writeto)
 
 
-def read_test_set(path: str | Path) -> ObjectStamps:
+def read_test_set(path: str | Path, places: Sequence[int] | None = None) -> ObjectStamps:
     """Read what `build_test_set` wrote.
 
     Parameters
     ----------
     path : str or Path
         FITS file.
+    places : sequence of int, optional
+        Which stamps, counted from 0; by default all. In the table of galaxies, ``stamp`` counts along these.
 
     Returns
     -------
@@ -274,17 +285,63 @@ def read_test_set(path: str | Path) -> ObjectStamps:
     InputError
         Not a test set.
     """
+    objects, galaxies, survey = _read(path, _tables)
+    chosen = np.arange(len(objects)) if places is None else np.asarray(places, int)
+
+    def cubes(hdus: fits.HDUList) -> dict[str, np.ndarray]:
+        # A stamp at a time: of a few, the others are neither read nor unpacked.
+        return {
+            name: np.array([hdus[hdu].section[place] for place in chosen], dtype)
+            for name, hdu, dtype, _ in _CUBES
+        }
+
+    new_place = np.full(len(objects), -1, np.int32)
+    new_place[chosen] = np.arange(len(chosen))
+    galaxies["stamp"] = new_place[galaxies["stamp"]]
+    galaxies = galaxies[galaxies["stamp"] >= 0]
+    galaxies.sort(["stamp", "number"])
+    return ObjectStamps(**_read(path, cubes), objects=objects[chosen], galaxies=galaxies, survey=survey)
+
+
+def list_test_set(path: str | Path) -> tuple[Table, Survey]:
+    """What a test set holds, without its pixels.
+
+    Parameters
+    ----------
+    path : str or Path
+        FITS file.
+
+    Returns
+    -------
+    objects : astropy.table.Table
+        As in `ObjectStamps`.
+    survey : Survey
+
+    Raises
+    ------
+    InputError
+        Not a test set.
+    """
+    objects, _, survey = _read(path, _tables)
+    return objects, survey
+
+
+def _read(path: str | Path, part: Callable[[fits.HDUList], Any]) -> Any:
     try:
         with fits.open(path) as hdus:
-            cubes = {name: _native(hdus[hdu].data) for name, hdu, _ in _CUBES}
-            tables = [Table.read(hdus[name]) for name in ("OBJECTS", "GALAXIES")]
-    except (KeyError, OSError, TypeError, ValueError) as error:
+            return part(hdus)
+    except (KeyError, OSError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"{path}: not a test set made by appulse ({error}).") from None
-    for table in tables:
-        for column in table.colnames:
-            table.replace_column(column, _native(table[column]))
-    return ObjectStamps(**cubes, objects=tables[0], galaxies=tables[1])
 
 
-def _native(data):
-    return data.astype(data.dtype.newbyteorder("="))
+def _tables(hdus: fits.HDUList) -> tuple[Table, Table, Survey]:
+    survey = Survey.from_dict(json.loads(hdus[0].header[_SURVEY]))
+    objects, galaxies = (_native(Table.read(hdus[name])) for name in ("OBJECTS", "GALAXIES"))
+    return objects, galaxies, survey
+
+
+def _native(table: Table) -> Table:
+    for name in table.colnames:
+        column = table[name]
+        table.replace_column(name, column.astype(column.dtype.newbyteorder("=")))
+    return table

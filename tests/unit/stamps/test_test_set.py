@@ -11,7 +11,7 @@ from appulse.objects.components import label_objects
 from appulse.sky import Population, Survey, read_field, simulate_field, write_field
 from appulse.sky.field import field_name
 from appulse.sky.true_objects import Kind, true_objects
-from appulse.stamps import build_test_set, read_test_set
+from appulse.stamps import build_test_set, list_test_set, read_test_set
 from appulse.stamps import test_set as test_set_module
 
 SIZE = 48
@@ -116,11 +116,26 @@ def test_read_equals_built_and_the_seed_chooses(stamps, sky, tmp_path):
         assert ours.colnames == theirs.colnames
         for column in ours.colnames:
             np.testing.assert_array_equal(np.asarray(ours[column]), np.asarray(theirs[column]))
+    listed, survey = list_test_set(path)
+    np.testing.assert_array_equal(listed.as_array(), stamps.objects.as_array())
+    assert survey == read.survey == stamps.survey and survey.population.density == 350.0
     numbers = {"isolated": 12, "blended": 4, "size": SIZE}
     build_test_set(tmp_path / "again.fits", sky, seed=3, **numbers)
     assert (tmp_path / "again.fits").read_bytes() == path.read_bytes()
     other = build_test_set(tmp_path / "other.fits", sky, seed=4, **numbers)
     assert not np.array_equal(other.images, stamps.images)
+
+
+def test_some_of_the_stamps(stamps):
+    stamps, path = stamps
+    places = [13, 2, 15]
+    some = read_test_set(path, places)
+    for name in ("images", "ternary", "id1", "id2"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(stamps, name)[places], strict=True)
+    np.testing.assert_array_equal(some.objects.as_array(), stamps.objects[places].as_array())
+    for new, old in enumerate(places):
+        mine, theirs = (s.galaxies[s.galaxies["stamp"] == p] for s, p in ((some, new), (stamps, old)))
+        assert list(mine["id"]) == list(theirs["id"]) and len(mine) == some.objects["n_galaxies"][new]
 
 
 def test_not_a_test_set(sky):

@@ -1,0 +1,149 @@
+"""Gathering evidence: in parts that survive a stop, in one process or several."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+import appulse
+from appulse.evaluation.detector import Detector
+from appulse.evaluation.evaluate import Progress, evidence_of
+from appulse.evaluation.evidence import Evidence
+from appulse.evaluation.fields import read_fields
+from appulse.evaluation.parts import load_evidence, save_evidence
+from appulse.network.weights import Model
+
+
+class Job(Protocol):
+    """Gathers the evidence of a part of what is to be scored."""
+
+    def part(self, item: Any) -> Path:
+        """Where the evidence of a part is kept.
+
+        Parameters
+        ----------
+        item : object
+            Which part.
+        """
+
+    def __call__(self, item: Any, progress: Progress | None = None) -> Evidence:
+        """Gather it, or find it where a run before this one left it.
+
+        Parameters
+        ----------
+        item : object
+            Which part.
+        progress : callable, optional
+            Called with the name of a stage, steps done and their total.
+        """
+
+
+@dataclass(frozen=True)
+class FieldJob:
+    """Gathers the evidence of a field.
+
+    Parameters
+    ----------
+    model : Model
+        To score.
+    side : int or None, pixels
+        Corner of the field that is scored; None for all of it.
+    detectors : sequence of Detector
+    method : {"two-step", "grid"}
+    samples : int
+        Realisations.
+    parts : Path
+        Directory for evidence.
+    """
+
+    model: Model
+    side: int | None
+    detectors: Sequence[Detector]
+    method: str
+    samples: int
+    parts: Path
+
+    def part(self, item: Path) -> Path:
+        """Where the evidence of a field is kept.
+
+        Parameters
+        ----------
+        item : Path
+            Of the field.
+        """
+        return self.parts / f"{item.stem}.npz"
+
+    def __call__(self, item: Path, progress: Progress | None = None) -> Evidence:
+        """Gather it, or find it where a run before this one left it.
+
+        Parameters
+        ----------
+        item : Path
+            Of the field.
+        progress : callable, optional
+            Called with the name of a stage, steps done and their total.
+        """
+        state = item.stat()
+        identity = {
+            "version": appulse.__version__,
+            "model": [self.model.name, self.model.sha256],
+            "field": [item.name, state.st_size, state.st_mtime_ns, self.side],
+            "detectors": [repr(each) for each in self.detectors],
+            "method": self.method,
+            "samples": self.samples,
+        }
+        evidence = load_evidence(self.part(item), identity)
+        if evidence is None:
+            field = next(read_fields([item], self.side))
+            options = {"method": self.method, "samples": self.samples, "progress": progress}
+            evidence = evidence_of(self.model, field, self.detectors, **options)
+            save_evidence(evidence, self.part(item), identity)
+        return evidence
+
+
+def gathered(
+    job: Job, items: Sequence[Any], stage: str, workers: int = 1, progress: Progress | None = None
+) -> Iterator[Evidence]:
+    """Evidence of each part, in their order whoever gathers it.
+
+    Parameters
+    ----------
+    job : Job
+        Can be sent to another process.
+    items : sequence
+        The parts.
+    stage : str
+        What the parts are called.
+    workers : int
+        Processes.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total.
+
+    Yields
+    ------
+    Evidence
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        for done, item in enumerate(items, start=1):
+            yield job(item, progress)
+            if progress and len(items) > 1:
+                progress(stage, done, len(items))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as executor:
+        for done, evidence in enumerate(executor.map(job, items), start=1):
+            if progress:
+                progress(stage, done, len(items))
+            yield evidence
+
+
+def _one_thread() -> None:
+    # The processes share the cores among themselves.
+    torch.set_num_threads(1)
