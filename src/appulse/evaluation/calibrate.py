@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from scipy import special
 
-from appulse.evaluation.curves import along, fit_curve
 from appulse.evaluation.error_bars import (
     LEVEL_68,
     SCALE_RANGE,
@@ -22,16 +19,15 @@ from appulse.evaluation.error_bars import (
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
+from appulse.evaluation.probabilities import Draws, fit_latent_scale, with_curves
 from appulse.files import InputError, UsageError, atomic_write
 from appulse.inference.background import scale_to_noise
-from appulse.inference.realisations import Sampler
-from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.calibration import Calibration
 from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
 from appulse.sky.field import Field, field_paths, read_field
-from appulse.sky.true_objects import TrueObjects, true_objects
+from appulse.sky.true_objects import true_objects
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -40,14 +36,6 @@ _LENGTH_SIDE = 1280
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
 _SAMPLES = 50
-# Draws of the latent to which the curves are fitted. Each costs a run of the network, because its logits are
-# read from a map of that draw alone.
-_DRAWS = 4
-# Pixels to which a curve is fitted; of more, evenly spaced ones.
-_MOST_PIXELS = 2_000_000
-# The rest is background beyond doubt: it would only drown what can be learnt.
-_LEAST_PROBABILITY = 1e-3
-_TINY = 1e-7
 Progress = Callable[[str, int, int], None]
 
 
@@ -91,8 +79,9 @@ def calibrate(
 ) -> tuple[Calibration, str]:
     """Fit everything in `Calibration`.
 
-    In this order, each with what came before: the curves of the two logits; the thresholds; the correlation
-    length of the copula, for which the intervals of area need the least correction; factors on the spreads.
+    In this order, each with what came before: how far the latent is drawn; the curves of the two logits; the
+    thresholds; the correlation length of the copula, for which the intervals of area need the least
+    correction; factors on the spreads.
 
     Parameters
     ----------
@@ -110,11 +99,16 @@ def calibrate(
         For people.
     """
     lines = [f"calibrated on {len(fields)} fields of {fields[0].survey.name}:"]
-    uncalibrated = model.calibrated(Calibration())
-    drawn = [_Draws.of(uncalibrated, field, progress) for field in fields]
-    calibration = _with_curves(drawn)
+    scale = fit_latent_scale(model, fields[0], progress)
+    lines.append(f"  latent drawn with {scale:g} times the prior's spread")
+    drawn = [Draws.of(model, field, latent_scale=scale, progress=progress) for field in fields]
+    calibration = with_curves(Calibration(latent_scale=scale), drawn)
     maps = [
-        CalibrationField(*draws.calibrated(calibration), *_known(field))
+        CalibrationField(
+            *draws.maps(calibration),
+            true_objects(field.ternary(), field.id1, field.id2),
+            scale_to_noise(field.image).scaled,
+        )
         for draws, field in zip(drawn, fields, strict=True)
     ]
     calibration = dataclasses.replace(calibration, operating_points=choose_operating_points(maps))
@@ -138,81 +132,6 @@ def calibrate(
             f"  {quantity}: factors {factors} by S/N{blends}; 68 % interval covered {before} without them"
         )
     return calibration, "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """What the network says of the uncertain pixels of a field in a few draws of the latent.
-
-    Parameters
-    ----------
-    pixels : (n,) int32 array
-        Their places in the flat field.
-    galaxy, overlap : (draws, n) float32 arrays
-        Logits of P(class >= 1) and of P(class 2 | class >= 1), not calibrated.
-    truth : (n,) uint8 array
-        True classes.
-    shape : (height, width), pixels
-        Of the field.
-    """
-
-    pixels: np.ndarray
-    galaxy: np.ndarray
-    overlap: np.ndarray
-    truth: np.ndarray
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, model: Model, field: Field, progress: Progress | None) -> _Draws:
-        scaled = scale_to_noise(field.image).scaled
-        point = model.calibration.operating_points["balanced"]
-        maps = []
-        for draw in range(_DRAWS):
-            sampler = Sampler(model, 1, field.seed + draw)
-            one = first_pass(scaled, sampler, progress)
-            second_pass(scaled, one, sampler, point, progress)
-            maps.append((one.p_galaxy, one.p_overlap))
-        truth = field.ternary()
-        pixels = np.flatnonzero(
-            (np.mean([each[0] for each in maps], axis=0) > _LEAST_PROBABILITY) | (truth > 0)
-        )
-        galaxy, overlap = (np.stack([each[level].ravel()[pixels] for each in maps]) for level in (0, 1))
-        return cls(
-            pixels.astype(np.int32),
-            _logit(galaxy),
-            _logit(overlap / np.maximum(galaxy, _TINY)),
-            truth.ravel()[pixels],
-            truth.shape,
-        )
-
-    def calibrated(self, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
-        """Maps of P(class >= 1) and P(class 2), as the draws' mean; 0 where background is beyond doubt."""
-        galaxy = special.expit(along(calibration.galaxy, self.galaxy))
-        overlap = galaxy * special.expit(along(calibration.overlap, self.overlap))
-        maps = np.zeros((2, *self.shape), np.float32)
-        for one, probability in zip(maps, (galaxy, overlap), strict=True):
-            one.ravel()[self.pixels] = probability.mean(axis=0)
-        return maps[0], maps[1]
-
-
-def _with_curves(drawn: Sequence[_Draws]) -> Calibration:
-    step = max(1, sum(len(draws.pixels) for draws in drawn) // _MOST_PIXELS)
-    galaxy, overlap = (
-        np.concatenate([getattr(draws, name)[:, ::step] for draws in drawn], axis=1)
-        for name in ("galaxy", "overlap")
-    )
-    truth = np.concatenate([draws.truth[::step] for draws in drawn])
-    of_galaxy = fit_curve(galaxy, truth >= 1)
-    given = special.expit(along(of_galaxy, galaxy))
-    return Calibration(galaxy=of_galaxy, overlap=fit_curve(overlap, truth == 2, within=given))
-
-
-def _known(field: Field) -> tuple[TrueObjects, np.ndarray]:
-    return true_objects(field.ternary(), field.id1, field.id2), scale_to_noise(field.image).scaled
-
-
-def _logit(probability: np.ndarray) -> np.ndarray:
-    return special.logit(np.clip(probability.astype(np.float64), _TINY, 1.0 - _TINY)).astype(np.float32)
 
 
 def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field]) -> list[str]:

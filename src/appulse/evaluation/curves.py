@@ -12,8 +12,11 @@ from appulse.network.calibration import IDENTITY, LOGIT_REACH
 _STIFFNESS = 4.0
 _TO_IDENTITY = 0.1
 _LEAST_SLOPE = 0.05
-# Keeps the logarithm of a certain mistake finite.
+# Keeps certain mistakes finite.
 _FLOOR = 1e-9
+_MOST_STEPS = 50
+# The fit ends where a step gains less, in nats.
+_PRECISION = 1e-6
 
 
 def fit_curve(logits, truth, *, within=1.0):
@@ -37,33 +40,55 @@ def fit_curve(logits, truth, *, within=1.0):
     (2 LOGIT_REACH + 1,) tuple of float
         As `appulse.network.calibration.Calibration` holds it.
     """
+    index, share = _places(np.asarray(logits, np.float64))
     n = len(IDENTITY)
-    index, share = _places(np.asarray(logits))
-    # Values from the first one and the steps between them: increasing where the steps are positive.
+    # From the curve's first value and the steps between its values: it increases where these are positive.
     to_values = np.tril(np.ones((n, n)))
     bends = np.diff(np.eye(n), 2, axis=0) @ to_values
-    sign = np.where(truth, 1.0, -1.0)
+    slopes = np.eye(n)[1:]
+    penalty = 2 * _STIFFNESS * bends.T @ bends + 2 * _TO_IDENTITY * slopes.T @ slopes
+    least = np.append(-np.inf, np.full(n - 1, _LEAST_SLOPE))
 
-    def loss(parameters):
-        curve = to_values @ parameters
-        given = special.expit(curve[index] + share * (curve[index + 1] - curve[index]))
-        probability = np.mean(within * given, axis=0)
-        likely = np.clip(np.where(truth, probability, 1.0 - probability), _FLOOR, None)
-        slope = within * given * (1.0 - given) * (-sign / likely / len(index))
-        of_values = np.bincount(index.ravel(), (slope * (1.0 - share)).ravel(), minlength=n)
-        of_values += np.bincount(index.ravel() + 1, (slope * share).ravel(), minlength=n)
-        gradient = to_values.T @ of_values
-        bend, away = bends @ parameters, parameters[1:] - 1.0
-        gradient += 2 * _STIFFNESS * bends.T @ bend
-        gradient[1:] += 2 * _TO_IDENTITY * away
-        cost = -np.log(likely).sum()
-        return cost + _STIFFNESS * bend @ bend + _TO_IDENTITY * away @ away, gradient
+    def cost(parameters):
+        probability, _ = _mean(to_values @ parameters, index, share, within)
+        likely = np.where(truth, probability, 1.0 - probability)
+        bend, away = bends @ parameters, slopes @ parameters - 1.0
+        return -np.log(likely).sum() + _STIFFNESS * bend @ bend + _TO_IDENTITY * away @ away
 
-    start = np.concatenate(([IDENTITY[0]], np.ones(n - 1)))
-    bounds = [(None, None), *[(_LEAST_SLOPE, None)] * (n - 1)]
-    options = {"maxiter": 500, "maxfun": 2000, "ftol": 1e-11, "gtol": 1e-6}
-    fitted = optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
-    return tuple(round(float(value), 4) for value in to_values @ fitted.x)
+    parameters = np.append(IDENTITY[0], np.ones(n - 1))
+    lowest = cost(parameters)
+    for _ in range(_MOST_STEPS):  # Fisher's scoring, within the bounds
+        probability, of_values = _mean(to_values @ parameters, index, share, within)
+        sensitivity = of_values @ to_values
+        spread = probability * (1.0 - probability)
+        curvature = (sensitivity / spread[:, None]).T @ sensitivity + penalty
+        downhill = sensitivity.T @ ((truth - probability) / spread)
+        downhill -= 2 * _STIFFNESS * bends.T @ (bends @ parameters)
+        downhill -= 2 * _TO_IDENTITY * slopes.T @ (slopes @ parameters - 1.0)
+        root = np.linalg.cholesky(curvature + 1e-9 * np.eye(n))
+        target = np.linalg.solve(root, downhill + curvature @ parameters)
+        step = optimize.lsq_linear(root.T, target, (least, np.inf)).x - parameters
+        reached = cost(parameters + step)
+        while reached > lowest and np.abs(step).max() > _PRECISION:
+            step *= 0.5
+            reached = cost(parameters + step)
+        if reached > lowest - _PRECISION:
+            break
+        parameters, lowest = parameters + step, reached
+    return tuple(round(float(value), 4) for value in to_values @ parameters)
+
+
+def _mean(curve, index, share, within):
+    """Mean probability of the draws, (n,), and how it changes with the curve's values, (n, knots)."""
+    given = special.expit(curve[index] + share * (curve[index + 1] - curve[index]))
+    slope = within * given * (1.0 - given) / len(index)
+    of_values = np.zeros((index.shape[1], len(curve)))
+    rows = np.arange(index.shape[1])
+    for knots, parts, slopes in zip(index, share, slope, strict=True):
+        of_values[rows, knots] += slopes * (1.0 - parts)
+        of_values[rows, knots + 1] += slopes * parts
+    probability = np.clip(np.mean(within * given, axis=0), _FLOOR, 1.0 - _FLOOR)
+    return probability, of_values
 
 
 def along(curve, logits):

@@ -17,7 +17,7 @@ KNOTS = np.array(IDENTITY)
 )
 def test_the_curve_that_drew_the_truth_is_found(should_be):
     rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2.5, 400_000)
+    logits = rng.normal(0, 2.5, 200_000)
     truth = rng.random(logits.size) < special.expit(should_be(logits))
     curve = fit_curve(logits[None], truth)
     near = np.abs(KNOTS) <= 4
@@ -42,12 +42,12 @@ def test_the_curve_of_each_draw_is_found_from_events_that_follow_their_mean():
         return 1.5 * x - 1.0
 
     rng = np.random.default_rng(3)
-    draws = rng.normal(0, 2, 300_000) + rng.normal(0, 1.5, (4, 300_000))
+    draws = rng.normal(0, 2, 100_000) + rng.normal(0, 1.5, (4, 100_000))
     within = special.expit(rng.normal(1, 1, draws.shape))
     probability = (within * special.expit(should_be(draws))).mean(axis=0)
     curve = np.array(fit_curve(draws, rng.random(probability.size) < probability, within=within))
     near = np.abs(KNOTS) <= 3
-    np.testing.assert_allclose(curve[near], should_be(KNOTS)[near], atol=0.15)
+    np.testing.assert_allclose(curve[near], should_be(KNOTS)[near], atol=0.25)
 
 
 def test_along_is_linear_interpolation():
