@@ -67,8 +67,8 @@ class Calibration:
     galaxy, overlap : (2 LOGIT_REACH + 1,) tuple of float
         Calibration curve of each of the two logits, increasing.
     latent_scale : float
-        Factor on the prior's standard deviations when the latent is drawn, 0 to 1; in mode ``latent`` it is 1,
-        as in the paper.
+        Factor on the prior's standard deviations when the latent is drawn, 0 to 1. In mode ``latent`` it is
+        1, as in the paper.
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
     scales : dict of str to float

@@ -1,17 +1,17 @@
-"""Calibrated probabilities of a model whose network is known, and of draws whose truth is drawn from curves."""
+"""Calibrated probabilities of a network that is known, and of draws whose truth follows known curves."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from by_hand import SIZE, discs, thresholding_model
 from scipy import special
-from skies_by_hand import field_of
 
 from appulse.evaluation.pixel_scores import expected_calibration_error
 from appulse.evaluation.probabilities import Draws, fit_latent_scale, log_loss, with_curves
 from appulse.network import Calibration
+from by_hand import SIZE, discs, thresholding_model
+from skies_by_hand import field_of
 
 
 def disc_field(shape=(SIZE, SIZE), *circles):
