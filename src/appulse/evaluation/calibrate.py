@@ -31,7 +31,7 @@ from appulse.sky.true_objects import true_objects
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# Width of the part of a field on which they are tried, and the number of fields: some 400 galaxies of `paper`.
+# Width of the part of a field on which they are tried, and how many fields: some 400 galaxies of `paper`.
 _LENGTH_SIDE, _LENGTH_FIELDS = 1280, 2
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
