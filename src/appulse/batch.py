@@ -15,7 +15,7 @@ from pathlib import Path
 
 import appulse
 from appulse.engine.forecast import forecast
-from appulse.engine.observation import observe
+from appulse.engine.observation import NO_MAP, observe
 from appulse.engine.on_disk import Task, claim_folder, finished
 from appulse.engine.stages import Executor
 from appulse.engine.workers import FinishedElsewhere, Shard, cluster, processes
@@ -24,7 +24,14 @@ from appulse.inference.realisations import Sampler
 from appulse.inference.store import DiskStore
 from appulse.inference.two_step import Progress
 from appulse.network.weights import Model, load_model
-from appulse.segmentation import BLOCK, SEED_LIMIT, check_block, choose_device, choose_operating_point
+from appulse.segmentation import (
+    BLOCK,
+    SEED_LIMIT,
+    check_block,
+    check_origin,
+    choose_device,
+    choose_operating_point,
+)
 
 # What a directory holds: the options, and the content of every input segmented with them.
 FINGERPRINT = "appulse.json"
@@ -47,6 +54,8 @@ class BatchOptions:
         As `appulse.segment` takes them.
     background : bool
         Whether to subtract the background.
+    origin : (y0, x0), pixels
+        As `appulse.segment` takes it; of every image.
     device : str
         Where the network runs.
     keep_realisations, regions, preview : bool
@@ -64,6 +73,7 @@ class BatchOptions:
     mode: str = "copula"
     hdu: str | None = None
     background: bool = True
+    origin: tuple[int, int] = (0, 0)
     device: str = "auto"
     keep_realisations: bool = False
     catalog_format: str = "fits"
@@ -85,6 +95,7 @@ class BatchOptions:
             "model": model.name,
             "model_sha256": model.sha256,
             "device": choose_device(self.device),
+            "origin": list(self.origin),  # as JSON gives it back
             "version": appulse.__version__,
         }
 
@@ -112,7 +123,8 @@ def run_batch(
     images : sequence of Path
         FITS files.
     maps : dict of str to sequence of str or None
-        For ``rms``, ``variance``, ``weight`` and ``mask``: one file per image, or a template with ``{stem}``.
+        For ``rms``, ``variance``, ``weight`` and ``mask``: one file per image, a template with ``{stem}``, or
+        ``none``, which leaves out what is in the images' own files.
     options : BatchOptions
         The rest of the command line.
     overwrite : bool
@@ -160,6 +172,7 @@ def run_batch(
         model = load_model(options.model)
         choose_operating_point(model, options.operating_point)
         check_block(block, model.network.config.stamp_size)
+        check_origin(options.origin, model.network.config.stamp_size)
         device = choose_device(options.device)
     except InputError as error:
         raise UsageError(str(error)) from None
@@ -269,6 +282,8 @@ def _task(
 ) -> Task:
     # Absolute: workers of a cluster are elsewhere.
     def absolute(name):
+        if name == NO_MAP:
+            return name
         file, hdu = split_hdu(name)
         return f"{file.resolve()}[{hdu}]" if hdu else str(file.resolve())
 
@@ -286,6 +301,7 @@ def _task(
         mode=options.mode,
         hdu=options.hdu,
         background=options.background,
+        origin=options.origin,
         device=device,
         block=block,
     )
@@ -341,11 +357,13 @@ def _tell(
 def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str] | None:
     if not given:
         return None
+    if list(given) == [NO_MAP]:
+        return [NO_MAP] * len(stems)
     if len(given) == 1 and "{stem}" in given[0]:
         return [given[0].replace("{stem}", name) for name in stems]
     if len(given) != len(stems):
         raise UsageError(
-            f"--{kind} has {len(given)} files for {len(stems)} images; give one each, or a {{stem}} template."
+            f"--{kind} has {len(given)} files for {len(stems)} images; give one each, a {{stem}} template, or none."
         )
     return list(given)
 
@@ -355,6 +373,9 @@ def _content_hash(files: Mapping[str, str | Path]) -> str:
     for kind, path in files.items():
         path, hdu = split_hdu(path)
         digest.update(f"{kind}[{hdu}]".encode())
+        if str(path) == NO_MAP:
+            digest.update(b"none")
+            continue
         if not path.is_file():
             raise InputError(f"{path}: no such file.")
         with open(path, "rb") as stream:

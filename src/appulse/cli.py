@@ -36,6 +36,7 @@ def segment(
     mask: Files = None,
     hdu: str | None = None,
     background: bool = True,
+    origin: tuple[int, int] = (0, 0),
     model: str = "euclid",
     samples: int = 50,
     seed: int = 0,
@@ -66,17 +67,21 @@ def segment(
     output
         Directory for the products.
     rms
-        Noise maps: one file per image, in order, or a template such as {stem}_rms.fits.
+        Noise maps: one file per image, in order, or a template such as {stem}_rms.fits. By default the noise
+        found in the image's own file; none leaves that out, and the noise is measured.
     variance
         Variance maps, in the same way.
     weight
         Inverse-variance maps, in the same way; zero is bad.
     mask
-        Masks, in the same way; non-zero is bad.
+        Masks, in the same way; non-zero is bad, and none leaves out the mask in the image's own file.
     hdu
         HDU of the image, by name or number; SCI[0] is plane 0 of a cube.
     background
         Estimate and subtract the background.
+    origin
+        Y X of the images' first pixel in a larger one that they were cut from, in multiples of 448 pixels:
+        away from the cut they then give what the larger one does.
     model
         A bundled model, or a .safetensors file.
     samples
@@ -125,6 +130,7 @@ def segment(
         mode=mode,
         hdu=hdu,
         background=background,
+        origin=origin,
         device=device,
         keep_realisations=keep_realisations,
         catalog_format=catalog,

@@ -77,9 +77,9 @@ def segment(
     rms, variance, weight : str, Path, array or float, optional
         At most one: noise, its square, or its inverse square, in the image's units. Files may name an HDU:
         ``field.fits[ERR]``. By default the noise in the image's own file, where `appulse.files.recognise`
-        knows its layout (Euclid, HST, JWST, Rubin).
+        knows its layout (Euclid, HST, JWST, Rubin); ``"none"`` leaves that out, and the noise is measured.
     mask : str, Path or array, optional
-        Non-zero is bad. By default the mask in the image's own file, in the same way.
+        Non-zero is bad. By default the mask in the image's own file, in the same way; ``"none"`` leaves it out.
     subtract_background : bool
         Whether to estimate and subtract the background.
     origin : (y0, x0), pixels

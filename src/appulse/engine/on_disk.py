@@ -38,7 +38,7 @@ class Task:
         Files of ``rms``, ``variance``, ``weight`` and ``mask``, those that are given.
     folder : str
         Where the work is kept.
-    model, model_sha256, samples, seed, method, operating_point, mode, hdu, background, device
+    model, model_sha256, samples, seed, method, operating_point, mode, hdu, background, origin, device
         As in `appulse.batch.BatchOptions`.
     block : int, pixels
         Width of the blocks.
@@ -55,17 +55,20 @@ class Task:
     mode: str
     hdu: str | None
     background: bool
+    origin: tuple[int, int]
     device: str
     block: int
     maps: dict[str, str] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=1)
-def _sampler(model: str, sha256: str, samples: int, seed: int, mode: str, device: str) -> Sampler:
+def _sampler(
+    model: str, sha256: str, samples: int, seed: int, mode: str, device: str, origin: tuple[int, int]
+) -> Sampler:
     loaded = load_model(model)
     if loaded.sha256 != sha256:
         raise InputError(f"{model} is not the file that this run began with; begin again with --overwrite.")
-    return Sampler(loaded, samples, seed, mode, device)
+    return Sampler(loaded, samples, seed, mode, device, origin)
 
 
 @contextlib.contextmanager
@@ -84,7 +87,8 @@ def opened(task: Task, progress: Progress | None = None) -> Iterator[tuple[Job, 
     job : Job
     observation : Observation
     """
-    sampler = _sampler(task.model, task.model_sha256, task.samples, task.seed, task.mode, task.device)
+    drawn = task.samples, task.seed, task.mode, task.device, task.origin
+    sampler = _sampler(task.model, task.model_sha256, *drawn)
     with observe(task.image, task.hdu, task.maps) as observation:
         exposure = observation.exposure
         blocks = Blocks(exposure.shape, task.block)
