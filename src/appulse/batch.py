@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import appulse
+from appulse.engine.course import Course
 from appulse.engine.forecast import forecast
 from appulse.engine.observation import NO_MAP, observe
 from appulse.engine.on_disk import Task, claim_folder, finished
@@ -22,7 +23,6 @@ from appulse.engine.workers import FinishedElsewhere, Shard, cluster, processes
 from appulse.files import InputError, UsageError, split_hdu, stem, write_json
 from appulse.inference.realisations import Sampler
 from appulse.inference.store import DiskStore
-from appulse.inference.two_step import Progress
 from appulse.network.weights import Model, load_model
 from appulse.segmentation import (
     BLOCK,
@@ -111,7 +111,7 @@ def run_batch(
     workers: int = 1,
     dask: str | None = None,
     shard: str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[Course], None] | None = None,
 ) -> int:
     """Segment images one after another; a bad one does not stop the others.
 
@@ -140,7 +140,7 @@ def run_batch(
     shard : str, optional
         ``I/N``: this is run I of N that share the work by way of the file system.
     progress : callable, optional
-        Called with the name of a stage, steps done and their total.
+        Called with the `appulse.engine.course.Course` of the image in hand, after every step.
 
     Returns
     -------
@@ -231,7 +231,11 @@ def _speed(summary: dict, seconds: float) -> str:
 
 
 def segment_to_files(
-    task: Task, options: BatchOptions, name: str, executor: Executor | None, progress: Progress | None
+    task: Task,
+    options: BatchOptions,
+    name: str,
+    executor: Executor | None,
+    progress: Callable[[Course], None] | None,
 ) -> dict | None:
     """Segment an image of any size into its products.
 
@@ -246,7 +250,7 @@ def segment_to_files(
     executor : callable or None
         Does the blocks; by default this process.
     progress : callable or None
-        Called with the name of a stage, steps done and their total.
+        As `run_batch` takes it.
 
     Returns
     -------
@@ -254,8 +258,12 @@ def segment_to_files(
         Summary; None where another shard writes the products.
     """
     wanted = executor.writes_products if isinstance(executor, Shard) else lambda folder: True
+
+    def follow(shape):
+        return Course(name, shape[0] * shape[1], task.method, progress or (lambda course: None))
+
     try:
-        with finished(task, executor, progress, wanted) as result:
+        with finished(task, executor, follow, wanted) as result:
             if result is None:
                 return None
             written = result.write(

@@ -7,11 +7,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from appulse import __version__
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from appulse.engine.course import Course
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -138,7 +143,7 @@ def segment(
         preview=preview,
     )
     maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
-    with _progress() as progress:
+    with _field_progress() as progress:
         return run_batch(
             images,
             maps,
@@ -433,6 +438,38 @@ def demo(*, output: Annotated[Path, Parameter(name=("--output", "-o"))], size: i
     with _progress() as progress:
         print(run_demo(output, size=size, progress=progress))
     return 0
+
+
+@contextmanager
+def _field_progress() -> Iterator[Callable[[Course], None]]:
+    """One progress bar for all stages of a field, on standard error; silent where that is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[about]}", markup=False),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(course: Course) -> None:
+            if course.name not in tasks:
+                for done in tasks.values():
+                    bar.remove_task(done)
+                tasks.clear()
+                tasks[course.name] = bar.add_task(course.name, total=1.0, about="")
+            bar.update(
+                tasks[course.name],
+                completed=course.share,
+                description=f"{course.name}: {course.stage}",
+                about=str(course),
+            )
+
+        yield report
 
 
 @contextmanager

@@ -253,7 +253,7 @@ def test_workers_that_failed_serve_the_next_task(inputs, tmp_path):
     wanted |= {"hdu": None, "background": True, "device": "cpu", "origin": (0, 0)}
     good = Task(**wanted, model_sha256=load_model(inputs[1]).sha256)
     bad = dataclasses.replace(good, model_sha256="another")
-    with opened(good) as (job, _), processes(2) as executor_for:
+    with opened(good) as (job, *_), processes(2) as executor_for:
         with pytest.raises(InputError, match="not the file that this run began with"):
             run(job, executor_for(bad))
         assert not job.store.has(FIRST)

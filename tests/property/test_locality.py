@@ -137,7 +137,10 @@ def test_two_halves_agree_with_the_whole_away_from_the_cut(method, photons):
     options = {"model": by_hand(), "samples": SAMPLES, "method": method, "block": 128}
     whole = segment(image, **given, **options)
     reach = 2 * CELL + SIZE
-    halves = (np.s_[:, :end], np.s_[:, : end - reach]), (np.s_[corner[0] :, corner[1] :], np.s_[reach:, reach:])
+    halves = (
+        (np.s_[:, :end], np.s_[:, : end - reach]),
+        (np.s_[corner[0] :, corner[1] :], np.s_[reach:, reach:]),
+    )
     for cut, away in halves:
         origin = cut[0].start or 0, cut[1].start or 0
         half = segment(image[cut], **{k: v[cut] for k, v in given.items()}, origin=origin, **options)

@@ -234,9 +234,15 @@ def test_maps_come_in_order_or_by_template(images, options, tmp_path, kind):
             assert summary["noise_ratio"] == pytest.approx(0.5 if name == "b" else 1.0, rel=0.1)
 
 
-@pytest.mark.parametrize(("given", "recorded"), [({}, "rms ERR; mask DQ"), ({"rms": ["none"]}, "rms none; mask DQ")])
+@pytest.mark.parametrize(
+    ("given", "recorded"), [({}, "rms ERR; mask DQ"), ({"rms": ["none"]}, "rms none; mask DQ")]
+)
 def test_maps_in_the_files_can_be_left_out(options, tmp_path, given, recorded):
-    planes = {"SCI": np.random.default_rng(0).normal(0, 3, (40, 50)), "ERR": np.full((40, 50), 3.0), "DQ": np.zeros((40, 50), np.int16)}
+    planes = {
+        "SCI": np.random.default_rng(0).normal(0, 3, (40, 50)),
+        "ERR": np.full((40, 50), 3.0),
+        "DQ": np.zeros((40, 50), np.int16),
+    }
     hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(values, name=name) for name, values in planes.items())]
     hdus[0].header["TELESCOP"] = "HST"
     fits.HDUList(hdus).writeto(tmp_path / "hst.fits")
@@ -294,8 +300,11 @@ def test_a_dry_run_tells_and_writes_nothing(images, options, tmp_path, capsys):
 
 def test_progress_is_passed_on(images, options):
     calls = []
-    run_batch(images[:1], {}, options(), progress=lambda *call: calls.append(call))
-    assert ("first pass", 12, 12) in calls
+    run_batch(images[:1], {}, options(), progress=lambda at: calls.append((at.name, at.stage, at.share)))
+    assert {name for name, _, _ in calls} == {"a"}
+    shares = [share for *_, share in calls]
+    assert shares == sorted(shares) and 0 < shares[0] and shares[-1] > 0.9
+    assert [stage for _, stage, _ in calls].count("first pass") == 12
 
 
 def test_an_unforeseen_failure_of_one_image_does_not_stop_the_others(images, options, monkeypatch, capsys):

@@ -24,6 +24,7 @@ from appulse.result import Result
 from appulse.segmentation import choose_operating_point, provenance_of, warnings_of
 
 _MANIFEST = "task.json"
+Follow = Callable[[tuple[int, int]], Progress]
 
 
 @dataclass(frozen=True)
@@ -72,25 +73,29 @@ def _sampler(
 
 
 @contextlib.contextmanager
-def opened(task: Task, progress: Progress | None = None) -> Iterator[tuple[Job, Observation]]:
+def opened(task: Task, follow: Follow | None = None) -> Iterator[tuple[Job, Observation, Progress | None]]:
     """The job of a task; its image stays open until the end of the ``with``.
 
     Parameters
     ----------
     task : Task
         What to do.
-    progress : callable, optional
-        Called with the name of a stage, steps done and their total, while the noise is measured.
+    follow : callable, optional
+        Takes the shape of the image, and returns what is told of the stages: their names, steps done and their
+        total; of the background before anything is yielded.
 
     Yields
     ------
     job : Job
     observation : Observation
+    progress : callable or None
+        From `follow`.
     """
     drawn = task.samples, task.seed, task.mode, task.device, task.origin
     sampler = _sampler(task.model, task.model_sha256, *drawn)
     with observe(task.image, task.hdu, task.maps) as observation:
         exposure = observation.exposure
+        progress = follow(exposure.shape) if follow else None
         blocks = Blocks(exposure.shape, task.block)
         store = DiskStore(Path(task.folder), exposure.shape, task.samples, task.block)
         if not store.has("noise"):
@@ -98,12 +103,12 @@ def opened(task: Task, progress: Progress | None = None) -> Iterator[tuple[Job, 
             store.put("noise", noise.record())
         noise = Noise.from_record(store.get("noise"))
         point = choose_operating_point(sampler.model, task.operating_point)
-        yield Job(exposure, noise, sampler, point, task.method, blocks, store), observation
+        yield Job(exposure, noise, sampler, point, task.method, blocks, store), observation, progress
 
 
 @contextlib.contextmanager
 def finished(
-    task: Task, executor: Executor | None, progress: Progress | None, wanted: Callable[[Path], bool]
+    task: Task, executor: Executor | None, follow: Follow | None, wanted: Callable[[Path], bool]
 ) -> Iterator[Result | None]:
     """Finish a task, and give its result, which is read from the store.
 
@@ -113,8 +118,8 @@ def finished(
         What to do.
     executor : callable or None
         Does the stages; by default this process.
-    progress : callable or None
-        Called with the name of a stage, steps done and their total.
+    follow : callable or None
+        As `opened` takes it.
     wanted : callable
         Takes the folder of the finished work, and says whether the result is.
 
@@ -123,7 +128,7 @@ def finished(
     Result or None
         None where it is not wanted.
     """
-    with opened(task, progress) as (job, observation):
+    with opened(task, follow) as (job, observation, progress):
         run(job, executor, progress)
         if not wanted(Path(task.folder)):
             yield None
@@ -196,7 +201,7 @@ def do_block(task: Task, stage: str, block: int) -> int:
     if _open.task != task:
         close()
         _open.stack = contextlib.ExitStack()
-        _open.job, _ = _open.stack.enter_context(opened(task))
+        _open.job, *_ = _open.stack.enter_context(opened(task))
         _open.task = task
     work(_open.job, stage, block)
     return block

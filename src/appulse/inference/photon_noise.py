@@ -59,7 +59,9 @@ def local_slopes(bright):
     -------
     (rows, columns) float64 array
     """
-    samples = np.pad(np.stack(bright), [(REACH, REACH), (REACH, REACH), (0, 0), (0, 0)], constant_values=np.nan)
+    samples = np.pad(
+        np.stack(bright), [(REACH, REACH), (REACH, REACH), (0, 0), (0, 0)], constant_values=np.nan
+    )
     slopes = np.zeros((len(bright), len(bright[0])))
     across = 2 * REACH + 1
     for row, column in np.ndindex(slopes.shape):

@@ -245,9 +245,7 @@ class Sampler:
         dimensions = self.network.config.latent_dimensions
         draws = np.zeros((self.samples, len(stamps), dimensions), np.float32)
         for slot, origin in enumerate(origins):
-            draws[:, slot] = random_sky.latent_draws(
-                self.seed, self.samples, dimensions, self.on_sky(origin)
-            )
+            draws[:, slot] = random_sky.latent_draws(self.seed, self.samples, dimensions, self.on_sky(origin))
         return self._encode(stamps, draws)
 
     @torch.inference_mode()

@@ -102,7 +102,9 @@ def sliding_pass(
                 progress()
         if top >= core[0].start:
             finished = slice(top, min(top + stride, core[0].stop)), core[1]
-            _decide(maps, cropped(finished, core), blended, sums, sampler, sampler.on_sky((top, core[1].start)))
+            _decide(
+                maps, cropped(finished, core), blended, sums, sampler, sampler.on_sky((top, core[1].start))
+            )
         for strips in (blended, sums):
             strips[..., :stride, :] = strips[..., stride:, :]
             strips[..., stride:, :] = 0
