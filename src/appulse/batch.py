@@ -371,7 +371,8 @@ def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str]
         return [given[0].replace("{stem}", name) for name in stems]
     if len(given) != len(stems):
         raise UsageError(
-            f"--{kind} has {len(given)} files for {len(stems)} images; give one each, a {{stem}} template, or none."
+            f"--{kind} has {len(given)} files for {len(stems)} images; "
+            "give one each, a {stem} template, or none."
         )
     return list(given)
 

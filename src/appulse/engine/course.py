@@ -8,8 +8,8 @@ from collections.abc import Callable
 from appulse.engine.stages import BRIDGES, FIRST, GALAXIES, PARTING, REBUILDING, SECOND, stages
 
 BACKGROUND = "background"
-# What a step costs, in stamps drawn on the grid; of a stage without an entry, what a million pixels cost. Measured
-# with 50 realisations on one core, float32, on the sky of euclid-wide.
+# What a step costs, in stamps drawn on the grid; of a stage without an entry, what a million pixels cost.
+# Measured with 50 realisations on one core, float32, on the sky of euclid-wide.
 _PER_STEP = {FIRST: 1.0, SECOND: 1.0, BRIDGES: 0.02, GALAXIES: 0.35}
 _PER_STEP_SLIDING = _PER_STEP | {FIRST: 1.25}
 _PER_MEGAPIXEL = {BACKGROUND: 8.0, REBUILDING: 3.5, PARTING: 0.4}
@@ -39,8 +39,8 @@ def costs(pixels: int, method: str) -> dict[str, float]:
 class Course:
     """Listens to the stages of one field, and knows how far the whole is.
 
-    Stages cost what they do on the sky of euclid-wide, but for the number of objects, which is the field's own as
-    soon as they are counted. Time left assumes that the rest goes as fast as this run so far.
+    Stages cost what they do on the sky of euclid-wide, but for the number of objects, which is the field's own
+    as soon as they are counted. Time left assumes that the rest goes as fast as this run so far.
 
     Parameters
     ----------

@@ -15,7 +15,6 @@ from astropy.wcs import WCS
 from appulse.files import InputError, open_image, split_hdu, stem
 from appulse.inference.exposure import ArraySource, Exposure, whole
 
-
 # In place of a map: not even the one in the image's own file.
 NO_MAP = "none"
 

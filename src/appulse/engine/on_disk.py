@@ -81,8 +81,8 @@ def opened(task: Task, follow: Follow | None = None) -> Iterator[tuple[Job, Obse
     task : Task
         What to do.
     follow : callable, optional
-        Takes the shape of the image, and returns what is told of the stages: their names, steps done and their
-        total; of the background before anything is yielded.
+        Takes the shape of the image, and returns what is told of the stages: their names, steps done and
+        their total; of the background before anything is yielded.
 
     Yields
     ------
