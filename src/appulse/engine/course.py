@@ -39,8 +39,8 @@ def costs(pixels: int, method: str) -> dict[str, float]:
 class Course:
     """Listens to the stages of one field, and knows how far the whole is.
 
-    Stages cost what they do on the sky of euclid-wide, but for the number of objects, which is the field's own
-    as soon as they are counted. Time left assumes that the rest goes as fast as this run so far.
+    Stages cost what they do on the sky of euclid-wide, but for the number of objects, which is the field's
+    own as soon as they are counted. Time left assumes that the rest goes as fast as this run so far.
 
     Parameters
     ----------
