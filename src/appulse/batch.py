@@ -185,7 +185,7 @@ def run_batch(
     options.output.mkdir(parents=True, exist_ok=True)
     if overwrite:
         journal.write()
-    failed = 0
+    outcomes: list[_Outcome] = []
     with executors as executor_for:
         for number, (path, name) in enumerate(zip(images, stems, strict=True)):
             maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
@@ -195,6 +195,7 @@ def run_batch(
                 if journal.has(name, content):
                     DiskStore.remove(folder)
                     print(f"{path}: done before")
+                    outcomes.append(_Outcome(path, "done before"))
                     continue
                 fingerprint = {"options": journal.options, "content": content, "block": block}
                 claim_folder(folder, fingerprint, overwrite=overwrite)
@@ -203,6 +204,7 @@ def run_batch(
                 result = segment_to_files(task, options, name, executor_for and executor_for(task), progress)
                 if result is None:
                     print(f"{path}: its blocks are done; another shard writes the products")
+                    outcomes.append(_Outcome(path, "left to another shard"))
                     continue
                 journal.add(name, content)
                 DiskStore.remove(folder)
@@ -212,17 +214,42 @@ def run_batch(
                     f"{path}: {result['galaxies']} galaxies, {result['galaxies_in_blends']} of them in "
                     f"{result['blends']} blends; {_speed(result, time.perf_counter() - started)}"
                 )
+                outcomes.append(_Outcome(path, "done", result, time.perf_counter() - started))
             except UsageError:
                 raise
             except Exception as error:  # whatever is wrong with one image, the others go on
-                failed += 1
+                outcomes.append(_Outcome(path, "FAILED"))
                 if not any(folder.glob("records/*")):
                     DiskStore.remove(folder)
                 message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
                 print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)
+    failed = sum(outcome.state == "FAILED" for outcome in outcomes)
     if len(images) > 1:
+        print("\n".join(["", *_table(outcomes)]))
         print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")
     return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    path: Path
+    state: str
+    summary: dict | None = None
+    seconds: float = 0.0
+
+
+def _table(outcomes: Sequence[_Outcome]) -> list[str]:
+    """What became of each image, one line each; why one failed has been said when it did."""
+    width = max(len(str(outcome.path)) for outcome in outcomes)
+    lines = [f"{'image':{width}}  {'Mpix':>8}  {'galaxies':>8}  {'seconds':>8}  {'Mpix/s':>7}  outcome"]
+    for outcome in outcomes:
+        measured = " " * 37
+        if outcome.summary is not None:
+            pixels = outcome.summary["height"] * outcome.summary["width"] / 1e6
+            measured = f"{pixels:8.2f}  {outcome.summary['galaxies']:8d}  {outcome.seconds:8.0f}"
+            measured += f"  {pixels / outcome.seconds:7.3f}"
+        lines.append(f"{outcome.path!s:{width}}  {measured}  {outcome.state}")
+    return lines
 
 
 def _speed(summary: dict, seconds: float) -> str:

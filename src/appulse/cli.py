@@ -41,7 +41,7 @@ def segment(
     mask: Files = None,
     hdu: str | None = None,
     background: bool = True,
-    origin: tuple[int, int] = (0, 0),
+    origin: Annotated[tuple[int, int], Parameter(negative=())] = (0, 0),
     model: str = "euclid",
     samples: int = 50,
     seed: int = 0,

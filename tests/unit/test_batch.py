@@ -65,7 +65,7 @@ def test_the_same_again_does_nothing(images, options, capsys):
     capsys.readouterr()
     assert run_batch(images, {}, options()) == 0
     assert state(options().output) == before
-    assert capsys.readouterr().out.count("done before") == 3
+    assert capsys.readouterr().out.count(": done before\n") == 3
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(images, options, tmp_path, capsys):
@@ -103,6 +103,19 @@ def test_a_bad_image_fails_and_the_others_go_on(images, options, tmp_path, capsy
     for line, name in zip(errors, ("missing", "b", "flat"), strict=True):
         assert f"{name}.fits" in line
     assert "2 of 5 images done" in captured.out
+
+
+def test_the_table_at_the_end_says_what_became_of_each(images, options, tmp_path, capsys):
+    run_batch(images[:1], {}, options())
+    capsys.readouterr()
+    bad = tmp_path / "bad.fits"
+    bad.write_text("no FITS")
+    assert run_batch([images[0], bad, images[2]], {}, options()) == 1
+    *_, head, first, second, third, last = capsys.readouterr().out.splitlines()
+    assert head.split() == ["image", "Mpix", "galaxies", "seconds", "Mpix/s", "outcome"]
+    assert first.split() == [str(images[0]), "done", "before"] and second.split() == [str(bad), "FAILED"]
+    assert third.split()[:3] == [str(images[2]), "0.00", "0"] and third.endswith("done")
+    assert last == f"2 of 3 images done, in {options().output}"
 
 
 def test_a_failed_image_is_tried_again(images, options, tmp_path):
