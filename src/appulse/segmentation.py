@@ -77,9 +77,10 @@ def segment(
     rms, variance, weight : str, Path, array or float, optional
         At most one: noise, its square, or its inverse square, in the image's units. Files may name an HDU:
         ``field.fits[ERR]``. By default the noise in the image's own file, where `appulse.files.recognise`
-        knows its layout (Euclid, HST, JWST, Rubin).
+        knows its layout (Euclid, HST, JWST, Rubin); ``"none"`` leaves that out, and the noise is measured.
     mask : str, Path or array, optional
-        Non-zero is bad. By default the mask in the image's own file, in the same way.
+        Non-zero is bad. By default the mask in the image's own file, in the same way; ``"none"`` leaves that
+        out.
     subtract_background : bool
         Whether to estimate and subtract the background.
     origin : (y0, x0), pixels
@@ -165,8 +166,8 @@ def check_origin(origin: tuple[int, int], stamp_size: int) -> tuple[int, int]:
     step = math.lcm(stamp_size - 2 * EDGE, stamp_size // 2, CELL)
     if len(origin) != 2 or any(place < 0 or place % step for place in origin):
         raise InputError(
-            f"origin is {tuple(origin)}; it must be (y0, x0), both multiples of {step}: there the grid of stamps "
-            f"and the mesh of the background both begin again. Cut the image there."
+            f"origin is {tuple(origin)}; it must be (y0, x0), both multiples of {step}: there the grid of "
+            "stamps and the mesh of the background both begin again. Cut the image there."
         )
     return int(origin[0]), int(origin[1])
 

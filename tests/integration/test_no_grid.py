@@ -16,7 +16,7 @@ def image():
     return simulate_field(Survey.load("paper"), SIDE, 9993).image
 
 
-# Stamps of 128 pixels, without their edges or half a stamp apart. With edges the ratios of `two-step` are 8 to 9.
+# Stamps of 128 pixels, without their edges or half a stamp apart. With edges the ratios are 8 to 9.
 @pytest.mark.parametrize(("method", "period"), [("two-step", 128 - 2 * EDGE), ("sliding", 64)])
 def test_power_at_the_frequencies_of_the_stamps_does_not_stand_out(image, method, period):
     result = segment(image, method=method, samples=10)

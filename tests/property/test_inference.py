@@ -14,7 +14,9 @@ ORIGINS = st.tuples(st.integers(-60, 60), st.integers(-60, 60))
 
 
 @given(SHAPES, SIZES, st.integers(0, 11), st.tuples(st.integers(0, 90), st.integers(0, 90)))
-def test_the_grid_without_edges_covers_every_pixel_exactly_once_whatever_the_window(shape, size, edge, corner):
+def test_the_grid_without_edges_covers_every_pixel_exactly_once_whatever_the_window(
+    shape, size, edge, corner
+):
     size += 2 * edge
     window = tuple(slice(start, start + length) for start, length in zip(corner, shape, strict=True))
     count = np.zeros(shape, int)

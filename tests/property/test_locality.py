@@ -16,7 +16,7 @@ GAIN = 1 / 3  # variance per unit of light; the sky's variance is 1
 
 
 def scene(seed):
-    """Light and noisy image, in units of the sky's noise: discs with bright cores, a step in level and depth."""
+    """Light and noisy image, in units of the sky's noise: discs with bright cores, a step in depth."""
     random = np.random.default_rng(seed)
     circles = random.uniform((0, 0, 3), (SHAPE[1], SHAPE[0], 7), (50, 3))
     light = discs(SHAPE, *circles, noise=0) + 12 * discs(SHAPE, *(circles * (1, 1, 0.4)), noise=0)
@@ -137,7 +137,10 @@ def test_two_halves_agree_with_the_whole_away_from_the_cut(method, photons):
     options = {"model": by_hand(), "samples": SAMPLES, "method": method, "block": 128}
     whole = segment(image, **given, **options)
     reach = 2 * CELL + SIZE
-    halves = (np.s_[:, :end], np.s_[:, : end - reach]), (np.s_[corner[0] :, corner[1] :], np.s_[reach:, reach:])
+    halves = (
+        (np.s_[:, :end], np.s_[:, : end - reach]),
+        (np.s_[corner[0] :, corner[1] :], np.s_[reach:, reach:]),
+    )
     for cut, away in halves:
         origin = cut[0].start or 0, cut[1].start or 0
         half = segment(image[cut], **{k: v[cut] for k, v in given.items()}, origin=origin, **options)
@@ -159,8 +162,9 @@ def assert_same_rows(part, whole, origin, away, shape):
     tables = []
     for table, offset in ((part, (0, 0)), (whole, origin)):
         y, x = (table[f"{axis}_centroid"].value - at for axis, at in zip("yx", offset, strict=True))
-        low, high = zip(*((side.start or 0, side.stop or n) for side, n in zip(away, shape, strict=True)))
-        inside = (y >= low[0]) & (y < high[0]) & (x >= low[1]) & (x < high[1])
+        inside = np.ones(len(table), bool)
+        for place, side, length in zip((y, x), away, shape, strict=True):
+            inside &= (place >= (side.start or 0)) & (place < (side.stop or length))
         tables.append((table[inside], offset))
     (one, _), (other, (y0, x0)) = tables
     assert len(one) == len(other) > 2

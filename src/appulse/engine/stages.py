@@ -433,6 +433,8 @@ def run(job: Job, executor: Executor | None = None, progress: Progress | None = 
         if missing:
             total = sum(steps(job, stage, block) for block in range(len(job.blocks)))
             done = total - sum(steps(job, stage, block) for block in missing)
+            if progress and not total:  # nothing in the sky: no step will tell
+                progress(stage, 0, 0)
             (executor or one_after_another)(job, stage, missing, _counter(stage, done, total, progress))
 
 

@@ -2,8 +2,8 @@
 
 SEP would measure this well, but it joins its mesh with one global spline, so that a masked pixel changes the
 whole field. Here a mesh cell depends on its own pixels only, the mesh is smoothed by a 3x3 median and joined
-linearly: nothing reaches further than two cells. The tests hold the result against SEP's. What is known of the
-whole image goes into warnings; no pixel's value follows from it, but for the step of a quantised image.
+linearly: nothing reaches further than two cells. The tests hold the result against SEP's. What is known of
+the whole image goes into warnings; no pixel's value follows from it, but for the step of a quantised image.
 
 An image is measured in strips of one row of cells (`measure_noise`) and scaled window by window
 (`Noise.scale`), so that neither needs the whole image, and no number depends on the window.
@@ -239,15 +239,15 @@ class Noise(NoiseQuality):
         level = join_mesh(self.sky_variance, self.shape, outer)
         slope = of_pixels(self.slopes, outer)
         sky, sources = ~(bad | sources) & (slope > 0), sources & ~bad & (slope > 0)
-        # The light's noise came in with it; what is left of the sources is flat and may be smoothed. Both terms
-        # are, with the slope of the pixel they are for: slopes of neighbouring cells differ.
+        # The light's noise came in with it; what is left of the sources is flat and may be smoothed. Both
+        # terms are, with the slope of the pixel they are for: slopes of neighbouring cells differ.
         coverage = np.maximum(ndimage.gaussian_filter((~bad).astype(np.float64), SMOOTHING), 1e-3)
         smooth_variance, smooth_light = (
             ndimage.gaussian_filter(np.where(bad, 0.0, values), SMOOTHING) / coverage
             for values in (variance, light)
         )
         left = smooth_variance - slope * smooth_light
-        # Three times the noise that the light's own noise leaves in it: less is no other depth than the sky's.
+        # Three times what the light's own noise leaves in it: less is no other depth than the sky's.
         doubt = 3 * slope * np.sqrt(smooth_variance) / (2 * np.sqrt(np.pi) * SMOOTHING)
         result = variance.copy()
         result[sources] = np.where(left > level + doubt, left, level)[sources]
@@ -420,8 +420,8 @@ def _rounding_and_padding(strips):
 
     An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
     step / sqrt(12), the step being the gap between neighbouring values, and zeros are values like others. In
-    any other image a value hardly ever comes twice. The step is a property of the whole image, but of its format
-    and not of its pixels: a tenth of the gaps is at most as wide, in two digits, so that no patch moves it.
+    any other image a value hardly ever comes twice. The step is a property of the image's format and not of
+    its pixels: a tenth of all gaps is at most as wide, in two digits, so that no patch moves it.
     """
     lowest, highest, good = np.inf, -np.inf, 0
     nth = EveryNth()

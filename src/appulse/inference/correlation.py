@@ -11,11 +11,11 @@ INDEPENDENT = 6  # pixels; further than drizzling or resampling correlates noise
 
 
 class PairSums:
-    """Squared differences of horizontally and of vertically adjacent sky pixels, gathered row by row of cells.
+    """Squared differences of horizontally and vertically adjacent sky pixels, gathered row by row of cells.
 
-    Differences of neighbours have twice the variance times (1 - correlation), those of pixels `INDEPENDENT` apart
-    twice the variance. Faint wings of galaxies are common to both pixels and drop out, which in the product of
-    two pixels they would not.
+    Differences of neighbours have twice the variance times (1 - correlation), those of pixels `INDEPENDENT`
+    apart twice the variance. Faint wings of galaxies are common to both pixels and drop out, which in the
+    product of two pixels they would not.
 
     Parameters
     ----------

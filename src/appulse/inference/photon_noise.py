@@ -1,8 +1,8 @@
 """Photon noise of sources in a supplied variance, found in the surroundings of each mesh cell.
 
 Such a variance (HST ERR, Rubin VARIANCE) rises with the light by a slope, 1 / gain. The gain is that of the
-detector, but the slope of a co-added image varies with the exposures that reached a place; it is measured from
-the 5 x 5 cells around each, and where too little light shows it, nothing is removed.
+detector, but the slope of a co-added image varies with the exposures that reached a place; it is measured
+from the 5 x 5 cells around each, and where too little light shows it, nothing is removed.
 """
 
 import numpy as np
@@ -59,7 +59,9 @@ def local_slopes(bright):
     -------
     (rows, columns) float64 array
     """
-    samples = np.pad(np.stack(bright), [(REACH, REACH), (REACH, REACH), (0, 0), (0, 0)], constant_values=np.nan)
+    samples = np.pad(
+        np.stack(bright), [(REACH, REACH), (REACH, REACH), (0, 0), (0, 0)], constant_values=np.nan
+    )
     slopes = np.zeros((len(bright), len(bright[0])))
     across = 2 * REACH + 1
     for row, column in np.ndindex(slopes.shape):
@@ -71,8 +73,8 @@ def local_slopes(bright):
 def _slope(bright):
     """Median of excess variance over light: Theil-Sen through the sky's own point.
 
-    Weighted by the light: of faint pixels those are taken for bright whose noise is positive, and half of their
-    light may be noise (a plain median comes out a quarter too low where photon noise is strong).
+    Weighted by the light: of faint pixels those are taken for bright whose noise is positive, and half of
+    their light may be noise (a plain median comes out a quarter too low where photon noise is strong).
     """
     if len(bright) < FEWEST:
         return 0.0

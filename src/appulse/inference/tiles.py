@@ -10,8 +10,8 @@ from appulse.inference.exposure import Window
 def grid_origins(window: Window, size: int, edge: int = 0) -> list[tuple[int, int]]:
     """Origins of the stamps of a fixed grid that are needed for a window of an image.
 
-    Stamps overlap by twice the edge: without their edges they lie side by side, beginning with the image. They may
-    reach past the window and the image.
+    Stamps overlap by twice the edge: without their edges they lie side by side, beginning with the image.
+    They may reach past the window and the image.
 
     Parameters
     ----------

@@ -17,8 +17,9 @@ from appulse.objects.components import central_component, label_connected, label
 
 # Empty sky wanted on every side of an object in its centred stamp; a larger object keeps its first pass.
 MARGIN = 8
-# Outermost pixels of a stamp that the first pass leaves to the stamps beside it, which see all around them. On the
-# sky of `paper` the mean P_GALAXY of empty sky is 7 times too high in the last pixel, 1.7 times in the one before.
+# Outermost pixels of a stamp that the first pass leaves to the stamps beside it, which see all around them.
+# On the sky of `paper` the mean P_GALAXY of empty sky is 7 times too high in the last pixel, 1.7 times in the
+# one before.
 EDGE = 8
 
 Progress = Callable[[str, int, int], None]
