@@ -97,7 +97,9 @@ def _test_set(scores: Scores, tables: Mapping[str, Table], pictures: Mapping[str
                 "Completeness and purity beside the paper's",
                 "The paper's Table 1 is for a set like this one. Objects are real neighbours in its sky, not "
                 "injected pairs; how thin an overlap may be (4 pixels here), and how deep the image is, the "
-                "paper does not say, and both decide the numbers of the blends.",
+                "paper does not say, and both decide the numbers of the blends. A blend taken for isolated "
+                "counts against the purity of isolated objects here; with 12.7 % of as many blends not found "
+                "as such, the paper's 0.985 can only mean that there it did not.",
             ),
             Listing(
                 f"{STAMPS}confusion",
