@@ -98,8 +98,9 @@ def _test_set(scores: Scores, tables: Mapping[str, Table], pictures: Mapping[str
                 "The paper's Table 1 is for a set like this one. Objects are real neighbours in its sky, not "
                 "injected pairs; how thin an overlap may be (4 pixels here), and how deep the image is, the "
                 "paper does not say, and both decide the numbers of the blends. A blend taken for isolated "
-                "counts against the purity of isolated objects here; with 12.7 % of as many blends not found "
-                "as such, the paper's 0.985 can only mean that there it did not.",
+                "counts against the purity of isolated objects here. The paper's 0.985 leaves hardly room "
+                "for that, although 12.7 % of its blends are not found as such: they were missed altogether "
+                "there, or did not count.",
             ),
             Listing(
                 f"{STAMPS}confusion",
