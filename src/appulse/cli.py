@@ -327,7 +327,9 @@ def evaluate(
     if test_set is not None:
         unseen_test_set(test_set, loaded, allow_training_seeds=allow_training_seeds)
     with _progress() as progress:
-        detectors, notes = tuned_detectors(validation, side=effort.side, progress=progress)
+        detectors, notes = tuned_detectors(
+            validation, side=effort.side, fields=effort.fields, progress=progress
+        )
         scores = evaluate_model(
             output,
             fields,

@@ -341,3 +341,16 @@ def test_evaluate_refuses_fields_that_the_model_has_seen_before_it_tunes_anythin
     assert code == 2
     assert "seed 2000" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_looks_for_its_test_set_before_it_tunes_anything(tmp_path, capsys):
+    (tmp_path / "field_9000_00.fits").write_text("never read")
+    missing = tmp_path / "set.fits"
+    code = run("evaluate", "-o", tmp_path / "out", "--fields", tmp_path, "--test-set", missing, "--quick")
+    assert code == 1
+    error = capsys.readouterr().err
+    assert "set.fits: no such file" in error and "build_test_set" in error
+    missing.write_bytes((tmp_path / "field_9000_00.fits").read_bytes())
+    assert run("evaluate", "-o", tmp_path / "out", "--fields", tmp_path, "--test-set", missing) == 1
+    assert "not a test set" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

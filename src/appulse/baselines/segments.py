@@ -11,7 +11,8 @@ def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
     """Read a segmentation map, in which segments cannot overlap, as objects and blends.
 
     Segments that are neighbours (8-connected) form one object. It is a blend if two of its segments share at
-    least ``min_border`` border pixels: this many pixels of each have a neighbour in the other.
+    least ``min_border`` border pixels: this many pixels of each have a neighbour in the other. Of a segment
+    in several objects only the part in one of them counts (`without_fragments`).
 
     Parameters
     ----------
@@ -24,11 +25,10 @@ def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
     Detection
         ``n_galaxies`` is the number of segments in an object; ``masks`` are the segments.
     """
-    segments = np.asarray(segments)
+    segments = without_fragments(np.asarray(segments))
     objects = label_components(segments > 0)
     n_objects = int(objects.max(initial=0))
     inside = np.flatnonzero(segments)
-    # A segment may be in several pieces, and so in several objects.
     members, _ = distinct_pairs(objects.ravel()[inside], segments.ravel()[inside])
     n_galaxies = np.bincount(members[:, 0], minlength=n_objects + 1)
 
@@ -44,6 +44,40 @@ def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
     boxes = ndimage.find_objects(segments)
     masks = tuple((box, segments[box] == k) for k, box in enumerate(boxes, start=1) if box is not None)
     return Detection(objects, n_galaxies, blended, masks)
+
+
+def without_fragments(segments):
+    """Leave each segment in one object: the one that holds most of it.
+
+    SExtractor's cleaning gives false detections in a galaxy's wings to the galaxy: one source for it, in
+    several pieces, that must not count as several.
+
+    Parameters
+    ----------
+    segments : (height, width) int array
+        One label per galaxy, 0 background.
+
+    Returns
+    -------
+    (height, width) int array
+        The same array where no segment is in two objects.
+    """
+    flat, objects = segments.ravel(), label_components(segments > 0).ravel()
+    inside = np.flatnonzero(flat)
+    parts, _ = distinct_pairs(flat[inside], objects[inside])
+    if len(np.unique(parts[:, 0])) == len(parts):
+        return segments
+    base = int(parts[:, 1].max()) + 1
+    codes, part_of, n_pixels = np.unique(
+        flat[inside].astype(np.int64) * base + objects[inside], return_inverse=True, return_counts=True
+    )
+    largest_first = np.lexsort((-n_pixels, codes // base))
+    _, first = np.unique(codes[largest_first] // base, return_index=True)
+    kept = np.zeros(len(codes), bool)
+    kept[largest_first[first]] = True
+    whole = flat.copy()
+    whole[inside[~kept[part_of]]] = 0
+    return whole.reshape(segments.shape)
 
 
 def border_pixels(segments):

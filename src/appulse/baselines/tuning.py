@@ -93,6 +93,7 @@ def tuned_detectors(
     *,
     n_trials: int = N_TRIALS,
     side: int | None = None,
+    fields: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[list, list[str]]:
     """Every installed detector, tuned on calibration fields.
@@ -106,6 +107,8 @@ def tuned_detectors(
     side : int, pixels, optional
         Width of the part of each field that is used; by default so wide that all parts together are one field
         of 4096 x 4096 pixels.
+    fields : int, optional
+        How many of them; by default all.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -119,7 +122,7 @@ def tuned_detectors(
     names = " and ".join(detector.name for detector in detectors)
     if validation is None:
         return detectors, [f"{names}: default parameters, not tuned (give --validation).", *notes]
-    paths = field_paths(validation)
+    paths = field_paths(validation)[:fields]
     if side is None:
         side = int(np.sqrt(_TUNING_PIXELS / len(paths)))
     # One field at a time: only its image and its objects stay.

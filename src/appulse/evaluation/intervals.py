@@ -6,6 +6,8 @@ import numpy as np
 from scipy import special
 
 DEFAULT_CONFIDENCE = 0.95
+# Numbers drawn at once for a bootstrap.
+_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,16 @@ def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDEN
         return Interval(np.nan, np.nan, np.nan)
     rng = np.random.default_rng(seed)
     values = np.empty(n_resamples)
-    for i in range(n_resamples):
-        rows = rng.integers(n_rows, size=n_rows)
-        values[i] = statistic(*(column[rows] for column in columns))
+    # Means, of which an evaluation takes hundreds, are drawn many at a time; the draws are the same.
+    of_one = statistic is np.mean and len(columns) == 1 and columns[0].ndim == 1
+    step = max(_AT_ONCE // n_rows, 1) if of_one else 1
+    for start in range(0, n_resamples, step):
+        part = values[start : start + step]
+        rows = rng.integers(n_rows, size=(len(part), n_rows))
+        if of_one:
+            part[:] = columns[0][rows].mean(axis=1)
+        else:
+            part[:] = statistic(*(column[rows[0]] for column in columns))
     value = float(statistic(*columns))
     values = values[np.isfinite(values)]
     if len(values) == 0:

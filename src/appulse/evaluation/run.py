@@ -46,7 +46,7 @@ class Effort:
     side : int or None, pixels
         Corner of each field that is scored; None for all of it.
     fields : int or None
-        How many of the fields; None for all.
+        How many of the fields, and of those for validation; None for all.
     samples : int
         Realisations.
     noise_side : int, pixels
@@ -172,9 +172,8 @@ def evaluate_model(
         stamps = unseen_test_set(test_set, model, **options)
     best = None
     if validation is not None:
-        best = _best_threshold(
-            model, field_paths(validation), effort.side or effort.part_side, samples, progress
-        )
+        where = field_paths(validation)[: effort.fields]
+        best = _best_threshold(model, where, effort.side or effort.part_side, samples, progress)
     parts = Path(output) / "parts"
     job = FieldJob(model, effort.side, tuple(detectors), method, samples, parts)
     used = [job.part(path) for path in paths]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from appulse.baselines import detection_from_segments
+from appulse.baselines.segments import border_pixels, distinct_pairs
 from appulse.evaluation import Kind
 
 
@@ -63,3 +64,40 @@ def test_the_shorter_side_of_a_border_decides(labels):
 def test_no_segments():
     detection = detection_from_segments(np.zeros((6, 6), dtype=np.int32))
     assert detection.kinds.tolist() == [0]
+
+
+def test_a_segment_in_pieces_is_one_galaxy():
+    segments = two_segments(5)
+    segments[0:2, 0:3] = 9  # apart from the rest of 9
+    segments[16:18, 2:6] = 4
+    segments[18, 2:9] = 7  # a galaxy of its own, beside a fragment of 4
+    detection = detection_from_segments(segments)
+    assert detection.kinds.tolist() == [0, Kind.BLENDED, Kind.ISOLATED]
+    assert detection.n_galaxies.tolist() == [0, 2, 1]
+    assert sorted(int(mask.sum()) for _, mask in detection.masks) == [7, 25, 25]
+    assert (segments == 9).sum() == 31  # the caller's own are as they were
+
+
+def test_pieces_that_one_object_holds_stay():
+    segments = np.zeros((5, 9), dtype=np.int32)
+    segments[1:4, 1:8] = 2
+    segments[1:4, 4] = 1  # cuts 2 into two pieces
+    detection = detection_from_segments(segments)
+    assert sorted(int(mask.sum()) for _, mask in detection.masks) == [3, 18]
+
+
+def test_pairs_and_borders_are_those_of_the_obvious_way():
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 5, 500), rng.integers(0, 7, 500)
+    pairs, places = distinct_pairs(first, second)
+    expected, rows = np.unique(np.column_stack([first, second]), axis=0, return_index=True)
+    np.testing.assert_array_equal(pairs, expected)
+    np.testing.assert_array_equal(places, rows)
+    segments = rng.integers(0, 4, (30, 20)).astype(np.int32)
+    expected = set()
+    for (y, x), label in np.ndenumerate(segments):
+        near = segments[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        expected |= {
+            (label, other, 20 * y + x) for other in near.ravel() if label and other not in (0, label)
+        }
+    np.testing.assert_array_equal(border_pixels(segments), sorted(expected))

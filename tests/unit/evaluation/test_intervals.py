@@ -42,3 +42,10 @@ def test_bootstrap_of_nothing_and_of_unequal_columns():
     assert np.isnan(bootstrap(np.mean, np.empty(0)).value)
     with pytest.raises(ValueError, match="equal lengths"):
         bootstrap(lambda a, b: 0.0, np.zeros(3), np.zeros(4))
+
+
+@pytest.mark.parametrize("n", [1, 7, 1500])
+def test_means_drawn_many_at_a_time_are_those_drawn_one_by_one(n):
+    values = np.random.default_rng(n).gamma(2.0, size=n)
+    one_by_one = bootstrap(lambda column: float(np.mean(column)), values, n_resamples=800, seed=2)
+    assert bootstrap(np.mean, values, n_resamples=800, seed=2) == one_by_one

@@ -22,9 +22,11 @@ from appulse.files import InputError, UsageError
 from appulse.segmentation import choose_operating_point, segment
 from appulse.sky import write_field
 from appulse.sky.field import field_name
+from appulse.sky.population import Pairs
 from appulse.sky.true_objects import label_components, true_galaxy_masks
 from appulse.stamps import build_test_set, read_test_set
-from by_hand import SAMPLES, SIZE, by_hand, field_of_discs, thresholding_model
+from appulse.stamps.test_set import write_test_set
+from by_hand import SAMPLES, SIZE, SURVEY, by_hand, field_of_discs, thresholding_model
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_a_part_of_a_test_set_has_both_kinds(path):
     assert unseen_test_set(path, model, stamps=9).places.tolist() == [0, 1, 2, 3]
 
 
-def test_refusals(path, tmp_path):
+def test_refusals(path, stamps, tmp_path):
     seen = thresholding_model()
     seen.training.update(calibration_seeds=[9001])
     with pytest.raises(UsageError, match="seed 9001"):
@@ -213,6 +215,10 @@ def test_refusals(path, tmp_path):
     assert len(unseen_test_set(path, seen, allow_training_seeds=True).places) == 4
     with pytest.raises(InputError, match=r"no such file.*build_test_set"):
         unseen_test_set(tmp_path / "none.fits", by_hand())
+    injected = replace(stamps, survey=replace(SURVEY, pairs=Pairs(share=0.1)))
+    write_test_set(injected, tmp_path / "injected.fits")
+    with pytest.raises(UsageError, match="injected pairs"):
+        unseen_test_set(tmp_path / "injected.fits", by_hand())
     fits.writeto(tmp_path / "other.fits", np.zeros((4, 4)))
     with pytest.raises(InputError, match="not a test set"):
         unseen_test_set(tmp_path / "other.fits", by_hand())

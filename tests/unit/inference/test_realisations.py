@@ -54,6 +54,14 @@ def drawn(model, scaled, origins, **options):
 # -------------------------------------------------------------------------------------------- the stamps
 
 
+def test_stamps_that_are_cut_already_are_drawn_as_those_of_an_image(model, scaled):
+    origins = [(int(y), int(x)) for y, x in np.random.default_rng(1).integers(-9, 70, (BATCH + 3, 2))]
+    sampler = Sampler(model, SAMPLES, seed=5)
+    stamps = np.array([sampler.cut(scaled, origin) for origin in origins])
+    apart, together = sampler.draw_stamps(stamps, origins), sampler.draw(scaled, origins)
+    assert [content(stamp) for stamp in apart] == [content(stamp) for stamp in together]
+
+
 def test_bad_pixels_and_the_world_outside_become_empty_sky(model, scaled):
     stamp = Sampler(model, SAMPLES, seed=5).cut(scaled, (-10, 40))
     sky = look_at(empty_sky(5), (-10, 40), (SIZE, SIZE))
