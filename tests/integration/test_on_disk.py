@@ -75,6 +75,25 @@ def test_a_cutout_knows_its_place(inputs, expected, tmp_path):
     assert json.loads((tmp_path / "f_summary.json").read_text())["origin"] == "192,384"
 
 
+def test_slopes_of_photon_noise_go_through_the_disk(inputs, tmp_path):
+    image = fits.getdata(inputs[0])
+    given = tmp_path / "variance.fits"
+    fits.writeto(given, np.clip(4 + 0.5 * np.nan_to_num(image - 30), 2, None).astype(np.float32))
+    plain = {"regions": False, "keep_realisations": False, "preview": False}
+    assert (
+        run_batch(
+            [inputs[0]], {"variance": [str(given)]}, options(inputs, tmp_path / "disk", **plain), block=64
+        )
+        == 0
+    )
+    result = segment(inputs[0], model=inputs[1], samples=SAMPLES, variance=given)
+    result.write(tmp_path / "memory", preview=False)
+    kept = segment(inputs[0], model=inputs[1], samples=SAMPLES, rms=2.0)
+    assert (np.nan_to_num(result.image) != np.nan_to_num(kept.image)).any()
+    for name in PRODUCTS[:3]:
+        assert (tmp_path / "disk" / name).read_bytes() == (tmp_path / "memory" / name).read_bytes()
+
+
 class Killed(BaseException):
     """Stands for a SIGKILL: nothing of ours catches it."""
 

@@ -74,7 +74,7 @@ def beyond(patch, reach):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(seed=st.integers(0, 999), damage=patches())
 def test_scaled_pixels_know_nothing_beyond_two_cells(kind, seed, damage):
     light, image, sky = scene(seed)
@@ -88,7 +88,7 @@ def test_scaled_pixels_know_nothing_beyond_two_cells(kind, seed, damage):
         assert getattr(result, name)[far].tobytes() == getattr(expected, name)[far].tobytes(), name
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 999),

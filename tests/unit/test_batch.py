@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(images, options, tmp_
     first = state(options().output)
     capsys.readouterr()
     assert run_batch(images, {}, options()) == 0
-    assert capsys.readouterr().out.count("done before") == 1
+    assert capsys.readouterr().out.count(": done before\n") == 1
     after = state(options().output)
     assert all(after[name] == content for name, content in first.items() if name != FINGERPRINT)
     assert {n: c for n, (c, _) in after.items()} == {n: c for n, (c, _) in state(whole.output).items()}

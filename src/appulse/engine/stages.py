@@ -223,7 +223,7 @@ def _rebuilding(job: Job, block: int, advance: Callable[[int], None]) -> None:
         settle(maps, _claims_on(job, core), ~job.fits_stamp(job.detected)[labels], _corner(core))
         # Doing this again, after a kill between these arrays and the record, changes nothing.
         arrays = {"p_galaxy": maps.p_galaxy, "p_overlap": maps.p_overlap, "planes": realisations.planes}
-    bad = job.scale(core).bad
+    bad = job.noise.bad(job.exposure, core)
     arrays["state"] = np.where(maps.centred, CENTRED, 0).astype(np.uint8) | np.where(bad, BAD, 0).astype(
         np.uint8
     )

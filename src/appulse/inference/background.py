@@ -134,6 +134,8 @@ class Noise(NoiseQuality):
     sky_variance : (rows, columns) float64 array or None
         Median supplied variance of the sky per mesh cell, filtered; None where no map was supplied, or there
         is no sky.
+    sources : (height, bytes) uint8 array or None
+        A bit per pixel: whether it is near anything that stands out. None where no slope asks for it.
     """
 
     shape: tuple[int, int]
@@ -146,6 +148,7 @@ class Noise(NoiseQuality):
     slopes: np.ndarray | None
     follows_pixels: np.ndarray | None
     sky_variance: np.ndarray | None
+    sources: np.ndarray | None
 
     def record(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays; None becomes NaN."""
@@ -163,7 +166,7 @@ class Noise(NoiseQuality):
         """
         plain = {name: value.item() if value.ndim == 0 else value for name, value in record.items()}
         plain["shape"] = tuple(int(side) for side in record["shape"])
-        for name in ("slopes", "follows_pixels", "sky_variance"):
+        for name in ("slopes", "follows_pixels", "sky_variance", "sources"):
             plain[name] = None if record[name].ndim == 0 and np.isnan(record[name]) else plain[name]
         return cls(**plain)
 
@@ -219,6 +222,23 @@ class Noise(NoiseQuality):
         ratio = self.sigma / np.sqrt(self.sky_variance)
         return of_pixels((ratio < RATIO_RANGE[0]) | (ratio > RATIO_RANGE[1]), window)
 
+    def bad(self, exposure: Exposure, window: Window) -> np.ndarray:
+        """Bad pixels of a window, without the rest of `scale`.
+
+        Parameters
+        ----------
+        exposure : Exposure
+            What was measured.
+        window : (slice, slice)
+            Of the image.
+
+        Returns
+        -------
+        (height, width) bool array
+        """
+        image, _, bad = exposure.read(window)
+        return self._bad(exposure, window, image, bad)
+
     def _bad(self, exposure, window, image, bad):
         return bad | padding(exposure, window, image) if self.zero_is_padding else bad
 
@@ -230,11 +250,9 @@ class Noise(NoiseQuality):
         )
         image, variance, bad = exposure.read(outer)
         bad = self._bad(exposure, outer, image, bad)
-        sources = np.empty(bad.shape, bool)
-        for top in range(0, len(bad), CELL):
-            rows = slice(top, min(top + CELL, len(bad)))
-            found = measure_cells(cut_cells(image[rows], bad[rows]), self.rounding)[2]
-            sources[rows] = join_cells(found, bad[rows].shape)
+        rows, columns = outer
+        sources = self.sources[rows, columns.start // 8 : -(-columns.stop // 8)]
+        sources = np.unpackbits(sources, axis=1, count=bad.shape[1]).astype(bool)
         light = (image - join_mesh(self.level, self.shape, outer)).astype(np.float64)
         level = join_mesh(self.sky_variance, self.shape, outer)
         slope = of_pixels(self.slopes, outer)
@@ -384,6 +402,7 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
         slopes,
         follows,
         sky_variance,
+        np.concatenate(sources) if slopes is not None and slopes.any() else None,
     )
 
 

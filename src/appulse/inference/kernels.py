@@ -46,6 +46,28 @@ def _read(table, index, share):
 
 
 @numba.njit(inline="always")
+def copy_around(ring, start, target):
+    """Part of a row that repeats, from any place on; without a division per pixel.
+
+    Parameters
+    ----------
+    ring : (period,) array
+        Of which copies lie side by side.
+    start : int
+        Where the part begins.
+    target : (length,) array
+        Filled.
+    """
+    period, done = len(ring), 0
+    at = start % period
+    while done < len(target):
+        n = min(period - at, len(target) - done)
+        for x in range(n):
+            target[done + x] = ring[at + x]
+        done, at = done + n, 0
+
+
+@numba.njit(inline="always")
 def _scores(joined, biases, weights, offsets, s, y, one, two):
     """Scores of classes 1 and 2 over class 0, of a row in one realisation."""
     n_channels, _, width = joined.shape
@@ -62,51 +84,76 @@ def _scores(joined, biases, weights, offsets, s, y, one, two):
             two[x] += hidden * w_two
 
 
+@numba.njit(inline="always")
+def _places(one, two, place, share, at, along):
+    """Where a row of scores lies in the tables: of two - one, and of log(e^one + e^two).
+
+    Reading a table is no vector instruction here, and in one loop with it nothing else would be: so the
+    steps have loops of their own.
+    """
+    for x in range(len(one)):
+        steps = _place(two[x] - one[x])
+        place[x] = np.int32(steps)
+        share[x] = steps - np.float32(place[x])
+        along[x] = max(one[x], two[x])
+    for x in range(len(one)):
+        along[x] += _read(_SOFTPLUS, place[x], share[x])
+    for x in range(len(one)):
+        steps = _place(along[x])
+        at[x] = np.int32(steps)
+        along[x] = steps - np.float32(at[x])
+
+
+@numba.njit(inline="always")
+def _probabilities(galaxy, overlap, place, share, at, along, p_galaxy, p_overlap):
+    """Calibrated P(class >= 1) and P(class 2) of a row, from its `_places`."""
+    for x in range(len(p_galaxy)):
+        p_galaxy[x] = _read(galaxy, at[x], along[x])
+    for x in range(len(p_galaxy)):
+        p_overlap[x] = p_galaxy[x] * _read(overlap, place[x], share[x])
+
+
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, copula, classes, means):
     """Fill ``classes`` (samples, height, width) and ``means`` (2, height, width); see `sample_fused`."""
     _, height, width = joined.shape
-    period = uniform.shape[1]
     for y in numba.prange(height):
-        one = np.empty(width, np.float32)
-        two = np.empty(width, np.float32)
+        one, two = np.empty(width, np.float32), np.empty(width, np.float32)
+        place, share = np.empty(width, np.int32), np.empty(width, np.float32)
+        at, along = np.empty(width, np.int32), np.empty(width, np.float32)
+        p_galaxy, p_overlap = np.empty(width, np.float32), np.empty(width, np.float32)
+        sum_galaxy, sum_overlap = np.zeros(width, np.float32), np.zeros(width, np.float32)
         drawn = np.empty(width, np.float32)
-        p_galaxy = np.empty(width, np.float32)
-        p_overlap = np.empty(width, np.float32)
-        total = np.zeros((2, width), np.float32)
-        row = (y0 + y) % period
+        row = (y0 + y) % uniform.shape[1]
         for s in range(classes.shape[0]):
             if s < biases.shape[0]:  # else the latent is the one before
                 _scores(joined, biases, weights, offsets, s, y, one, two)
+                _places(one, two, place, share, at, along)
+                _probabilities(galaxy, overlap, place, share, at, along, p_galaxy, p_overlap)
                 for x in range(width):
-                    place = _place(two[x] - one[x])
-                    index = np.int32(place)
-                    share = place - np.float32(index)
-                    score = _place(max(one[x], two[x]) + _read(_SOFTPLUS, index, share))
-                    at = np.int32(score)
-                    p_galaxy[x] = _read(galaxy, at, score - np.float32(at))
-                    p_overlap[x] = p_galaxy[x] * _read(overlap, index, share)
-                    total[0, x] += p_galaxy[x]
-                    total[1, x] += p_overlap[x]
+                    sum_galaxy[x] += p_galaxy[x]
+                for x in range(width):
+                    sum_overlap[x] += p_overlap[x]
+            drawn_classes = classes[s, y]
             if copula:
+                copy_around(uniform[s, row], x0, drawn)
                 for x in range(width):
-                    drawn[x] = uniform[s, row, (x0 + x) % period]
-                for x in range(width):
-                    classes[s, y, x] = np.uint8(drawn[x] < p_galaxy[x]) + np.uint8(drawn[x] < p_overlap[x])
+                    drawn_classes[x] = np.uint8(drawn[x] < p_galaxy[x]) + np.uint8(drawn[x] < p_overlap[x])
             else:
                 for x in range(width):
-                    top = max(one[x], two[x])
-                    classes[s, y, x] = np.uint8(top > 0.0) * (np.uint8(1) + np.uint8(two[x] > one[x]))
+                    above = max(one[x], two[x]) > 0.0
+                    drawn_classes[x] = np.uint8(above) * (np.uint8(1) + np.uint8(two[x] > one[x]))
         for x in range(width):
-            means[0, y, x] = total[0, x] / np.float32(biases.shape[0])
-            means[1, y, x] = total[1, x] / np.float32(biases.shape[0])
+            means[0, y, x] = sum_galaxy[x] / np.float32(biases.shape[0])
+            means[1, y, x] = sum_overlap[x] / np.float32(biases.shape[0])
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
-def _blend(joined, biases, weights, offsets, tables, shares, y0, x0, blended, sums):
+def _blend(joined, biases, weights, offsets, tables, same, shares, y0, x0, blended, sums):
     """Add a stamp's share to ``blended`` (2, latents, height, width) and ``sums`` (2, height, width).
 
-    ``tables``: of P(class >= 1) and P(class 2 | >= 1), calibrated; of the same as they are blended.
+    ``tables``: of P(class >= 1) and P(class 2 | >= 1), calibrated; of the same as they are blended. ``same``:
+    whether these are those.
     """
     _, height, width = joined.shape
     first, last = max(-x0, 0), min(width, blended.shape[3] - x0)
@@ -114,24 +161,27 @@ def _blend(joined, biases, weights, offsets, tables, shares, y0, x0, blended, su
         row = y0 + y
         if row < 0 or row >= blended.shape[2]:
             continue
-        one = np.empty(width, np.float32)
-        two = np.empty(width, np.float32)
+        one, two = np.empty(width, np.float32), np.empty(width, np.float32)
+        place, share = np.empty(width, np.int32), np.empty(width, np.float32)
+        at, along = np.empty(width, np.int32), np.empty(width, np.float32)
+        p_galaxy, p_overlap = np.empty(width, np.float32), np.empty(width, np.float32)
+        weight = shares[y] * shares
+        sums_galaxy, sums_overlap = sums[0, row], sums[1, row]
         for s in range(biases.shape[0]):
             _scores(joined, biases, weights, offsets, s, y, one, two)
+            _places(one, two, place, share, at, along)
+            _probabilities(tables[0], tables[1], place, share, at, along, p_galaxy, p_overlap)
             for x in range(first, last):
-                weight = shares[y] * shares[x]
-                place = _place(two[x] - one[x])
-                index = np.int32(place)
-                share = place - np.float32(index)
-                score = _place(max(one[x], two[x]) + _read(_SOFTPLUS, index, share))
-                at = np.int32(score)
-                along = score - np.float32(at)
-                p_galaxy = _read(tables[0], at, along)
-                sums[0, row, x0 + x] += weight * p_galaxy
-                sums[1, row, x0 + x] += weight * (p_galaxy * _read(tables[1], index, share))
-                p_galaxy = _read(tables[2], at, along)
-                blended[0, s, row, x0 + x] += weight * p_galaxy
-                blended[1, s, row, x0 + x] += weight * (p_galaxy * _read(tables[3], index, share))
+                sums_galaxy[x0 + x] += weight[x] * p_galaxy[x]
+            for x in range(first, last):
+                sums_overlap[x0 + x] += weight[x] * p_overlap[x]
+            if not same:
+                _probabilities(tables[2], tables[3], place, share, at, along, p_galaxy, p_overlap)
+            blended_galaxy, blended_overlap = blended[0, s, row], blended[1, s, row]
+            for x in range(first, last):
+                blended_galaxy[x0 + x] += weight[x] * p_galaxy[x]
+            for x in range(first, last):
+                blended_overlap[x0 + x] += weight[x] * p_overlap[x]
 
 
 @numba.njit(cache=True)
@@ -228,6 +278,7 @@ def blend_fused(joined_chw, latent_biases, combiner, calibration, mode, shares, 
         latent_biases,
         *_last_layer(combiner),
         tuple(_table(curve) for curve in (*curves, *((IDENTITY, IDENTITY) if mode == "latent" else curves))),
+        mode != "latent",
         shares,
         int(corner[0]),
         int(corner[1]),

@@ -15,6 +15,7 @@ import numpy as np
 
 from appulse.inference import random_sky
 from appulse.inference.exposure import Window, cropped
+from appulse.inference.kernels import copy_around
 from appulse.inference.realisations import Realisations, Sampler
 from appulse.inference.two_step import FieldMaps
 
@@ -123,20 +124,22 @@ def _decide(maps, here, blended, sums, sampler, origin):
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
 def _threshold(blended, uniform, y0, x0, copula, classes):
-    period = uniform.shape[1]
     n_samples, height, width = classes.shape
+    drawn = np.empty(width, np.float32)
     for s in range(n_samples):
         latent = min(s, blended.shape[1] - 1)
         for y in range(height):
-            for x in range(width):
-                p_galaxy, p_overlap = blended[0, latent, y, x], blended[1, latent, y, x]
-                if copula:
-                    drawn = uniform[s, (y0 + y) % period, (x0 + x) % period]
-                    classes[s, y, x] = (drawn < p_galaxy) + (drawn < p_overlap)
-                else:  # the most probable class; of equals the lowest
+            row, galaxy, overlap = classes[s, y], blended[0, latent, y], blended[1, latent, y]
+            if copula:
+                copy_around(uniform[s, (y0 + y) % uniform.shape[1]], x0, drawn)
+                for x in range(width):
+                    row[x] = np.uint8(drawn[x] < galaxy[x]) + np.uint8(drawn[x] < overlap[x])
+            else:  # the most probable class; of equals the lowest
+                for x in range(width):
+                    p_galaxy, p_overlap = galaxy[x], overlap[x]
                     p_one = p_galaxy - p_overlap
                     largest = max(np.float32(1.0) - p_galaxy, p_one, p_overlap)
                     if np.float32(1.0) - p_galaxy == largest:
-                        classes[s, y, x] = 0
+                        row[x] = 0
                     else:
-                        classes[s, y, x] = 1 if p_one == largest else 2
+                        row[x] = 1 if p_one == largest else 2
