@@ -14,17 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import appulse
+from appulse.engine.course import Course
 from appulse.engine.forecast import forecast
-from appulse.engine.observation import observe
+from appulse.engine.observation import NO_MAP, observe
 from appulse.engine.on_disk import Task, claim_folder, finished
 from appulse.engine.stages import Executor
 from appulse.engine.workers import FinishedElsewhere, Shard, cluster, processes
 from appulse.files import InputError, UsageError, split_hdu, stem, write_json
 from appulse.inference.realisations import Sampler
 from appulse.inference.store import DiskStore
-from appulse.inference.two_step import Progress
 from appulse.network.weights import Model, load_model
-from appulse.segmentation import BLOCK, SEED_LIMIT, check_block, choose_device, choose_operating_point
+from appulse.segmentation import (
+    BLOCK,
+    SEED_LIMIT,
+    check_block,
+    check_origin,
+    choose_device,
+    choose_operating_point,
+)
 
 # What a directory holds: the options, and the content of every input segmented with them.
 FINGERPRINT = "appulse.json"
@@ -47,6 +54,8 @@ class BatchOptions:
         As `appulse.segment` takes them.
     background : bool
         Whether to subtract the background.
+    origin : (y0, x0), pixels
+        As `appulse.segment` takes it; of every image.
     device : str
         Where the network runs.
     keep_realisations, regions, preview : bool
@@ -64,6 +73,7 @@ class BatchOptions:
     mode: str = "copula"
     hdu: str | None = None
     background: bool = True
+    origin: tuple[int, int] = (0, 0)
     device: str = "auto"
     keep_realisations: bool = False
     catalog_format: str = "fits"
@@ -85,6 +95,7 @@ class BatchOptions:
             "model": model.name,
             "model_sha256": model.sha256,
             "device": choose_device(self.device),
+            "origin": list(self.origin),  # as JSON gives it back
             "version": appulse.__version__,
         }
 
@@ -100,7 +111,7 @@ def run_batch(
     workers: int = 1,
     dask: str | None = None,
     shard: str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[Course], None] | None = None,
 ) -> int:
     """Segment images one after another; a bad one does not stop the others.
 
@@ -112,7 +123,8 @@ def run_batch(
     images : sequence of Path
         FITS files.
     maps : dict of str to sequence of str or None
-        For ``rms``, ``variance``, ``weight`` and ``mask``: one file per image, or a template with ``{stem}``.
+        For ``rms``, ``variance``, ``weight`` and ``mask``: one file per image, a template with ``{stem}``, or
+        ``none``, which leaves out what is in the images' own files.
     options : BatchOptions
         The rest of the command line.
     overwrite : bool
@@ -128,7 +140,7 @@ def run_batch(
     shard : str, optional
         ``I/N``: this is run I of N that share the work by way of the file system.
     progress : callable, optional
-        Called with the name of a stage, steps done and their total.
+        Called with the `appulse.engine.course.Course` of the image in hand, after every step.
 
     Returns
     -------
@@ -160,6 +172,7 @@ def run_batch(
         model = load_model(options.model)
         choose_operating_point(model, options.operating_point)
         check_block(block, model.network.config.stamp_size)
+        check_origin(options.origin, model.network.config.stamp_size)
         device = choose_device(options.device)
     except InputError as error:
         raise UsageError(str(error)) from None
@@ -172,7 +185,7 @@ def run_batch(
     options.output.mkdir(parents=True, exist_ok=True)
     if overwrite:
         journal.write()
-    failed = 0
+    outcomes: list[_Outcome] = []
     with executors as executor_for:
         for number, (path, name) in enumerate(zip(images, stems, strict=True)):
             maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
@@ -182,6 +195,7 @@ def run_batch(
                 if journal.has(name, content):
                     DiskStore.remove(folder)
                     print(f"{path}: done before")
+                    outcomes.append(_Outcome(path, "done before"))
                     continue
                 fingerprint = {"options": journal.options, "content": content, "block": block}
                 claim_folder(folder, fingerprint, overwrite=overwrite)
@@ -190,6 +204,7 @@ def run_batch(
                 result = segment_to_files(task, options, name, executor_for and executor_for(task), progress)
                 if result is None:
                     print(f"{path}: its blocks are done; another shard writes the products")
+                    outcomes.append(_Outcome(path, "left to another shard"))
                     continue
                 journal.add(name, content)
                 DiskStore.remove(folder)
@@ -199,17 +214,42 @@ def run_batch(
                     f"{path}: {result['galaxies']} galaxies, {result['galaxies_in_blends']} of them in "
                     f"{result['blends']} blends; {_speed(result, time.perf_counter() - started)}"
                 )
+                outcomes.append(_Outcome(path, "done", result, time.perf_counter() - started))
             except UsageError:
                 raise
             except Exception as error:  # whatever is wrong with one image, the others go on
-                failed += 1
+                outcomes.append(_Outcome(path, "FAILED"))
                 if not any(folder.glob("records/*")):
                     DiskStore.remove(folder)
                 message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
                 print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)
+    failed = sum(outcome.state == "FAILED" for outcome in outcomes)
     if len(images) > 1:
+        print("\n".join(["", *_table(outcomes)]))
         print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")
     return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    path: Path
+    state: str
+    summary: dict | None = None
+    seconds: float = 0.0
+
+
+def _table(outcomes: Sequence[_Outcome]) -> list[str]:
+    """What became of each image, one line each; why one failed has been said when it did."""
+    width = max(len(str(outcome.path)) for outcome in outcomes)
+    lines = [f"{'image':{width}}  {'Mpix':>8}  {'galaxies':>8}  {'seconds':>8}  {'Mpix/s':>7}  outcome"]
+    for outcome in outcomes:
+        measured = " " * 37
+        if outcome.summary is not None:
+            pixels = outcome.summary["height"] * outcome.summary["width"] / 1e6
+            measured = f"{pixels:8.2f}  {outcome.summary['galaxies']:8d}  {outcome.seconds:8.0f}"
+            measured += f"  {pixels / outcome.seconds:7.3f}"
+        lines.append(f"{outcome.path!s:{width}}  {measured}  {outcome.state}")
+    return lines
 
 
 def _speed(summary: dict, seconds: float) -> str:
@@ -218,7 +258,11 @@ def _speed(summary: dict, seconds: float) -> str:
 
 
 def segment_to_files(
-    task: Task, options: BatchOptions, name: str, executor: Executor | None, progress: Progress | None
+    task: Task,
+    options: BatchOptions,
+    name: str,
+    executor: Executor | None,
+    progress: Callable[[Course], None] | None,
 ) -> dict | None:
     """Segment an image of any size into its products.
 
@@ -233,7 +277,7 @@ def segment_to_files(
     executor : callable or None
         Does the blocks; by default this process.
     progress : callable or None
-        Called with the name of a stage, steps done and their total.
+        As `run_batch` takes it.
 
     Returns
     -------
@@ -241,8 +285,12 @@ def segment_to_files(
         Summary; None where another shard writes the products.
     """
     wanted = executor.writes_products if isinstance(executor, Shard) else lambda folder: True
+
+    def follow(shape):
+        return Course(name, shape[0] * shape[1], task.method, progress or (lambda course: None))
+
     try:
-        with finished(task, executor, progress, wanted) as result:
+        with finished(task, executor, follow, wanted) as result:
             if result is None:
                 return None
             written = result.write(
@@ -269,6 +317,8 @@ def _task(
 ) -> Task:
     # Absolute: workers of a cluster are elsewhere.
     def absolute(name):
+        if name == NO_MAP:
+            return name
         file, hdu = split_hdu(name)
         return f"{file.resolve()}[{hdu}]" if hdu else str(file.resolve())
 
@@ -286,6 +336,7 @@ def _task(
         mode=options.mode,
         hdu=options.hdu,
         background=options.background,
+        origin=options.origin,
         device=device,
         block=block,
     )
@@ -341,11 +392,14 @@ def _tell(
 def _pair(kind: str, given: Sequence[str] | None, stems: list[str]) -> list[str] | None:
     if not given:
         return None
+    if list(given) == [NO_MAP]:
+        return [NO_MAP] * len(stems)
     if len(given) == 1 and "{stem}" in given[0]:
         return [given[0].replace("{stem}", name) for name in stems]
     if len(given) != len(stems):
         raise UsageError(
-            f"--{kind} has {len(given)} files for {len(stems)} images; give one each, or a {{stem}} template."
+            f"--{kind} has {len(given)} files for {len(stems)} images; "
+            "give one each, a {stem} template, or none."
         )
     return list(given)
 
@@ -355,6 +409,9 @@ def _content_hash(files: Mapping[str, str | Path]) -> str:
     for kind, path in files.items():
         path, hdu = split_hdu(path)
         digest.update(f"{kind}[{hdu}]".encode())
+        if str(path) == NO_MAP:
+            digest.update(b"none")
+            continue
         if not path.is_file():
             raise InputError(f"{path}: no such file.")
         with open(path, "rb") as stream:

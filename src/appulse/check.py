@@ -11,7 +11,8 @@ import sep
 
 from appulse.baselines.sep import with_growing_buffers
 from appulse.files import ImageSource, open_image, pixel_scale
-from appulse.inference.background import LARGEST_CORRELATION, scale_to_noise
+from appulse.inference.background import scale_to_noise
+from appulse.inference.correlation import LARGEST_CORRELATION
 from appulse.network.weights import Model, load_model
 
 # Compact sources may be this much narrower or wider than the PSFs of a model's training: they are no point

@@ -7,11 +7,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from appulse import __version__
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from appulse.engine.course import Course
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -36,6 +41,7 @@ def segment(
     mask: Files = None,
     hdu: str | None = None,
     background: bool = True,
+    origin: Annotated[tuple[int, int], Parameter(negative=())] = (0, 0),
     model: str = "euclid",
     samples: int = 50,
     seed: int = 0,
@@ -66,17 +72,21 @@ def segment(
     output
         Directory for the products.
     rms
-        Noise maps: one file per image, in order, or a template such as {stem}_rms.fits.
+        Noise maps: one file per image, in order, or a template such as {stem}_rms.fits. By default the noise
+        found in the image's own file; none leaves that out, and the noise is measured.
     variance
         Variance maps, in the same way.
     weight
         Inverse-variance maps, in the same way; zero is bad.
     mask
-        Masks, in the same way; non-zero is bad.
+        Masks, in the same way; non-zero is bad, and none leaves out the mask in the image's own file.
     hdu
         HDU of the image, by name or number; SCI[0] is plane 0 of a cube.
     background
         Estimate and subtract the background.
+    origin
+        Y X of the images' first pixel in a larger one that they were cut from, in multiples of 448 pixels:
+        away from the cut they then give what the larger one does.
     model
         A bundled model, or a .safetensors file.
     samples
@@ -125,6 +135,7 @@ def segment(
         mode=mode,
         hdu=hdu,
         background=background,
+        origin=origin,
         device=device,
         keep_realisations=keep_realisations,
         catalog_format=catalog,
@@ -132,7 +143,7 @@ def segment(
         preview=preview,
     )
     maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
-    with _progress() as progress:
+    with _field_progress() as progress:
         return run_batch(
             images,
             maps,
@@ -438,6 +449,38 @@ def demo(*, output: Annotated[Path, Parameter(name=("--output", "-o"))], size: i
     with _progress() as progress:
         print(run_demo(output, size=size, progress=progress))
     return 0
+
+
+@contextmanager
+def _field_progress() -> Iterator[Callable[[Course], None]]:
+    """One progress bar for all stages of a field, on standard error; silent where that is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[about]}", markup=False),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(course: Course) -> None:
+            if course.name not in tasks:
+                for done in tasks.values():
+                    bar.remove_task(done)
+                tasks.clear()
+                tasks[course.name] = bar.add_task(course.name, total=1.0, about="")
+            bar.update(
+                tasks[course.name],
+                completed=course.share,
+                description=f"{course.name}: {course.stage}",
+                about=str(course),
+            )
+
+        yield report
 
 
 @contextmanager

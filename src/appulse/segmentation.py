@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,8 +17,10 @@ from appulse.engine.stages import Job, run
 from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
+from appulse.inference.mesh import CELL
 from appulse.inference.realisations import Mode, Sampler
 from appulse.inference.store import MemoryStore
+from appulse.inference.two_step import EDGE
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model, load_model
 from appulse.result import Result
@@ -45,6 +48,7 @@ def segment(
     weight: str | Path | np.ndarray | float | None = None,
     mask: str | Path | np.ndarray | None = None,
     subtract_background: bool = True,
+    origin: tuple[int, int] = (0, 0),
     device: str = "auto",
     block: int = BLOCK,
     progress: Callable[[str, int, int], None] | None = None,
@@ -73,11 +77,15 @@ def segment(
     rms, variance, weight : str, Path, array or float, optional
         At most one: noise, its square, or its inverse square, in the image's units. Files may name an HDU:
         ``field.fits[ERR]``. By default the noise in the image's own file, where `appulse.files.recognise`
-        knows its layout (Euclid, HST, JWST, Rubin).
+        knows its layout (Euclid, HST, JWST, Rubin); ``"none"`` leaves that out, and the noise is measured.
     mask : str, Path or array, optional
-        Non-zero is bad. By default the mask in the image's own file, in the same way.
+        Non-zero is bad. By default the mask in the image's own file, in the same way; ``"none"`` leaves that
+        out.
     subtract_background : bool
         Whether to estimate and subtract the background.
+    origin : (y0, x0), pixels
+        Where the image's first pixel lies in a larger one that it was cut from, in multiples of 448 for the
+        bundled models. Away from the cut everything but the labels is then what the larger one gives.
     device : {"auto", "cpu", "cuda"}
         Where the network runs.
     block : int, pixels
@@ -108,7 +116,8 @@ def segment(
     maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
     with observe(image, hdu, maps) as opened:
         observation = opened.read()
-    sampler = Sampler(model, samples, seed, mode, choose_device(device))
+    origin = check_origin(origin, model.network.config.stamp_size)
+    sampler = Sampler(model, samples, seed, mode, choose_device(device), origin)
     blocks = Blocks(observation.exposure.shape, check_block(block, sampler.size))
     noise = measure_noise(observation.exposure, subtract_background=subtract_background, progress=progress)
     store = MemoryStore(blocks.shape, samples)
@@ -139,6 +148,30 @@ def check_block(block: int, stamp_size: int) -> int:
     return block
 
 
+def check_origin(origin: tuple[int, int], stamp_size: int) -> tuple[int, int]:
+    """A place on the grids of stamps of all methods, and on that of the background's mesh.
+
+    Parameters
+    ----------
+    origin : (y0, x0), pixels
+        As the user gave it.
+    stamp_size : int, pixels
+        Of the model.
+
+    Raises
+    ------
+    InputError
+        It is not on both, or negative.
+    """
+    step = math.lcm(stamp_size - 2 * EDGE, stamp_size // 2, CELL)
+    if len(origin) != 2 or any(place < 0 or place % step for place in origin):
+        raise InputError(
+            f"origin is {tuple(origin)}; it must be (y0, x0), both multiples of {step}: there the grid of "
+            "stamps and the mesh of the background both begin again. Cut the image there."
+        )
+    return int(origin[0]), int(origin[1])
+
+
 def provenance_of(job: Job, observation: Observation, operating_point: str) -> dict:
     """What produced a result, for headers and summary.
 
@@ -164,6 +197,7 @@ def provenance_of(job: Job, observation: Observation, operating_point: str) -> d
         "t_galaxy": job.point.t_galaxy,
         "t_overlap": job.point.t_overlap,
         **observation.origin,
+        **({"origin": "{},{}".format(*sampler.origin)} if any(sampler.origin) else {}),
         "noise_ratio": round(job.noise.noise_ratio, 4),
         "noise_correlation": round(job.noise.correlation, 4),
     }

@@ -64,6 +64,17 @@ def test_products_are_those_of_the_field_in_memory(inputs, expected, tmp_path, b
     assert read(tmp_path) == expected
 
 
+def test_a_cutout_knows_its_place(inputs, expected, tmp_path):
+    with pytest.raises(UsageError, match="multiples of 192"):
+        run_batch([inputs[0]], {}, options(inputs, tmp_path, origin=(0, 64)))
+    assert run_batch([inputs[0]], {}, options(inputs, tmp_path, origin=(192, 384)), workers=2) == 0
+    segment(inputs[0], model=inputs[1], samples=SAMPLES, origin=(192, 384)).write(
+        tmp_path / "expected", keep_realisations=True, regions=True
+    )
+    assert read(tmp_path) == read(tmp_path / "expected") != expected
+    assert json.loads((tmp_path / "f_summary.json").read_text())["origin"] == "192,384"
+
+
 class Killed(BaseException):
     """Stands for a SIGKILL: nothing of ours catches it."""
 
@@ -239,10 +250,10 @@ def test_a_dask_cluster_gives_the_same_bytes(inputs, expected, tmp_path):
 def test_workers_that_failed_serve_the_next_task(inputs, tmp_path):
     wanted = {"image": str(inputs[0]), "folder": str(tmp_path / "work"), "model": inputs[1], "block": 64}
     wanted |= {"samples": 4, "seed": 0, "method": "grid", "operating_point": "balanced", "mode": "copula"}
-    wanted |= {"hdu": None, "background": True, "device": "cpu"}
+    wanted |= {"hdu": None, "background": True, "device": "cpu", "origin": (0, 0)}
     good = Task(**wanted, model_sha256=load_model(inputs[1]).sha256)
     bad = dataclasses.replace(good, model_sha256="another")
-    with opened(good) as (job, _), processes(2) as executor_for:
+    with opened(good) as (job, *_), processes(2) as executor_for:
         with pytest.raises(InputError, match="not the file that this run began with"):
             run(job, executor_for(bad))
         assert not job.store.has(FIRST)

@@ -13,12 +13,18 @@ SIZES = st.integers(1, 24)
 ORIGINS = st.tuples(st.integers(-60, 60), st.integers(-60, 60))
 
 
-@given(SHAPES, SIZES)
-def test_the_grid_covers_every_pixel_exactly_once(shape, size):
+@given(SHAPES, SIZES, st.integers(0, 11), st.tuples(st.integers(0, 90), st.integers(0, 90)))
+def test_the_grid_without_edges_covers_every_pixel_exactly_once_whatever_the_window(
+    shape, size, edge, corner
+):
+    size += 2 * edge
+    window = tuple(slice(start, start + length) for start, length in zip(corner, shape, strict=True))
     count = np.zeros(shape, int)
-    for origin in grid_origins(shape, size):
-        of_image, of_stamp = overlap(origin, size, shape)
-        count[of_image] += np.ones((size, size), int)[of_stamp]
+    for y, x in grid_origins(window, size, edge):
+        inner = y + edge - corner[0], x + edge - corner[1]
+        of_image, _ = overlap(inner, size - 2 * edge, shape)
+        count[of_image] += 1
+        assert count[of_image].size, "no stamp is drawn for nothing"
     assert (count == 1).all()
 
 

@@ -65,7 +65,7 @@ def test_the_same_again_does_nothing(images, options, capsys):
     capsys.readouterr()
     assert run_batch(images, {}, options()) == 0
     assert state(options().output) == before
-    assert capsys.readouterr().out.count("done before") == 3
+    assert capsys.readouterr().out.count(": done before\n") == 3
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(images, options, tmp_path, capsys):
@@ -103,6 +103,19 @@ def test_a_bad_image_fails_and_the_others_go_on(images, options, tmp_path, capsy
     for line, name in zip(errors, ("missing", "b", "flat"), strict=True):
         assert f"{name}.fits" in line
     assert "2 of 5 images done" in captured.out
+
+
+def test_the_table_at_the_end_says_what_became_of_each(images, options, tmp_path, capsys):
+    run_batch(images[:1], {}, options())
+    capsys.readouterr()
+    bad = tmp_path / "bad.fits"
+    bad.write_text("no FITS")
+    assert run_batch([images[0], bad, images[2]], {}, options()) == 1
+    *_, head, first, second, third, last = capsys.readouterr().out.splitlines()
+    assert head.split() == ["image", "Mpix", "galaxies", "seconds", "Mpix/s", "outcome"]
+    assert first.split() == [str(images[0]), "done", "before"] and second.split() == [str(bad), "FAILED"]
+    assert third.split()[:3] == [str(images[2]), "0.00", "0"] and third.endswith("done")
+    assert last == f"2 of 3 images done, in {options().output}"
 
 
 def test_a_failed_image_is_tried_again(images, options, tmp_path):
@@ -234,6 +247,23 @@ def test_maps_come_in_order_or_by_template(images, options, tmp_path, kind):
             assert summary["noise_ratio"] == pytest.approx(0.5 if name == "b" else 1.0, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("given", "recorded"), [({}, "rms ERR; mask DQ"), ({"rms": ["none"]}, "rms none; mask DQ")]
+)
+def test_maps_in_the_files_can_be_left_out(options, tmp_path, given, recorded):
+    planes = {
+        "SCI": np.random.default_rng(0).normal(0, 3, (40, 50)),
+        "ERR": np.full((40, 50), 3.0),
+        "DQ": np.zeros((40, 50), np.int16),
+    }
+    hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(values, name=name) for name, values in planes.items())]
+    hdus[0].header["TELESCOP"] = "HST"
+    fits.HDUList(hdus).writeto(tmp_path / "hst.fits")
+    assert run_batch([tmp_path / "hst.fits"], given, options()) == 0
+    summary = json.loads((options().output / "hst_summary.json").read_text())
+    assert summary["maps"] == recorded
+
+
 def test_a_missing_map_fails_its_image_only(images, options, tmp_path, capsys):
     for name in "ac":
         fits.writeto(tmp_path / f"{name}_rms.fits", np.ones((40, 50)))
@@ -283,8 +313,11 @@ def test_a_dry_run_tells_and_writes_nothing(images, options, tmp_path, capsys):
 
 def test_progress_is_passed_on(images, options):
     calls = []
-    run_batch(images[:1], {}, options(), progress=lambda *call: calls.append(call))
-    assert ("first pass", 4, 4) in calls
+    run_batch(images[:1], {}, options(), progress=lambda at: calls.append((at.name, at.stage, at.share)))
+    assert {name for name, _, _ in calls} == {"a"}
+    shares = [share for *_, share in calls]
+    assert shares == sorted(shares) and 0 < shares[0] and shares[-1] > 0.9
+    assert [stage for _, stage, _ in calls].count("first pass") == 12
 
 
 def test_an_unforeseen_failure_of_one_image_does_not_stop_the_others(images, options, monkeypatch, capsys):

@@ -96,6 +96,17 @@ def test_given_maps_beat_those_in_the_file(tmp_path, expected):
     np.testing.assert_array_equal(unmasked.image[~BAD], expected.image[~BAD])
 
 
+def test_what_is_in_the_file_can_be_left_out(tmp_path, expected):
+    path = hst(tmp_path / "a.fits")
+    unmasked = run(path, mask="none")
+    assert not np.isnan(unmasked.image).any() and unmasked.provenance["maps"] == "mask none; rms ERR"
+    measured = run(path, rms="none")
+    assert measured.provenance["maps"] == "rms none; mask DQ"
+    measured_elsewhere = run(SCENE, mask=BAD)
+    np.testing.assert_array_equal(measured.image, measured_elsewhere.image)
+    assert (measured.image != expected.image)[~BAD].any()
+
+
 def test_gaps_saturation_and_borders_change_nothing_far_from_them(tmp_path):
     """A chip gap without weight, a saturated star and a border of NaN, on a sky that has to be measured."""
     shape = (150, 512)

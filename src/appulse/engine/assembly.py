@@ -89,8 +89,7 @@ class Assembly:
             array[bad] = np.nan
         segm, segm2 = self._owners(window)
         flags = np.where(bad, PixelFlag.BAD_PIXEL, 0).astype(np.uint8)
-        if job.noise.noise_disagrees:
-            flags |= np.uint8(PixelFlag.NOISE_DISAGREES)
+        flags[job.noise.disagrees(window)] |= np.uint8(PixelFlag.NOISE_DISAGREES)
         if job.method == "two-step":
             flags[(segm > 0) & ((state & CENTRED) == 0)] |= np.uint8(PixelFlag.FIRST_PASS)
         return {

@@ -123,7 +123,7 @@ def describe_object(
         common |= ObjectFlag.LARGER_THAN_STAMP
     if len(reference.masks) > 2:
         common |= ObjectFlag.THREE_OR_MORE
-    if region.scaled.is_correlated:
+    if crop.correlated[crop.mask].any():
         common |= ObjectFlag.OUTSIDE_MODEL_RANGE
     if failed:
         common |= ObjectFlag.MEASUREMENT_FAILED
@@ -296,7 +296,7 @@ class _Crop:
         self.window, self.mask = window, labels == number
         mask = self.mask
         self.ternary = np.where(mask, region.ternary[here], 0).astype(np.uint8)
-        self.bad = scaled.bad[here]
+        self.bad, self.correlated = scaled.bad[here], scaled.correlated[here]
         self.image = np.where(self.bad, 0.0, scaled.scaled[here]).astype(np.float32)
         self.sigma, self.noise = scaled.sigma[here], scaled.noise[here]
         self.p_galaxy = region.p_galaxy[here]

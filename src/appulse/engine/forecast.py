@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from appulse.engine.course import costs
 from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import BATCH, Sampler
 from appulse.products import MAPS
@@ -17,10 +18,6 @@ _MEMORY = 0.45e9
 _MEMORY_PER_PIXEL = 60.0
 # Bytes per pixel of the compressed store: probabilities, which hardly compress, and the rest.
 _STORE_PER_PIXEL = 12.0
-# On the simulated euclid-wide sky: objects per 128 x 128 pixels, and what describing one costs, in stamps.
-_OBJECTS_PER_STAMP = 1.8
-_DESCRIBING = 1.0
-_SLIDING = 4.8  # a stamp of the grid against the four that cover it, blended
 
 
 @dataclass(frozen=True)
@@ -96,12 +93,10 @@ def forecast(
     """
     pixels = shape[0] * shape[1]
     per_pixel = sum(np.dtype(item.dtype).itemsize for item in MAPS)
-    stamps = pixels / sampler.size**2
-    objects = pixels / 128**2 * _OBJECTS_PER_STAMP
-    drawn = {"two-step": stamps + objects, "sliding": _SLIDING * stamps, "grid": stamps}[method]
     # One worker has all threads; several have one each.
     threads = torch.get_num_threads() if workers > 1 else 1
-    seconds = (drawn + _DESCRIBING * objects) * seconds_per_stamp(sampler) * threads / workers
+    stamps = sum(costs(pixels, method).values())
+    seconds = stamps * seconds_per_stamp(sampler) * threads / workers
     outer = min(block + sampler.size, shape[0]) * min(block + sampler.size, shape[1])
     return Forecast(
         blocks=len(Blocks(shape, block)),

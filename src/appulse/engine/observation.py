@@ -15,6 +15,9 @@ from astropy.wcs import WCS
 from appulse.files import InputError, open_image, split_hdu, stem
 from appulse.inference.exposure import ArraySource, Exposure, whole
 
+# In place of a map: not even the one in the image's own file.
+NO_MAP = "none"
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -68,7 +71,7 @@ def observe(
         Of the image.
     maps : mapping of str to (str, Path, array, float or None)
         ``rms``, ``variance``, ``weight`` and ``mask``. What is not given is taken from the image's own file,
-        where `appulse.files.recognise` knows its layout.
+        where `appulse.files.recognise` knows its layout, unless `NO_MAP` stands in its place.
 
     Yields
     ------
@@ -80,7 +83,7 @@ def observe(
         An image or map that cannot be used.
     """
     maps = {name: value for name, value in maps.items() if value is not None}
-    used = {name: "given" for name in maps}
+    used = {name: NO_MAP if _is_none(value) else "given" for name, value in maps.items()}
     with contextlib.ExitStack() as stack:
         if isinstance(image, str | Path):
             source = stack.enter_context(open_image(image, hdu))
@@ -92,6 +95,7 @@ def observe(
             source = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
             about = (None, None, None, "image")
+        maps = {name: value for name, value in maps.items() if not _is_none(value)}
         for name, value in maps.items():
             if isinstance(value, str | Path):
                 maps[name] = stack.enter_context(_open_map(value, path))
@@ -99,6 +103,10 @@ def observe(
         exposure = Exposure.of(source, **maps, **beside)
         listed = "; ".join(f"{name} {origin}" for name, origin in used.items()) or "none"
         yield Observation(exposure, *about, {"input": recognised, "maps": listed})
+
+
+def _is_none(value: object) -> bool:
+    return isinstance(value, str) and value == NO_MAP
 
 
 def _from_array(data: np.ndarray) -> ArraySource:

@@ -24,6 +24,7 @@ from appulse.result import Result
 from appulse.segmentation import choose_operating_point, provenance_of, warnings_of
 
 _MANIFEST = "task.json"
+Follow = Callable[[tuple[int, int]], Progress]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Task:
         Files of ``rms``, ``variance``, ``weight`` and ``mask``, those that are given.
     folder : str
         Where the work is kept.
-    model, model_sha256, samples, seed, method, operating_point, mode, hdu, background, device
+    model, model_sha256, samples, seed, method, operating_point, mode, hdu, background, origin, device
         As in `appulse.batch.BatchOptions`.
     block : int, pixels
         Width of the blocks.
@@ -55,38 +56,46 @@ class Task:
     mode: str
     hdu: str | None
     background: bool
+    origin: tuple[int, int]
     device: str
     block: int
     maps: dict[str, str] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=1)
-def _sampler(model: str, sha256: str, samples: int, seed: int, mode: str, device: str) -> Sampler:
+def _sampler(
+    model: str, sha256: str, samples: int, seed: int, mode: str, device: str, origin: tuple[int, int]
+) -> Sampler:
     loaded = load_model(model)
     if loaded.sha256 != sha256:
         raise InputError(f"{model} is not the file that this run began with; begin again with --overwrite.")
-    return Sampler(loaded, samples, seed, mode, device)
+    return Sampler(loaded, samples, seed, mode, device, origin)
 
 
 @contextlib.contextmanager
-def opened(task: Task, progress: Progress | None = None) -> Iterator[tuple[Job, Observation]]:
+def opened(task: Task, follow: Follow | None = None) -> Iterator[tuple[Job, Observation, Progress | None]]:
     """The job of a task; its image stays open until the end of the ``with``.
 
     Parameters
     ----------
     task : Task
         What to do.
-    progress : callable, optional
-        Called with the name of a stage, steps done and their total, while the noise is measured.
+    follow : callable, optional
+        Takes the shape of the image, and returns what is told of the stages: their names, steps done and
+        their total; of the background before anything is yielded.
 
     Yields
     ------
     job : Job
     observation : Observation
+    progress : callable or None
+        From `follow`.
     """
-    sampler = _sampler(task.model, task.model_sha256, task.samples, task.seed, task.mode, task.device)
+    drawn = task.samples, task.seed, task.mode, task.device, task.origin
+    sampler = _sampler(task.model, task.model_sha256, *drawn)
     with observe(task.image, task.hdu, task.maps) as observation:
         exposure = observation.exposure
+        progress = follow(exposure.shape) if follow else None
         blocks = Blocks(exposure.shape, task.block)
         store = DiskStore(Path(task.folder), exposure.shape, task.samples, task.block)
         if not store.has("noise"):
@@ -94,12 +103,12 @@ def opened(task: Task, progress: Progress | None = None) -> Iterator[tuple[Job, 
             store.put("noise", noise.record())
         noise = Noise.from_record(store.get("noise"))
         point = choose_operating_point(sampler.model, task.operating_point)
-        yield Job(exposure, noise, sampler, point, task.method, blocks, store), observation
+        yield Job(exposure, noise, sampler, point, task.method, blocks, store), observation, progress
 
 
 @contextlib.contextmanager
 def finished(
-    task: Task, executor: Executor | None, progress: Progress | None, wanted: Callable[[Path], bool]
+    task: Task, executor: Executor | None, follow: Follow | None, wanted: Callable[[Path], bool]
 ) -> Iterator[Result | None]:
     """Finish a task, and give its result, which is read from the store.
 
@@ -109,8 +118,8 @@ def finished(
         What to do.
     executor : callable or None
         Does the stages; by default this process.
-    progress : callable or None
-        Called with the name of a stage, steps done and their total.
+    follow : callable or None
+        As `opened` takes it.
     wanted : callable
         Takes the folder of the finished work, and says whether the result is.
 
@@ -119,7 +128,7 @@ def finished(
     Result or None
         None where it is not wanted.
     """
-    with opened(task, progress) as (job, observation):
+    with opened(task, follow) as (job, observation, progress):
         run(job, executor, progress)
         if not wanted(Path(task.folder)):
             yield None
@@ -192,7 +201,7 @@ def do_block(task: Task, stage: str, block: int) -> int:
     if _open.task != task:
         close()
         _open.stack = contextlib.ExitStack()
-        _open.job, _ = _open.stack.enter_context(opened(task))
+        _open.job, *_ = _open.stack.enter_context(opened(task))
         _open.task = task
     work(_open.job, stage, block)
     return block

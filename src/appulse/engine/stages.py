@@ -27,6 +27,7 @@ from appulse.inference.sliding import sliding_pass
 from appulse.inference.store import BAD, CENTRED, Store, sync_chunks
 from appulse.inference.tiles import grid_origins
 from appulse.inference.two_step import (
+    EDGE,
     MARGIN,
     Claim,
     FieldMaps,
@@ -158,7 +159,9 @@ def _first_pass(job: Job, block: int, advance: Callable[[int], None]) -> None:
         scaled = job.scale(outer).scaled
         maps = sliding_pass(scaled, outer, core, job.sampler, lambda: advance(1))
     else:
-        maps = first_pass(job.scale(core).scaled, job.sampler, lambda *_: advance(1), _corner(core))
+        outer = grown(core, job.sampler.size, job.blocks.shape)
+        scaled = job.scale(outer).scaled
+        maps = first_pass(scaled, job.sampler, lambda *_: advance(1), _corner(outer), core)
     keep_first_pass(job, block, maps)
 
 
@@ -394,11 +397,12 @@ def steps(job: Job, stage: str, block: int) -> int:
         Number of the block.
     """
     if stage == FIRST:
-        height, width = (side.stop - side.start for side in job.blocks.core(block))
+        core = job.blocks.core(block)
+        height, width = (side.stop - side.start for side in core)
         if job.method == "sliding":
             stride = job.sampler.size // 2
             return (-(-height // stride) + 1) * (-(-width // stride) + 1)
-        return len(grid_origins((height, width), job.sampler.size))
+        return len(grid_origins(core, job.sampler.size, EDGE))
     if stage in (REBUILDING, PARTING):
         return 1
     objects = {SECOND: "detected", BRIDGES: "rebuilt", GALAXIES: "objects"}[stage]
@@ -429,6 +433,8 @@ def run(job: Job, executor: Executor | None = None, progress: Progress | None = 
         if missing:
             total = sum(steps(job, stage, block) for block in range(len(job.blocks)))
             done = total - sum(steps(job, stage, block) for block in missing)
+            if progress and not total:  # nothing in the sky: no step will tell
+                progress(stage, 0, 0)
             (executor or one_after_another)(job, stage, missing, _counter(stage, done, total, progress))
 
 

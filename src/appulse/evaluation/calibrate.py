@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from scipy import special
 
-from appulse.evaluation.curves import along, compose, fit_curve
 from appulse.evaluation.error_bars import (
     LEVEL_68,
     SCALE_RANGE,
@@ -21,11 +19,10 @@ from appulse.evaluation.error_bars import (
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
+from appulse.evaluation.probabilities import Draws, fit_latent_scale, with_curves
 from appulse.files import InputError, UsageError, atomic_write
 from appulse.inference.background import scale_to_noise
-from appulse.inference.realisations import Sampler
-from appulse.inference.two_step import first_pass, second_pass
-from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.network.calibration import Calibration
 from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
@@ -34,13 +31,11 @@ from appulse.sky.true_objects import true_objects
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# Width of the part of each field on which they are tried: enough galaxies, and a sixth of the time.
-_LENGTH_SIDE = 1280
+# Width of the part of a field on which they are tried, and how many fields: some 400 galaxies of `paper`.
+_LENGTH_SIDE, _LENGTH_FIELDS = 1280, 2
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
-_START = OperatingPoint(0.5, 0.5)
 _SAMPLES = 50
-_TINY = 1e-7
 Progress = Callable[[str, int, int], None]
 
 
@@ -84,9 +79,9 @@ def calibrate(
 ) -> tuple[Calibration, str]:
     """Fit everything in `Calibration`.
 
-    In this order, each with what came before: the curves of the two logits and the thresholds; the
-    correlation length of the copula, for which the intervals of area need the least correction; factors on
-    the spreads.
+    In this order, each with what came before: how far the latent is drawn; the curves of the two logits; the
+    thresholds; the correlation length of the copula, for which the intervals of area need the least
+    correction; factors on the spreads.
 
     Parameters
     ----------
@@ -103,15 +98,19 @@ def calibrate(
     report : str
         For people.
     """
-    calibration = Calibration(operating_points={"balanced": _START})
     lines = [f"calibrated on {len(fields)} fields of {fields[0].survey.name}:"]
-    maps = [_maps(model.calibrated(calibration), field, progress, passes=1) for field in fields]
-    calibration, maps = _corrected(calibration, maps, fields)
-    # Twice: objects of the second pass are those of the thresholds, which the first round only guesses.
-    for _ in range(2):
-        calibration = dataclasses.replace(calibration, operating_points=choose_operating_points(maps))
-        maps = [_maps(model.calibrated(calibration), field, progress, passes=2) for field in fields]
-        calibration, maps = _corrected(calibration, maps, fields)
+    scale = fit_latent_scale(model, fields[0], progress)
+    lines.append(f"  latent drawn with {scale:g} times the prior's spread")
+    drawn = [Draws.of(model, field, latent_scale=scale, progress=progress) for field in fields]
+    calibration = with_curves(Calibration(latent_scale=scale), drawn)
+    maps = [
+        CalibrationField(
+            *draws.maps(calibration),
+            true_objects(field.ternary(), field.id1, field.id2),
+            scale_to_noise(field.image).scaled,
+        )
+        for draws, field in zip(drawn, fields, strict=True)
+    ]
     calibration = dataclasses.replace(calibration, operating_points=choose_operating_points(maps))
     plain = model.calibrated(calibration)
     points = calibration.operating_points
@@ -133,46 +132,6 @@ def calibrate(
             f"  {quantity}: factors {factors} by S/N{blends}; 68 % interval covered {before} without them"
         )
     return calibration, "\n".join(lines)
-
-
-def _maps(model: Model, field: Field, progress: Progress | None, *, passes: int) -> CalibrationField:
-    sampler = Sampler(model, _SAMPLES, field.seed)
-    scaled = scale_to_noise(field.image).scaled
-    maps = first_pass(scaled, sampler, progress)
-    if passes == 2:
-        second_pass(scaled, maps, sampler, model.calibration.operating_points["balanced"], progress)
-    truth = true_objects(field.ternary(), field.id1, field.id2)
-    return CalibrationField(maps.p_galaxy, maps.p_overlap, truth, scaled)
-
-
-def _corrected(
-    calibration: Calibration, maps: Sequence[CalibrationField], fields: Sequence[Field]
-) -> tuple[Calibration, list[CalibrationField]]:
-    """Both curves corrected by what these maps got wrong, and the maps so corrected."""
-    scores: dict[str, list[np.ndarray]] = {"galaxy": [], "is_galaxy": [], "overlap": [], "is_overlap": []}
-    for each, field in zip(maps, fields, strict=True):
-        truth = field.ternary()
-        # The rest is background beyond doubt: it would only drown what can be learnt.
-        uncertain = (each.p_galaxy > 1e-4) & (each.p_galaxy < 1 - 1e-5)
-        scores["galaxy"].append(_logit(each.p_galaxy[uncertain]))
-        scores["is_galaxy"].append(truth[uncertain] >= 1)
-        inside = (truth >= 1) & (each.p_overlap > 1e-5)
-        scores["overlap"].append(_logit(each.p_overlap[inside] / each.p_galaxy[inside]))
-        scores["is_overlap"].append(truth[inside] == 2)
-    pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
-    galaxy = fit_curve(pooled["galaxy"], pooled["is_galaxy"])
-    overlap = fit_curve(pooled["overlap"], pooled["is_overlap"])
-    corrected = []
-    for each in maps:
-        p_galaxy = special.expit(along(galaxy, _logit(each.p_galaxy)))
-        given = special.expit(along(overlap, _logit(each.p_overlap / np.maximum(each.p_galaxy, _TINY))))
-        corrected.append(dataclasses.replace(each, p_galaxy=p_galaxy, p_overlap=p_galaxy * given))
-    curves = {"galaxy": compose(calibration.galaxy, galaxy), "overlap": compose(calibration.overlap, overlap)}
-    return dataclasses.replace(calibration, **curves), corrected
-
-
-def _logit(probability: np.ndarray) -> np.ndarray:
-    return special.logit(np.clip(probability.astype(np.float64), _TINY, 1.0 - _TINY)).astype(np.float32)
 
 
 def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field]) -> list[str]:
@@ -204,7 +163,7 @@ def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None 
     float, pixels
         One of `LENGTHS`.
     """
-    corners = [field.cut((slice(_LENGTH_SIDE), slice(_LENGTH_SIDE))) for field in fields]
+    corners = [field.cut((slice(_LENGTH_SIDE), slice(_LENGTH_SIDE))) for field in fields[:_LENGTH_FIELDS]]
     misses = {}
     for length in LENGTHS:
         calibration = dataclasses.replace(model.calibration, correlation_length=length)

@@ -7,61 +7,88 @@ from scipy import optimize, special
 
 from appulse.network.calibration import IDENTITY, LOGIT_REACH
 
-# Pixels are pooled in bins of their logit: with this width a bin's logits are one.
-_BIN = 0.05
-_REACH = 16.0
 # What a bend of one unit between knots, and a slope one off, cost in nats: the data decide where
 # there are some hundred pixels, and the curve goes straight on where there are none.
 _STIFFNESS = 4.0
 _TO_IDENTITY = 0.1
 _LEAST_SLOPE = 0.05
+# Keeps certain mistakes finite.
+_FLOOR = 1e-9
+_MOST_STEPS = 50
+# The fit ends where a step gains less, in nats.
+_PRECISION = 1e-6
 
 
-def fit_curve(logits, truth):
+def fit_curve(logits, truth, *, within=1.0):
     """Curve through the integer logits that maximises the likelihood of the truth.
+
+    The curve acts on every realisation, and the map is the mean of these: ``within * expit(curve(logit))``
+    averaged over the draws. A curve fitted to the mean's own logit would be another one, because the mean of
+    a steep function is not the function of the mean.
 
     Parameters
     ----------
-    logits : (n,) float array
-        What was predicted.
+    logits : (draws, n) float array
+        What was predicted in each draw of the latent.
     truth : (n,) bool array
         What is.
+    within : (draws, n) float array or 1, optional
+        Probability, in each draw, of what the predicted event is a part of.
 
     Returns
     -------
     (2 LOGIT_REACH + 1,) tuple of float
         As `appulse.network.calibration.Calibration` holds it.
     """
-    edges = np.arange(-_REACH, _REACH + _BIN / 2, _BIN)
-    place = np.clip(np.digitize(logits, edges) - 1, 0, len(edges) - 2)
-    counts = np.bincount(place, minlength=len(edges) - 1).astype(np.float64)
-    hits = np.bincount(place, np.asarray(truth, np.float64), minlength=len(edges) - 1)
-    centres = 0.5 * (edges[:-1] + edges[1:])
-    used = counts > 0
-    counts, hits = counts[used], hits[used]
-
+    index, share = _places(np.asarray(logits, np.float64))
     n = len(IDENTITY)
-    # Column k: the value at each bin of the curve that is 1 at knot k and 0 at the others.
-    basis = np.stack([along(knot, centres[used]) for knot in np.eye(n)], axis=1)
-    # Values from the first one and the steps between them: increasing where the steps are positive.
+    # From the curve's first value and the steps between its values: it increases where these are positive.
     to_values = np.tril(np.ones((n, n)))
     bends = np.diff(np.eye(n), 2, axis=0) @ to_values
+    slopes = np.eye(n)[1:]
+    penalty = 2 * _STIFFNESS * bends.T @ bends + 2 * _TO_IDENTITY * slopes.T @ slopes
+    least = np.append(-np.inf, np.full(n - 1, _LEAST_SLOPE))
 
-    def loss(parameters):
-        values = to_values @ parameters
-        calibrated = basis @ values
-        likelihood = np.sum(counts * np.logaddexp(0.0, calibrated) - hits * calibrated)
-        gradient = to_values.T @ (basis.T @ (counts * special.expit(calibrated) - hits))
-        bend, away = bends @ parameters, parameters[1:] - 1.0
-        gradient += 2 * _STIFFNESS * bends.T @ bend
-        gradient[1:] += 2 * _TO_IDENTITY * away
-        return likelihood + _STIFFNESS * bend @ bend + _TO_IDENTITY * away @ away, gradient
+    def cost(parameters):
+        probability, _ = _mean(to_values @ parameters, index, share, within)
+        likely = np.where(truth, probability, 1.0 - probability)
+        bend, away = bends @ parameters, slopes @ parameters - 1.0
+        return -np.log(likely).sum() + _STIFFNESS * bend @ bend + _TO_IDENTITY * away @ away
 
-    start = np.concatenate(([IDENTITY[0]], np.ones(n - 1)))
-    bounds = [(None, None), *[(_LEAST_SLOPE, None)] * (n - 1)]
-    options = {"maxiter": 2000, "maxfun": 20_000, "ftol": 1e-13, "gtol": 1e-6}
-    fitted = optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
-    return tuple(round(float(value), 4) for value in to_values @ fitted.x)
+    parameters = np.append(IDENTITY[0], np.ones(n - 1))
+    lowest = cost(parameters)
+    for _ in range(_MOST_STEPS):  # Fisher's scoring, within the bounds
+        probability, of_values = _mean(to_values @ parameters, index, share, within)
+        sensitivity = of_values @ to_values
+        spread = probability * (1.0 - probability)
+        curvature = (sensitivity / spread[:, None]).T @ sensitivity + penalty
+        downhill = sensitivity.T @ ((truth - probability) / spread)
+        downhill -= 2 * _STIFFNESS * bends.T @ (bends @ parameters)
+        downhill -= 2 * _TO_IDENTITY * slopes.T @ (slopes @ parameters - 1.0)
+        root = np.linalg.cholesky(curvature + 1e-9 * np.eye(n))
+        target = np.linalg.solve(root, downhill + curvature @ parameters)
+        step = optimize.lsq_linear(root.T, target, (least, np.inf)).x - parameters
+        reached = cost(parameters + step)
+        while reached > lowest and np.abs(step).max() > _PRECISION:
+            step *= 0.5
+            reached = cost(parameters + step)
+        if reached > lowest - _PRECISION:
+            break
+        parameters, lowest = parameters + step, reached
+    return tuple(round(float(value), 4) for value in to_values @ parameters)
+
+
+def _mean(curve, index, share, within):
+    """Mean probability of the draws, (n,), and how it changes with the curve's values, (n, knots)."""
+    given = special.expit(curve[index] + share * (curve[index + 1] - curve[index]))
+    slope = within * given * (1.0 - given) / len(index)
+    of_values = np.zeros((index.shape[1], len(curve)))
+    rows = np.arange(index.shape[1])
+    for knots, parts, slopes in zip(index, share, slope, strict=True):
+        of_values[rows, knots] += slopes * (1.0 - parts)
+        of_values[rows, knots + 1] += slopes * parts
+    probability = np.clip(np.mean(within * given, axis=0), _FLOOR, 1.0 - _FLOOR)
+    return probability, of_values
 
 
 def along(curve, logits):
@@ -78,22 +105,11 @@ def along(curve, logits):
     -------
     float array of the same shape
     """
-    curve, logits = np.asarray(curve), np.asarray(logits)
-    index = np.clip(np.floor(logits + LOGIT_REACH).astype(int), 0, 2 * LOGIT_REACH - 1)
-    return curve[index] + (logits + LOGIT_REACH - index) * (curve[index + 1] - curve[index])
+    curve = np.asarray(curve)
+    index, share = _places(np.asarray(logits))
+    return curve[index] + share * (curve[index + 1] - curve[index])
 
 
-def compose(first, then):
-    """One curve in place of two.
-
-    Parameters
-    ----------
-    first, then : (2 LOGIT_REACH + 1,) sequence of float
-        Curves, in the order in which they were applied.
-
-    Returns
-    -------
-    (2 LOGIT_REACH + 1,) tuple of float
-        Exact at the integer logits.
-    """
-    return tuple(round(float(value), 4) for value in along(then, first))
+def _places(logits):
+    index = np.clip(np.floor(logits + LOGIT_REACH).astype(np.intp), 0, 2 * LOGIT_REACH - 1)
+    return index, logits + LOGIT_REACH - index

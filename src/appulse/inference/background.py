@@ -2,7 +2,8 @@
 
 SEP would measure this well, but it joins its mesh with one global spline, so that a masked pixel changes the
 whole field. Here a mesh cell depends on its own pixels only, the mesh is smoothed by a 3x3 median and joined
-linearly: nothing reaches further than two cells. The tests hold the result against SEP's.
+linearly: nothing reaches further than two cells. The tests hold the result against SEP's. What is known of
+the whole image goes into warnings; no pixel's value follows from it, but for the step of a quantised image.
 
 An image is measured in strips of one row of cells (`measure_noise`) and scaled window by window
 (`Noise.scale`), so that neither needs the whole image, and no number depends on the window.
@@ -16,30 +17,26 @@ import numpy as np
 from scipy import ndimage
 
 from appulse.files import InputError
-from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window, cropped, whole
+from appulse.inference.correlation import LARGEST_CORRELATION, PairSums
+from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window, cropped, grown, whole
 from appulse.inference.mesh import (
     CELL,
-    CLIP,
     SMOOTHING,
     clipped,
     cut_cells,
-    fill_and_filter,
+    filtered,
     join_cells,
     join_mesh,
     measure_cells,
+    medians,
     mesh_shape,
+    of_pixels,
 )
+from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
-# Share of exact zeros beside each other that noise does not make. Single ones it does, where lossy
-# compression rounds each tile on its own scale.
-PADDED = 0.005
-FEWEST_BRIGHT = 20  # pixels that show whether a noise map follows the light
 # Measured scatter over supplied noise outside which a map disagrees with its image.
 RATIO_RANGE = (0.8, 1.25)
-# Correlation of neighbouring sky pixels past which an image is unlike the independent noise of the training.
-LARGEST_CORRELATION = 0.25
-INDEPENDENT = 6  # pixels; further than drizzling or resampling correlates noise
 # Pixels that the smoothing of a noise map reaches: SciPy cuts its Gaussian at four standard deviations.
 _REACH = int(4 * SMOOTHING + 0.5)
 
@@ -99,6 +96,8 @@ class NoiseScaled(NoiseQuality):
         The supplied map whole, with the sources' photon noise if it has it; else `sigma`. For flux errors.
     bad : (height, width) bool array
         Not finite, masked, without a positive and finite noise, or the zero padding of a mosaic.
+    correlated : (height, width) bool array
+        Where neighbouring sky pixels know of each other.
     """
 
     scaled: np.ndarray
@@ -106,6 +105,7 @@ class NoiseScaled(NoiseQuality):
     background: np.ndarray
     noise: np.ndarray
     bad: np.ndarray
+    correlated: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -120,26 +120,31 @@ class Noise(NoiseQuality):
         Background and measured noise per mesh cell, filtered.
     rounding : float, units of the image
         Noise of rounding, of a quantised image.
-    zero_is_bad : bool
-        Whether exact zeros are the padding of a mosaic.
+    zero_is_padding : bool
+        Whether exact zeros beside each other are pixels that no exposure reached.
     subtract_background : bool
         Whether `level` is taken off.
-    slope : float or None
-        What a supplied variance gains per unit of light, if it includes the sources' photon noise.
-    follows_pixels : bool
+    correlations : (rows, columns) float64 array
+        Correlation of neighbouring sky pixels around each mesh cell.
+    slopes : (rows, columns) float64 array or None
+        What a supplied variance gains per unit of light around each mesh cell, the sources' photon noise; 0
+        where it does not include that. None where no map was supplied.
+    follows_pixels : (rows, columns) bool array or None
         Whether that photon noise was taken from the noisy pixels themselves, in the empty sky too (Rubin).
     sky_variance : (rows, columns) float64 array or None
-        Median supplied variance of the sky per mesh cell, filtered; None where no map was supplied.
+        Median supplied variance of the sky per mesh cell, filtered; None where no map was supplied, or there
+        is no sky.
     """
 
     shape: tuple[int, int]
     level: np.ndarray
     sigma: np.ndarray
     rounding: float
-    zero_is_bad: bool
+    zero_is_padding: bool
     subtract_background: bool
-    slope: float | None
-    follows_pixels: bool
+    correlations: np.ndarray
+    slopes: np.ndarray | None
+    follows_pixels: np.ndarray | None
     sky_variance: np.ndarray | None
 
     def record(self) -> dict[str, np.ndarray]:
@@ -158,7 +163,7 @@ class Noise(NoiseQuality):
         """
         plain = {name: value.item() if value.ndim == 0 else value for name, value in record.items()}
         plain["shape"] = tuple(int(side) for side in record["shape"])
-        for name in ("slope", "sky_variance"):
+        for name in ("slopes", "follows_pixels", "sky_variance"):
             plain[name] = None if record[name].ndim == 0 and np.isnan(record[name]) else plain[name]
         return cls(**plain)
 
@@ -179,23 +184,43 @@ class Noise(NoiseQuality):
         """
         window = window or whole(self.shape)
         image, variance, bad = exposure.read(window)
-        bad = self._bad(image, bad)
+        bad = self._bad(exposure, window, image, bad)
         background = join_mesh(self.level, self.shape, window)
         if variance is None:
             sigma = noise = join_mesh(self.sigma, self.shape, window)
         else:
             noise = np.sqrt(variance)
-            sigma = noise if self.slope is None else np.sqrt(self._sky_variance(exposure, window))
+            removed = self.slopes is not None and of_pixels(self.slopes, window).any()
+            sigma = np.sqrt(self._sky_variance(exposure, window)) if removed else noise
         light = image - background if self.subtract_background else image
         if not self.subtract_background:
             background = np.zeros(image.shape, np.float32)
         scaled = np.full(image.shape, np.nan, np.float32)
         np.divide(light, sigma, out=scaled, where=~bad, casting="same_kind")
         sigma, noise = sigma.astype(np.float32, copy=False), noise.astype(np.float32, copy=False)
-        return NoiseScaled(self.noise_ratio, self.correlation, scaled, sigma, background, noise, bad)
+        correlated = np.abs(of_pixels(self.correlations, window)) > LARGEST_CORRELATION
+        quality = self.noise_ratio, self.correlation
+        return NoiseScaled(*quality, scaled, sigma, background, noise, bad, correlated)
 
-    def _bad(self, image, bad):
-        return bad | (image == 0) if self.zero_is_bad else bad
+    def disagrees(self, window: Window) -> np.ndarray:
+        """Where the supplied noise is not what the pixels scatter by.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the image.
+
+        Returns
+        -------
+        (height, width) bool array
+        """
+        if self.sky_variance is None:
+            return np.full([side.stop - side.start for side in window], self.noise_disagrees)
+        ratio = self.sigma / np.sqrt(self.sky_variance)
+        return of_pixels((ratio < RATIO_RANGE[0]) | (ratio > RATIO_RANGE[1]), window)
+
+    def _bad(self, exposure, window, image, bad):
+        return bad | padding(exposure, window, image) if self.zero_is_padding else bad
 
     def _sky_variance(self, exposure, window):
         """Supplied variance without what rises with the light of sources."""
@@ -204,7 +229,7 @@ class Noise(NoiseQuality):
             for side, n in zip(window, self.shape, strict=True)
         )
         image, variance, bad = exposure.read(outer)
-        bad = self._bad(image, bad)
+        bad = self._bad(exposure, outer, image, bad)
         sources = np.empty(bad.shape, bool)
         for top in range(0, len(bad), CELL):
             rows = slice(top, min(top + CELL, len(bad)))
@@ -212,16 +237,22 @@ class Noise(NoiseQuality):
             sources[rows] = join_cells(found, bad[rows].shape)
         light = (image - join_mesh(self.level, self.shape, outer)).astype(np.float64)
         level = join_mesh(self.sky_variance, self.shape, outer)
-        sky, sources = ~(bad | sources), sources & ~bad
+        slope = of_pixels(self.slopes, outer)
+        sky, sources = ~(bad | sources) & (slope > 0), sources & ~bad & (slope > 0)
+        # The light's noise came in with it; what is left of the sources is flat and may be smoothed. Both
+        # terms are, with the slope of the pixel they are for: slopes of neighbouring cells differ.
+        coverage = np.maximum(ndimage.gaussian_filter((~bad).astype(np.float64), SMOOTHING), 1e-3)
+        smooth_variance, smooth_light = (
+            ndimage.gaussian_filter(np.where(bad, 0.0, values), SMOOTHING) / coverage
+            for values in (variance, light)
+        )
+        left = smooth_variance - slope * smooth_light
+        # Three times what the light's own noise leaves in it: less is no other depth than the sky's.
+        doubt = 3 * slope * np.sqrt(smooth_variance) / (2 * np.sqrt(np.pi) * SMOOTHING)
         result = variance.copy()
-        left_over = np.where(bad, 0.0, variance - self.slope * light)
-        # The light's noise came in with it; what is left of the sources is flat and may be smoothed.
-        coverage = ndimage.gaussian_filter((~bad).astype(np.float64), SMOOTHING)
-        smooth = ndimage.gaussian_filter(left_over, SMOOTHING) / np.maximum(coverage, 1e-3)
-        result[sources] = np.maximum(smooth, level)[sources]
-        if self.follows_pixels:
-            without = (variance - level - self.slope * light)[sky]
-            result[sky] = np.maximum(without + level[sky], level[sky] / 2)
+        result[sources] = np.where(left > level + doubt, left, level)[sources]
+        sky &= of_pixels(self.follows_pixels, outer)
+        result[sky] = within_sky(variance[sky], level[sky], slope[sky] * light[sky])
         return result[cropped(window, outer)]
 
 
@@ -276,80 +307,129 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
     shape = exposure.shape
     tops = range(0, shape[0], CELL)
     total = (3 if exposure.kind is None else 4) * len(tops)
-    done = 0
+    done, zero_is_padding = 0, False
 
     def strips():
         nonlocal done
         for row, top in enumerate(tops):
             window = slice(top, min(top + CELL, shape[0])), slice(0, shape[1])
-            yield row, window, *exposure.read(window)
+            image, variance, bad = exposure.read(window)
+            if zero_is_padding:
+                bad = bad | padding(exposure, window, image)
+            yield row, window, image, variance, bad
             done += 1
             if progress:
                 progress("background", done, total)
 
-    rounding, zero_is_bad = _rounding_and_padding(strips)
-    level, sigma = np.empty(mesh_shape(shape)), np.empty(mesh_shape(shape))
+    rounding, zero_is_padding = _rounding_and_padding(strips)
+    own_level, own_sigma = np.empty(mesh_shape(shape)), np.empty(mesh_shape(shape))
     # A bit per pixel: strips are looked at again, and measuring a cell costs far more than reading it.
     sources = []
     for row, _, image, _, bad in strips():
-        bad = bad | (image == 0) if zero_is_bad else bad
-        level[row], sigma[row], found = measure_cells(cut_cells(image, bad), rounding)
+        own_level[row], own_sigma[row], found = measure_cells(cut_cells(image, bad), rounding)
         sources.append(np.packbits(join_cells(found, bad.shape), axis=1))
-    sigma = np.maximum(sigma, rounding)
-    measured = np.isfinite(level) & (sigma > 0)
+    own_sigma = np.maximum(own_sigma, rounding)
+    measured = np.isfinite(own_level) & (own_sigma > 0)
     if measured.any():
-        level, sigma = fill_and_filter(level, measured), fill_and_filter(sigma, measured)
+        own_level[~measured] = own_sigma[~measured] = np.nan
+        level, sigma = filtered(own_level), filtered(own_sigma)
     else:
-        level[:], sigma[:] = _one_cell(strips, zero_is_bad, rounding)
+        own_level[:], own_sigma[:] = _one_cell(strips, rounding)
+        level, sigma = own_level, own_sigma
 
     def looked_at():
         for row, window, image, variance, bad in strips():
-            bad = bad | (image == 0) if zero_is_bad else bad
             found = np.unpackbits(sources[row], axis=1, count=shape[1]).astype(bool)
-            yield row, window, image - join_mesh(level, shape, window), variance, bad, ~(bad | found)
+            yield row, window, image, variance, bad, ~(bad | found)
 
-    correlation, sky_variance = _Correlation(), np.empty(level.shape)
-    for row, window, light, variance, _, sky in looked_at():
-        correlation.add(light, join_mesh(sigma, shape, window), sky)
+    pairs, own_variance = PairSums(level.shape), np.full(level.shape, np.nan)
+    bright = []
+    for row, _, image, variance, bad, sky in looked_at():
+        cells = cut_cells(image, bad) - own_level[row][:, None, None]
+        pairs.add(row, cut_cells(image, ~sky) - own_level[row][:, None, None], own_sigma[row])
         if variance is not None:
-            sky_variance[row] = _median_of_cells(cut_cells(variance, ~sky))
-    slope, follows_pixels, ratio = None, False, 1.0
+            own_variance[row] = medians(cut_cells(variance, ~sky))
+            bright.append(bright_pixels(cells, cut_cells(variance, bad), own_sigma[row], own_variance[row]))
+    slopes = follows = sky_variance = None
+    ratio = 1.0
     if exposure.kind is not None:
-        seen = np.isfinite(sky_variance)
-        sky_variance = fill_and_filter(sky_variance, seen) if seen.any() else None
-        slope, follows_pixels, ratio = _compare_with_supplied(looked_at, sigma, sky_variance, shape)
+        slopes, follows = local_slopes(bright), np.zeros(level.shape, bool)
+        if np.isfinite(own_variance).any():
+            sky_variance = filtered(own_variance)
+        scatter, anywhere = EveryNth(), EveryNth()  # over what was supplied, in the sky and of all pixels
+        for row, window, image, variance, bad, sky in looked_at():
+            expected = join_mesh(sigma, shape, window)
+            if slopes[row].any():
+                cells = cut_cells(image, ~sky) - own_level[row][:, None, None]
+                follows[row] = follows_pixels(
+                    cells, cut_cells(variance, ~sky), own_variance[row], slopes[row]
+                )
+                light = image - join_mesh(level, shape, window)
+                removed = of_pixels(slopes, window) * of_pixels(follows, window) * light
+                known = join_mesh(sky_variance, shape, window)
+                variance = np.where(removed != 0, within_sky(variance, known, removed), variance)
+            for sample, wanted in ((scatter, sky), (anywhere, ~bad)):
+                sample.add(expected[wanted] / np.sqrt(variance[wanted]))
+        ratio = float(np.median((scatter if scatter.count else anywhere).values()))
     return Noise(
         ratio,
-        correlation.value(),
+        pairs.correlation(),
         shape,
         level,
         sigma,
         rounding,
-        zero_is_bad,
+        zero_is_padding,
         subtract_background,
-        slope,
-        follows_pixels,
-        sky_variance if exposure.kind is not None else None,
+        pairs.local_correlations(),
+        slopes,
+        follows,
+        sky_variance,
     )
 
 
+def padding(exposure: Exposure, window: Window, image: np.ndarray) -> np.ndarray | bool:
+    """Zeros that no exposure reached: those in a block of three by three, and those beside it.
+
+    Noise makes single zeros where lossy compression rounds each tile on its own scale, and hardly ever nine.
+    Masks have no say, nor has any pixel further than three from it.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Of the image.
+    window : (slice, slice)
+        Of the image.
+    image : (height, width) array
+        Its pixels there.
+
+    Returns
+    -------
+    (height, width) bool array, or False where there is none
+    """
+    if not (image == 0).any():
+        return False
+    outer = grown(window, 3, exposure.shape)
+    zeros = (exposure.image.window(*outer) == 0).view(np.uint8)
+    blocks = ndimage.minimum_filter(zeros, 3, mode="constant", cval=1)
+    beside = ndimage.maximum_filter(blocks, 5, mode="constant", cval=0)
+    return ((zeros & beside) > 0)[cropped(window, outer)]
+
+
 def _rounding_and_padding(strips):
-    """Noise of rounding, and whether zeros are pixels that no exposure reached.
+    """Noise of rounding, and whether zeros beside each other are pixels that no exposure reached.
 
     An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
-    step / sqrt(12), the step being the smallest gap between values. In any other image a value hardly ever
-    comes twice, and many zeros side by side are padding, which would pull level and noise down.
+    step / sqrt(12), the step being the gap between neighbouring values, and zeros are values like others. In
+    any other image a value hardly ever comes twice. The step is a property of the image's format and not of
+    its pixels: a tenth of all gaps is at most as wide, in two digits, so that no patch moves it.
     """
-    lowest, highest, good, side_by_side, pixels = np.inf, -np.inf, 0, 0, 0
+    lowest, highest, good = np.inf, -np.inf, 0
     nth = EveryNth()
     for _, _, image, _, bad in strips():
         values = image[~bad]
-        pixels += image.size
         if values.size:
             lowest, highest = min(lowest, values.min()), max(highest, values.max())
             good += values.size
-            zeros = (image == 0) & ~bad
-            side_by_side += np.count_nonzero(zeros[:, 1:] & zeros[:, :-1])
             nth.add(values[values != 0])
     if not good:
         raise InputError(
@@ -364,95 +444,16 @@ def _rounding_and_padding(strips):
     sample = nth.values().astype(np.float64)
     distinct = np.unique(np.append(sample, 0.0))
     if distinct.size < DISTINCT * sample.size or sample.size < CELL:
-        return float(np.diff(distinct).min() / np.sqrt(12)), False
-    return 0.0, side_by_side > PADDED * pixels
+        step = np.quantile(np.diff(distinct), 0.1, method="lower")
+        return float(f"{step:.2g}") / np.sqrt(12), False
+    return 0.0, True
 
 
-def _one_cell(strips, zero_is_bad, rounding):
+def _one_cell(strips, rounding):
     """Level and noise of a small or sparse image, as if it were one cell."""
     nth = EveryNth()
     for _, _, image, _, bad in strips():
-        nth.add(image[~(bad | (image == 0)) if zero_is_bad else ~bad])
+        nth.add(image[~bad])
     values = nth.values().astype(np.float64)
     level, sigma = (float(statistic[0]) for statistic in clipped(values[None, :], rounding))
     return level, max(sigma, rounding) or values.std()
-
-
-def _median_of_cells(cells):
-    flat = np.sort(cells.reshape(len(cells), -1), axis=1)
-    middle = np.maximum(np.isfinite(flat).sum(axis=1) - 1, 0) // 2
-    return flat[np.arange(len(flat)), middle]
-
-
-def _compare_with_supplied(looked_at, sigma, sky_variance, shape):
-    """Whether a supplied variance rises with the light of sources, and how it compares with the scatter.
-
-    The slope (1 / gain) is the median of excess variance over light: Theil-Sen through the sky's own point.
-    """
-    bright, empty, good = EveryNth(), EveryNth(), EveryNth()
-    for _, window, light, variance, bad, sky in looked_at():
-        measured = join_mesh(sigma, shape, window)
-        level = np.zeros(light.shape) if sky_variance is None else join_mesh(sky_variance, shape, window)
-        columns = np.stack([light, variance, measured, level], axis=-1)
-        bright.add(columns[~bad & (light > 5 * measured)])
-        empty.add(columns[sky])
-        good.add(columns[~bad])
-    light, variance, _, level = bright.values(4).T
-    slope = None
-    if bright.count >= FEWEST_BRIGHT and empty.count:
-        excess = variance - level
-        slope = float(np.median(excess / light))
-        explained = slope * light
-        small = np.median(explained / level) < 0.02  # 1 % of sigma
-        poor = np.abs(excess - explained).sum() > 0.5 * np.abs(excess).sum()
-        slope = None if small or poor else slope
-    light, variance, measured, level = (empty if empty.count else good).values(4).T
-    follows_pixels = False
-    if slope is not None:
-        without = variance - level - slope * light
-        follows_pixels = bool(np.median(np.abs(without)) < 0.9 * np.median(np.abs(variance - level)))
-        if follows_pixels:
-            variance = np.maximum(without + level, level / 2)
-    return slope, follows_pixels, float(np.median(measured / np.sqrt(variance)))
-
-
-class _Correlation:
-    """Mean correlation of horizontally and of vertically adjacent sky pixels, gathered strip by strip.
-
-    From differences: those of neighbours have twice the variance times (1 - correlation), those of pixels
-    `INDEPENDENT` apart twice the variance. Faint wings of galaxies are common to both pixels and drop out,
-    which in the product of two pixels they would not.
-    """
-
-    def __init__(self):
-        self.total = {1: 0.0, INDEPENDENT: 0.0}
-        self.pairs = {1: 0, INDEPENDENT: 0}
-        self.above = None
-
-    def add(self, light, sigma, sky):
-        scaled = np.divide(
-            light, sigma, out=np.zeros(light.shape, np.float32), where=sky, casting="same_kind"
-        )
-        quiet = sky & (np.abs(scaled) < CLIP)
-        new = 0
-        if self.above is not None:
-            new = len(self.above[0])
-            scaled, quiet = np.concatenate([self.above[0], scaled]), np.concatenate([self.above[1], quiet])
-        for lag in self.total:
-            left, right = np.s_[new:, :-lag], np.s_[new:, lag:]
-            self._add_pairs(lag, scaled[left], scaled[right], quiet[left], quiet[right])
-            start = max(new - lag, 0)  # of pairs one above the other, those whose lower pixel is new
-            one, other = slice(start, max(len(scaled) - lag, start)), slice(start + lag, None)
-            self._add_pairs(lag, scaled[one], scaled[other], quiet[one], quiet[other])
-        self.above = scaled[-INDEPENDENT:], quiet[-INDEPENDENT:]
-
-    def _add_pairs(self, lag, one, other, one_quiet, other_quiet):
-        if not one.size:
-            return
-        both = one_quiet & other_quiet
-        self.total[lag] += np.square(one - other, where=both, out=np.zeros(both.shape)).sum()
-        self.pairs[lag] += np.count_nonzero(both)
-
-    def value(self):
-        near, far = (self.total[lag] / max(self.pairs[lag], 1) for lag in self.total)
-        return float(1 - near / far) if far > 0 else 0.0

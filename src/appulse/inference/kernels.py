@@ -63,43 +63,48 @@ def _scores(joined, biases, weights, offsets, s, y, one, two):
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
-def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, copula, classes, sums):
-    """Fill ``classes`` (samples, height, width) and ``sums`` (2, height, width); see `sample_fused`."""
+def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, copula, classes, means):
+    """Fill ``classes`` (samples, height, width) and ``means`` (2, height, width); see `sample_fused`."""
     _, height, width = joined.shape
     period = uniform.shape[1]
     for y in numba.prange(height):
         one = np.empty(width, np.float32)
         two = np.empty(width, np.float32)
         drawn = np.empty(width, np.float32)
+        p_galaxy = np.empty(width, np.float32)
+        p_overlap = np.empty(width, np.float32)
         total = np.zeros((2, width), np.float32)
         row = (y0 + y) % period
-        for s in range(biases.shape[0]):
-            _scores(joined, biases, weights, offsets, s, y, one, two)
-            for x in range(width):
-                drawn[x] = uniform[s, row, (x0 + x) % period]
-            for x in range(width):
-                place = _place(two[x] - one[x])
-                index = np.int32(place)
-                share = place - np.float32(index)
-                top = max(one[x], two[x])
-                score = _place(top + _read(_SOFTPLUS, index, share))
-                at = np.int32(score)
-                p_galaxy = _read(galaxy, at, score - np.float32(at))
-                p_overlap = p_galaxy * _read(overlap, index, share)
-                total[0, x] += p_galaxy
-                total[1, x] += p_overlap
-                if copula:
-                    classes[s, y, x] = np.uint8(drawn[x] < p_galaxy) + np.uint8(drawn[x] < p_overlap)
-                else:
+        for s in range(classes.shape[0]):
+            if s < biases.shape[0]:  # else the latent is the one before
+                _scores(joined, biases, weights, offsets, s, y, one, two)
+                for x in range(width):
+                    place = _place(two[x] - one[x])
+                    index = np.int32(place)
+                    share = place - np.float32(index)
+                    score = _place(max(one[x], two[x]) + _read(_SOFTPLUS, index, share))
+                    at = np.int32(score)
+                    p_galaxy[x] = _read(galaxy, at, score - np.float32(at))
+                    p_overlap[x] = p_galaxy[x] * _read(overlap, index, share)
+                    total[0, x] += p_galaxy[x]
+                    total[1, x] += p_overlap[x]
+            if copula:
+                for x in range(width):
+                    drawn[x] = uniform[s, row, (x0 + x) % period]
+                for x in range(width):
+                    classes[s, y, x] = np.uint8(drawn[x] < p_galaxy[x]) + np.uint8(drawn[x] < p_overlap[x])
+            else:
+                for x in range(width):
+                    top = max(one[x], two[x])
                     classes[s, y, x] = np.uint8(top > 0.0) * (np.uint8(1) + np.uint8(two[x] > one[x]))
         for x in range(width):
-            sums[0, y, x] = total[0, x]
-            sums[1, y, x] = total[1, x]
+            means[0, y, x] = total[0, x] / np.float32(biases.shape[0])
+            means[1, y, x] = total[1, x] / np.float32(biases.shape[0])
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 def _blend(joined, biases, weights, offsets, tables, shares, y0, x0, blended, sums):
-    """Add a stamp's share to ``blended`` (2, samples, height, width) and ``sums`` (2, height, width).
+    """Add a stamp's share to ``blended`` (2, latents, height, width) and ``sums`` (2, height, width).
 
     ``tables``: of P(class >= 1) and P(class 2 | >= 1), calibrated; of the same as they are blended.
     """
@@ -161,8 +166,8 @@ def sample_fused(joined_chw, latent_biases, combiner, calibration, uniform, orig
     ----------
     joined_chw : (width, height, width) float32 array
         The combiner's first layer applied to the features.
-    latent_biases : (samples, width) float32 array
-        Its latent part, per realisation.
+    latent_biases : (samples or 1, width) float32 array
+        Its latent part, per realisation or for all.
     combiner : Combiner
         With one hidden layer.
     calibration : Calibration
@@ -178,12 +183,11 @@ def sample_fused(joined_chw, latent_biases, combiner, calibration, uniform, orig
     -------
     classes : (samples, height, width) uint8 array
         Realisations.
-    sums : (2, height, width) float32 array
-        Calibrated P(class >= 1) and P(class 2), summed over the realisations.
+    means : (2, height, width) float32 array
+        Calibrated P(class >= 1) and P(class 2), averaged over the latents.
     """
-    n_samples = len(latent_biases)
-    classes = np.empty((n_samples, *joined_chw.shape[1:]), np.uint8)
-    sums = np.empty((2, *joined_chw.shape[1:]), np.float32)
+    classes = np.empty((len(uniform), *joined_chw.shape[1:]), np.uint8)
+    means = np.empty((2, *joined_chw.shape[1:]), np.float32)
     _sample(
         joined_chw,
         latent_biases,
@@ -195,9 +199,9 @@ def sample_fused(joined_chw, latent_biases, combiner, calibration, uniform, orig
         int(origin[1]),
         mode == "copula",
         classes,
-        sums,
+        means,
     )
-    return classes, sums
+    return classes, means
 
 
 def blend_fused(joined_chw, latent_biases, combiner, calibration, mode, shares, corner, blended, sums):
@@ -213,10 +217,10 @@ def blend_fused(joined_chw, latent_biases, combiner, calibration, mode, shares, 
         Of the stamp along either axis.
     corner : (y, x)
         Of the stamp in that part; may be negative.
-    blended : (2, samples, height, width) float32 array
-        P(class >= 1) and P(class 2) of each realisation; added to.
+    blended : (2, latents, height, width) float32 array
+        P(class >= 1) and P(class 2) for each latent; added to.
     sums : (2, height, width) float32 array
-        Calibrated ones, summed over the realisations; added to.
+        Calibrated ones, summed over the latents; added to.
     """
     curves = calibration.galaxy, calibration.overlap
     _blend(
@@ -248,14 +252,14 @@ def blend_torch(joined_chw, latent_biases, combiner, calibration, mode, shares, 
     ----------
     joined_chw : (width, height, width) float tensor
         The combiner's first layer applied to the features.
-    latent_biases : (samples, width) float tensor
-        Its latent part, per realisation.
+    latent_biases : (latents, width) float tensor
+        Its latent part, of each.
     combiner, calibration, mode, shares, corner, blended, sums
         As `blend_fused` takes them.
     """
     of_part, of_stamp = overlap(corner, len(shares), blended.shape[2:])
     share = (shares[:, None] * shares)[of_stamp]
-    for sample, bias in enumerate(latent_biases):
+    for latent, bias in enumerate(latent_biases):
         logits = combiner(joined_chw[None], bias[None]).float()[0]
         one, two = logits[1] - logits[0], logits[2] - logits[0]
         probabilities = [part.cpu().numpy()[of_stamp] for part in calibrated(one, two, calibration)]
@@ -266,7 +270,7 @@ def blend_torch(joined_chw, latent_biases, combiner, calibration, mode, shares, 
             probabilities = [
                 part.cpu().numpy()[of_stamp] for part in (p_galaxy, p_galaxy * torch.sigmoid(two - one))
             ]
-        for total, part in zip(blended[:, sample], probabilities, strict=True):
+        for total, part in zip(blended[:, latent], probabilities, strict=True):
             total[of_part] += share * part
 
 
@@ -277,8 +281,8 @@ def sample_torch(joined_bchw, latent_biases, combiner, calibration, uniform, mod
     ----------
     joined_bchw : (batch, width, height, width) float tensor
         The combiner's first layer applied to the features.
-    latent_biases : (samples, batch, width) float tensor
-        Its latent part, per realisation.
+    latent_biases : (samples or 1, batch, width) float tensor
+        Its latent part, per realisation or for all.
     combiner : Combiner
         Any.
     calibration : Calibration
@@ -292,25 +296,25 @@ def sample_torch(joined_bchw, latent_biases, combiner, calibration, uniform, mod
     -------
     classes : (samples, batch, height, width) uint8 tensor
         Realisations.
-    sums : (2, batch, height, width) float32 tensor
-        Calibrated P(class >= 1) and P(class 2), summed over the realisations.
+    means : (2, batch, height, width) float32 tensor
+        Calibrated P(class >= 1) and P(class 2), averaged over the latents.
     """
     batch, _, height, width = joined_bchw.shape
     device = joined_bchw.device
-    classes = torch.empty((len(latent_biases), batch, height, width), dtype=torch.uint8, device=device)
+    classes = torch.empty((len(uniform), batch, height, width), dtype=torch.uint8, device=device)
     sums = torch.zeros((2, batch, height, width), device=device)
-    for sample, bias in enumerate(latent_biases):
-        logits = combiner(joined_bchw, bias).float()
-        one, two = logits[:, 1] - logits[:, 0], logits[:, 2] - logits[:, 0]
-        p_galaxy, p_overlap = calibrated(one, two, calibration)
-        sums[0] += p_galaxy
-        sums[1] += p_overlap
+    for sample, drawn in enumerate(uniform):
+        if sample < len(latent_biases):  # else the latent is the one before
+            logits = combiner(joined_bchw, latent_biases[sample]).float()
+            one, two = logits[:, 1] - logits[:, 0], logits[:, 2] - logits[:, 0]
+            p_galaxy, p_overlap = calibrated(one, two, calibration)
+            sums[0] += p_galaxy
+            sums[1] += p_overlap
         if mode == "copula":
-            drawn = uniform[sample]
             classes[sample] = (drawn < p_galaxy).to(torch.uint8) + (drawn < p_overlap)
         else:
             classes[sample] = logits.argmax(dim=1)
-    return classes, sums
+    return classes, sums / len(latent_biases)
 
 
 def calibrated(one, two, calibration):

@@ -123,10 +123,43 @@ def source_mask(cells, level, sigma):
     return ndimage.maximum_filter(found, size=(1, reach, reach), mode="constant")
 
 
-def fill_and_filter(mesh, measured):
-    """Give cells without a measurement their nearest neighbour's; then take out outliers by a 3x3 median."""
-    nearest = ndimage.distance_transform_edt(~measured, return_distances=False, return_indices=True)
-    return ndimage.median_filter(mesh[tuple(nearest)], size=3, mode="nearest")
+def medians(cells):
+    """Lower median of the pixels of each of (n, CELL, CELL) cells; NaN where all are."""
+    flat = np.sort(cells.reshape(len(cells), -1), axis=1)
+    middle = np.maximum(np.isfinite(flat).sum(axis=1) - 1, 0) // 2
+    return flat[np.arange(len(flat)), middle]
+
+
+def filtered(mesh):
+    """Take out the outliers of a mesh by 3x3 medians, NaN ignored.
+
+    Where all nine cells are NaN, deep inside what has no sky, the nearest cell of the result that is not.
+    """
+    padded = np.pad(mesh, 1, mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*mesh.shape, 9)
+    known = np.isfinite(around).any(axis=-1)
+    result = np.full(mesh.shape, np.nan)
+    result[known] = np.nanmedian(around[known], axis=-1)
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return result[tuple(nearest)]
+
+
+def of_pixels(mesh, window):
+    """Value of each pixel's own cell.
+
+    Parameters
+    ----------
+    mesh : (rows, columns) array
+        One value per cell.
+    window : (slice, slice)
+        Of the image.
+
+    Returns
+    -------
+    (height, width) array
+    """
+    rows, columns = (np.arange(side.start, side.stop) // CELL for side in window)
+    return mesh[rows[:, None], columns]
 
 
 def join_mesh(mesh, shape, window=None):

@@ -69,9 +69,12 @@ class Sampler:
         Of the run.
     mode : {"copula", "latent"}
         ``latent``: the paper's, the most probable class for each draw of the latent. ``copula``: besides, a
-        smooth Gaussian field thresholds the calibrated probabilities (docs/decisions/0002).
+        smooth Gaussian field thresholds the calibrated probabilities (docs/decisions/0002), and the draws of
+        the latent are as much nearer to the prior's mean as the calibration says (docs/decisions/0011).
     device : str or torch.device
         Where the network runs.
+    origin : (y0, x0)
+        Of the image on the grid that all randomness is drawn on: that of the image it was cut from.
     """
 
     def __init__(
@@ -81,13 +84,28 @@ class Sampler:
         seed: int = 0,
         mode: Mode = "copula",
         device: str | torch.device = "cpu",
+        origin: tuple[int, int] = (0, 0),
     ):
+        self.origin = origin
         self.model, self.samples, self.seed, self.mode = model, samples, seed, mode
         self.device = torch.device(device)
         self.size = model.network.config.stamp_size
         self.network = model.for_inference.to(self.device)
+        self.latent_scale = model.calibration.latent_scale if mode == "copula" else 1.0
+        # Distinct latents of a stamp: one for each realisation, or one for all where none is drawn.
+        self.latents = samples if self.latent_scale else 1
         self.uniform = _uniform_field(seed, samples, model.calibration.correlation_length)
         self.empty = random_sky.empty_sky(seed)
+
+    def on_sky(self, origin: tuple[int, int]) -> tuple[int, int]:
+        """A place in the image, on the grid that randomness is drawn on.
+
+        Parameters
+        ----------
+        origin : (y0, x0)
+            In the image; may be negative.
+        """
+        return origin[0] + self.origin[0], origin[1] + self.origin[1]
 
     def cut(
         self, scaled: np.ndarray, origin: tuple[int, int], corner: tuple[int, int] = (0, 0)
@@ -107,7 +125,7 @@ class Sampler:
         -------
         (size, size) float32 array
         """
-        stamp = random_sky.look_at(self.empty, origin, (self.size, self.size))
+        stamp = random_sky.look_at(self.empty, self.on_sky(origin), (self.size, self.size))
         in_window = origin[0] - corner[0], origin[1] - corner[1]
         of_window, of_stamp = overlap(in_window, self.size, scaled.shape)
         inside = scaled[of_window]
@@ -179,8 +197,8 @@ class Sampler:
             Of the stamps in the image.
         corner : (y0, x0)
             Of the window in the image.
-        draws : sequence of (samples, latent) float32 array
-            Standard-normal draws of each stamp's latent.
+        draws : sequence of (latents, latent) float32 array
+            Standard-normal draws of each stamp's latents.
 
         Yields
         ------
@@ -191,7 +209,7 @@ class Sampler:
         known = (self.network.combiner, self.model.calibration, self.mode)
         for start in range(0, len(origins), BATCH):
             batch = slice(start, start + BATCH)
-            stacked = np.zeros((self.samples, BATCH, self.network.config.latent_dimensions), np.float32)
+            stacked = np.zeros((self.latents, BATCH, self.network.config.latent_dimensions), np.float32)
             stacked[:, : len(draws[batch])] = np.stack(draws[batch], axis=1)
             joined_bchw, biases = self._encode(self._cut_batch(scaled, origins[batch], corner), stacked)
             for slot in range(len(origins[batch])):
@@ -215,18 +233,18 @@ class Sampler:
             sampled = self._draw_torch(joined_bchw, biases, origins)
         for slot, origin in enumerate(origins):
             if fused:
-                classes, sums = sample_fused(
+                classes, means = sample_fused(
                     joined_bchw[slot].contiguous().numpy(),
                     np.ascontiguousarray(biases[:, slot].numpy()),
                     self.network.combiner,
                     self.model.calibration,
                     self.uniform,
-                    origin,
+                    self.on_sky(origin),
                     self.mode,
                 )
             else:
-                classes, sums = (part[:, slot] for part in sampled)
-            yield SampledStamp(origin, classes, sums[0] / self.samples, sums[1] / self.samples)
+                classes, means = (part[:, slot] for part in sampled)
+            yield SampledStamp(origin, classes, means[0], means[1])
 
     @torch.inference_mode()
     def encode(
@@ -245,13 +263,13 @@ class Sampler:
         -------
         joined_bchw : (BATCH, width, size, size) float32 tensor
             The combiner's first layer applied to the features.
-        biases : (samples, BATCH, width) float32 tensor
+        biases : (latents, BATCH, width) float32 tensor
             Its latent part.
         """
         dimensions = self.network.config.latent_dimensions
-        draws = np.zeros((self.samples, len(stamps), dimensions), np.float32)
+        draws = np.zeros((self.latents, len(stamps), dimensions), np.float32)
         for slot, origin in enumerate(origins):
-            draws[:, slot] = random_sky.latent_draws(self.seed, self.samples, dimensions, origin)
+            draws[:, slot] = random_sky.latent_draws(self.seed, self.latents, dimensions, self.on_sky(origin))
         return self._encode(stamps, draws)
 
     @torch.inference_mode()
@@ -259,14 +277,15 @@ class Sampler:
         stamps_bchw = torch.from_numpy(stamps)[:, None].to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=native_bfloat16(self.device.type)):
             joined_bchw, prior = self.network.encode(stamps_bchw)
-        latents = prior.at(torch.from_numpy(draws).to(self.device))
+        latents = prior.at(torch.from_numpy(draws * np.float32(self.latent_scale)).to(self.device))
         return joined_bchw.float(), latent_biases(self.network.combiner, latents).float()
 
     def _draw_torch(self, joined_bchw, biases, origins):
         shape = (self.size, self.size)
         uniform = torch.zeros((self.samples, len(joined_bchw), *shape), device=self.device)
         for slot, origin in enumerate(origins):
-            rows, columns = (torch.from_numpy(each) for each in wrapped(origin, shape, random_sky.PERIOD))
+            where = wrapped(self.on_sky(origin), shape, random_sky.PERIOD)
+            rows, columns = (torch.from_numpy(each) for each in where)
             uniform[:, slot] = self._uniform_there[:, rows.to(self.device), columns.to(self.device)]
         combiner, calibration = self.network.combiner, self.model.calibration
         sampled = sample_torch(joined_bchw, biases, combiner, calibration, uniform, self.mode)

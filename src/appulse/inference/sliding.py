@@ -83,16 +83,17 @@ def sliding_pass(
         np.zeros((height, width), bool),
     )
     shares = hat(size)
-    latents = _latents(sampler.seed, sampler.samples, sampler.network.config.latent_dimensions, stride)
+    latents = _latents(sampler.seed, sampler.latents, sampler.network.config.latent_dimensions, stride)
     columns = range(core[1].start - stride, core[1].stop, stride)
     rows = range(core[0].start - stride, core[0].stop, stride)
     origins = [(y, x) for y in rows for x in columns]
     draws = [
-        latents[:, :, (y // stride) % latents.shape[2], (x // stride) % latents.shape[3]] for y, x in origins
+        latents[:, :, (y // stride) % latents.shape[2], (x // stride) % latents.shape[3]]
+        for y, x in map(sampler.on_sky, origins)
     ]
     stamps = sampler.blenders(scaled, origins, (window[0].start, window[1].start), draws)
     # Two strips, each half a stamp high; a row of stamps completes the upper one and begins the lower.
-    blended = np.zeros((2, sampler.samples, size, width), np.float32)
+    blended = np.zeros((2, sampler.latents, size, width), np.float32)
     sums = np.zeros((2, size, width), np.float32)
     for top in rows:
         for x in columns:
@@ -101,7 +102,9 @@ def sliding_pass(
                 progress()
         if top >= core[0].start:
             finished = slice(top, min(top + stride, core[0].stop)), core[1]
-            _decide(maps, cropped(finished, core), blended, sums, sampler, (top, core[1].start))
+            _decide(
+                maps, cropped(finished, core), blended, sums, sampler, sampler.on_sky((top, core[1].start))
+            )
         for strips in (blended, sums):
             strips[..., :stride, :] = strips[..., stride:, :]
             strips[..., stride:, :] = 0
@@ -114,7 +117,7 @@ def _decide(maps, here, blended, sums, sampler, origin):
     classes = np.empty((sampler.samples, n_rows, blended.shape[3]), np.uint8)
     copula = sampler.mode == "copula"
     _threshold(blended[:, :, :n_rows], sampler.uniform, origin[0], origin[1], copula, classes)
-    maps.p_galaxy[here], maps.p_overlap[here] = sums[:, :n_rows] / sampler.samples
+    maps.p_galaxy[here], maps.p_overlap[here] = sums[:, :n_rows] / sampler.latents
     maps.realisations.put(here, classes)
 
 
@@ -123,9 +126,10 @@ def _threshold(blended, uniform, y0, x0, copula, classes):
     period = uniform.shape[1]
     n_samples, height, width = classes.shape
     for s in range(n_samples):
+        latent = min(s, blended.shape[1] - 1)
         for y in range(height):
             for x in range(width):
-                p_galaxy, p_overlap = blended[0, s, y, x], blended[1, s, y, x]
+                p_galaxy, p_overlap = blended[0, latent, y, x], blended[1, latent, y, x]
                 if copula:
                     drawn = uniform[s, (y0 + y) % period, (x0 + x) % period]
                     classes[s, y, x] = (drawn < p_galaxy) + (drawn < p_overlap)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
+from appulse.inference.exposure import Window
 
-def grid_origins(shape: tuple[int, int], size: int) -> list[tuple[int, int]]:
-    """Origins of the fixed grid of stamps that covers an image; the last ones may reach past its far sides.
+
+def grid_origins(window: Window, size: int, edge: int = 0) -> list[tuple[int, int]]:
+    """Origins of the stamps of a fixed grid that are needed for a window of an image.
+
+    Stamps overlap by twice the edge: without their edges they lie side by side, beginning with the image.
+    They may reach past the window and the image.
 
     Parameters
     ----------
-    shape : (height, width), pixels
+    window : (slice, slice)
         Of the image.
-    size : int, pixels
-        Width of a stamp.
+    size, edge : int, pixels
+        Width of a stamp, and of its edges.
 
     Returns
     -------
     list of (y0, x0)
-        Multiples of ``size``, in raster order.
+        Multiples of ``size - 2 * edge``, less the edge; in raster order.
     """
-    height, width = shape
-    return [(y, x) for y in range(0, height, size) for x in range(0, width, size)]
+    step = size - 2 * edge
+    rows, columns = (
+        range(side.start // step * step - edge, side.stop - edge, step) if side.stop > side.start else ()
+        for side in window
+    )
+    return [(y, x) for y in rows for x in columns]
 
 
 def centred_origin(box: tuple[slice, slice], size: int) -> tuple[int, int]:

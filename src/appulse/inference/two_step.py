@@ -17,6 +17,10 @@ from appulse.objects.components import central_component, label_connected, label
 
 # Empty sky wanted on every side of an object in its centred stamp; a larger object keeps its first pass.
 MARGIN = 8
+# Outermost pixels of a stamp that the first pass leaves to the stamps beside it, which see all around them.
+# On the sky of `paper` the mean P_GALAXY of empty sky is 7 times too high in the last pixel, 1.7 times in the
+# one before.
+EDGE = 8
 
 Progress = Callable[[str, int, int], None]
 
@@ -77,35 +81,50 @@ def class_map(p_galaxy: np.ndarray, p_overlap: np.ndarray, point: OperatingPoint
 
 
 def first_pass(
-    scaled: np.ndarray, sampler: Sampler, progress: Progress | None = None, corner: tuple[int, int] = (0, 0)
+    scaled: np.ndarray,
+    sampler: Sampler,
+    progress: Progress | None = None,
+    corner: tuple[int, int] = (0, 0),
+    core: Window | None = None,
 ) -> FieldMaps:
-    """Segment a field, or a window of it, on the fixed grid of stamps.
+    """Segment a field, or a window of it, on the fixed grid of stamps, which overlap by their edges.
 
     Parameters
     ----------
     scaled : (height, width) float32 array, units of the noise
-        NaN where bad. A window begins and ends on the grid or with the image.
+        NaN where bad; the image, or a window of it that holds all of the stamps that the image does.
     sampler : Sampler
         Model, seed and realisations.
     progress : callable, optional
         Called with the name of the pass, stamps done and their total.
     corner : (y0, x0)
         Of the window in the image.
+    core : (slice, slice), optional
+        What to segment, in the image; by default the whole of the window.
 
     Returns
     -------
     FieldMaps
-        Of the window.
+        Of the core.
     """
-    shape = scaled.shape
+    core = core or tuple(
+        slice(start, start + length) for start, length in zip(corner, scaled.shape, strict=True)
+    )
+    shape = tuple(side.stop - side.start for side in core)
     p_galaxy, p_overlap = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     realisations = Realisations(sampler.samples, shape)
-    origins = [(y + corner[0], x + corner[1]) for y, x in grid_origins(shape, sampler.size)]
+    origins = grid_origins(core, sampler.size, EDGE)
     for done, stamp in enumerate(sampler.draw(scaled, origins, corner), start=1):
-        of_window, of_stamp = _overlap(stamp, corner, shape)
-        p_galaxy[of_window] = stamp.p_galaxy[of_stamp]
-        p_overlap[of_window] = stamp.p_overlap[of_stamp]
-        realisations.put(of_window, stamp.classes[:, *of_stamp])
+        inner = tuple(slice(start + EDGE, start + sampler.size - EDGE) for start in stamp.origin)
+        kept = common(inner, core)
+        of_core = cropped(kept, core)
+        of_stamp = tuple(
+            slice(side.start - start, side.stop - start)
+            for side, start in zip(kept, stamp.origin, strict=True)
+        )
+        p_galaxy[of_core] = stamp.p_galaxy[of_stamp]
+        p_overlap[of_core] = stamp.p_overlap[of_stamp]
+        realisations.put(of_core, np.ascontiguousarray(stamp.classes[:, *of_stamp]))
         if progress:
             progress("first pass", done, len(origins))
     detections = realisations.planes[0].copy()

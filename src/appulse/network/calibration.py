@@ -66,6 +66,9 @@ class Calibration:
     ----------
     galaxy, overlap : (2 LOGIT_REACH + 1,) tuple of float
         Calibration curve of each of the two logits, increasing.
+    latent_scale : float
+        Factor on the prior's standard deviations when the latent is drawn, 0 to 1. In mode ``latent`` it is
+        1, as in the paper.
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
     scales : dict of str to float
@@ -80,6 +83,7 @@ class Calibration:
 
     galaxy: tuple[float, ...] = IDENTITY
     overlap: tuple[float, ...] = IDENTITY
+    latent_scale: float = 1.0
     correlation_length: float = 3.0
     scales: dict[str, float] = field(default_factory=dict)
     operating_points: dict[str, OperatingPoint] = field(
@@ -89,6 +93,8 @@ class Calibration:
     blend_error_bars: dict[str, ErrorBars] = field(default_factory=dict)
 
     def __post_init__(self):
+        if not 0.0 <= self.latent_scale <= 1.0:
+            raise ValueError(f"latent_scale is {self.latent_scale}; it must lie between 0 and 1.")
         for name in ("galaxy", "overlap"):
             curve = getattr(self, name)
             if len(curve) != len(IDENTITY) or any(b < a for a, b in itertools.pairwise(curve)):

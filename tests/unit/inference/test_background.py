@@ -142,6 +142,18 @@ def test_padding_with_zeros_does_not_pull_the_mesh():
     np.testing.assert_allclose(result.sigma[covered], 1, atol=0.08)
 
 
+@pytest.mark.parametrize("mask", [None, np.arange(512) % 7 == 0])
+def test_a_gap_of_zeros_between_chips_is_bad_however_small(mask):
+    image = 5 + white_noise(512, 512)
+    image[:, 300:303] = 0
+    image[40, 17] = image[90:92, 200] = 0  # values like others
+    given = None if mask is None else np.broadcast_to(mask, image.shape)
+    result = scale_to_noise(image, mask=given)
+    expected = np.zeros(image.shape, bool) if mask is None else given.copy()
+    expected[:, 300:303] = True
+    np.testing.assert_array_equal(result.bad, expected)
+
+
 def test_lossy_compression_costs_no_pixel():
     """Each row is rounded to its own step, and what is near 0 becomes 0."""
     image = white_noise(512, 512)

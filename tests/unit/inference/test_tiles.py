@@ -5,8 +5,9 @@ from appulse.inference.tiles import centred_origin, fits_stamp, grid_origins, ov
 
 
 def test_the_grid_starts_at_the_origin_and_counts_in_raster_order():
-    assert grid_origins((64, 96), 32) == [(0, 0), (0, 32), (0, 64), (32, 0), (32, 32), (32, 64)]
-    assert grid_origins((65, 1), 32) == [(0, 0), (32, 0), (64, 0)]
+    assert grid_origins(np.s_[0:64, 0:96], 32) == [(0, 0), (0, 32), (0, 64), (32, 0), (32, 32), (32, 64)]
+    assert grid_origins(np.s_[0:65, 0:1], 32) == [(0, 0), (32, 0), (64, 0)]
+    assert grid_origins(np.s_[30:48, 70:71], 32, 8) == [(8, 56), (24, 56)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from appulse.inference.realisations import SampledStamp
 from appulse.inference.tiles import centred_origin
-from appulse.inference.two_step import MARGIN, class_map, first_pass, second_pass
+from appulse.inference.two_step import EDGE, MARGIN, class_map, first_pass, second_pass
 from appulse.network import OperatingPoint
 
 SIZE, SAMPLES = 32, 10
@@ -67,18 +67,20 @@ def test_class_map_is_the_contracts_formula():
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (50, 77), (32, 33), (20, 100), (9, 5), (1, 40)])
-def test_every_pixel_comes_from_the_stamp_of_the_grid_that_holds_it(shape):
+def test_every_pixel_comes_from_the_stamp_of_the_grid_that_holds_it_inside_its_edges(shape):
     image = 4 * np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     maps = first_pass(image, PixelwiseSampler())
     assert maps.p_galaxy.shape == maps.p_overlap.shape == maps.realisations.shape == shape
-    for y in range(0, shape[0], SIZE):
-        for x in range(0, shape[1], SIZE):
-            (stamp,) = PixelwiseSampler().draw(image, [(y, x)])
-            window = np.s_[y : min(y + SIZE, shape[0]), x : min(x + SIZE, shape[1])]
+    step = SIZE - 2 * EDGE
+    for y in range(0, shape[0], step):
+        for x in range(0, shape[1], step):
+            (stamp,) = PixelwiseSampler().draw(image, [(y - EDGE, x - EDGE)])
+            window = np.s_[y : min(y + step, shape[0]), x : min(x + step, shape[1])]
             height, width = maps.p_galaxy[window].shape
-            np.testing.assert_array_equal(maps.p_galaxy[window], stamp.p_galaxy[:height, :width])
-            np.testing.assert_array_equal(maps.p_overlap[window], stamp.p_overlap[:height, :width])
-            np.testing.assert_array_equal(maps.realisations.get(window), stamp.classes[:, :height, :width])
+            inner = np.s_[EDGE : EDGE + height, EDGE : EDGE + width]
+            np.testing.assert_array_equal(maps.p_galaxy[window], stamp.p_galaxy[inner])
+            np.testing.assert_array_equal(maps.p_overlap[window], stamp.p_overlap[inner])
+            np.testing.assert_array_equal(maps.realisations.get(window), stamp.classes[:, *inner])
     assert not maps.centred.any()
     found = np.unpackbits(maps.detections, axis=0, count=SAMPLES)
     np.testing.assert_array_equal(found, maps.realisations.get(np.s_[0 : shape[0], 0 : shape[1]]) > 0)
@@ -90,7 +92,8 @@ def test_both_passes_report_their_progress():
     square(image, 40, 70)
     calls = []
     both_passes(image, progress=lambda *call: calls.append(call))
-    assert [call for call in calls if call[0] == "first pass"] == [("first pass", n, 8) for n in range(1, 9)]
+    first = -(-60 // (SIZE - 2 * EDGE)) * -(-100 // (SIZE - 2 * EDGE))
+    assert [call[1:] for call in calls if call[0] == "first pass"] == [(n + 1, first) for n in range(first)]
     assert [call for call in calls if call[0] == "second pass"] == [("second pass", n, 2) for n in (1, 2)]
 
 

@@ -1,0 +1,80 @@
+"""Calibrated probabilities of a network that is known, and of draws whose truth follows known curves."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+
+from appulse.evaluation.pixel_scores import expected_calibration_error
+from appulse.evaluation.probabilities import Draws, fit_latent_scale, log_loss, with_curves
+from appulse.network import Calibration
+from by_hand import SIZE, discs, thresholding_model
+from skies_by_hand import field_of
+
+
+def disc_field(shape=(SIZE, SIZE), *circles):
+    """Noisy discs, and a truth in which every pixel of a disc is class 1."""
+    field = field_of(discs(shape, *circles, noise=0.0))
+    return dataclasses.replace(field, image=discs(shape, *circles) * field.survey.sigma)
+
+
+def synthetic(seed, n=40_000, draws=3):
+    """Draws whose truth follows curves that are known: slopes of 0.7 and 1.6."""
+    rng = np.random.default_rng(seed)
+    galaxy = rng.normal(0, 2, n) + rng.normal(0, 1, (draws, n))
+    overlap = rng.normal(-1, 2, n) + rng.normal(0, 1, (draws, n))
+    p_galaxy = special.expit(0.7 * galaxy)
+    p_overlap = (p_galaxy * special.expit(1.6 * overlap)).mean(axis=0)
+    drawn = rng.random(n)
+    truth = (drawn < p_galaxy.mean(axis=0)).astype(np.uint8) + (drawn < p_overlap)
+    return Draws(np.arange(n), galaxy, overlap, truth, (200, n // 200))
+
+
+def test_without_a_draw_the_probabilities_are_those_of_the_prior_mean():
+    model = thresholding_model()
+    field = disc_field((SIZE, SIZE), (30, 30, 8))
+    drawn = Draws.of(model, field, latent_scale=0.0, centred=False)
+    assert drawn.galaxy.shape[0] == 1
+    maps = drawn.maps(Calibration())
+    with torch.inference_mode():
+        stamp = torch.from_numpy(field.image / np.float32(field.survey.sigma))[None, None]
+        joined, prior = model.network.encode(stamp)
+        softmax = model.network.realise(joined, prior.mean).softmax(dim=1)[0].numpy()
+    # Away from the border, where the grid has other stamps, and from the noise measured instead of known.
+    middle = np.s_[20:42, 20:42]
+    np.testing.assert_allclose(maps[0][middle], softmax[1:].sum(axis=0)[middle], atol=0.15)
+    assert np.corrcoef(maps[0][middle].ravel(), softmax[1:].sum(axis=0)[middle].ravel())[0, 1] > 0.99
+
+
+def test_curves_from_some_draws_calibrate_others():
+    calibration = with_curves(Calibration(), [synthetic(0), synthetic(1)])
+    unseen = synthetic(2)
+    for level, probability in enumerate(unseen.probabilities(calibration), start=1):
+        assert expected_calibration_error(probability, unseen.truth >= level) < 0.02
+    uncalibrated = unseen.probabilities(Calibration())
+    assert expected_calibration_error(uncalibrated[0], unseen.truth >= 1) > 0.04
+    assert log_loss(unseen, calibration) < log_loss(unseen, Calibration())
+
+
+def test_the_loss_is_that_of_the_true_classes():
+    drawn = synthetic(3, n=200)
+    galaxy, overlap = (part.mean(axis=0) for part in naive(drawn))
+    expected = 0.0
+    for p_galaxy, p_overlap, truth in zip(galaxy, overlap, drawn.truth, strict=True):
+        expected -= np.log((1 - p_galaxy, p_galaxy - p_overlap, p_overlap)[truth])
+    assert log_loss(drawn, Calibration()) == pytest.approx(expected, rel=1e-6)
+
+
+def naive(drawn):
+    galaxy = 1 / (1 + np.exp(-drawn.galaxy))
+    return galaxy, galaxy / (1 + np.exp(-drawn.overlap))
+
+
+def test_a_latent_that_knows_nothing_of_the_truth_is_not_drawn():
+    model = thresholding_model()
+    with torch.no_grad():
+        model.network.combiner.of_latent.weight[0, 0] = 2.0
+    field = disc_field((2 * SIZE, 2 * SIZE), (30, 30, 8), (90, 40, 7), (60, 95, 9))
+    assert fit_latent_scale(model, field) == 0.0
