@@ -143,7 +143,8 @@ def half_and_half(evidence: Evidence, stamps: Evidence | None, name: str) -> Int
     evidence : Evidence
         Of the fields.
     stamps : Evidence or None
-        Of the test set, which measures it; without one, it follows from the counts of the fields.
+        Of the test set, which measures it where it holds as many of both kinds; without one, it follows from
+        the counts of the fields.
     name : str
         Of the detector.
 
@@ -151,9 +152,10 @@ def half_and_half(evidence: Evidence, stamps: Evidence | None, name: str) -> Int
     -------
     Interval
     """
-    if stamps is None:
-        return evidence.counts[name].half_and_half_purity()
-    return stamps.counts[name].purity(Kind.BLENDED)
+    counts = (evidence if stamps is None else stamps).counts[name]
+    if stamps is not None and counts.n_true(Kind.ISOLATED) == counts.n_true(Kind.BLENDED):
+        return counts.purity(Kind.BLENDED)
+    return counts.half_and_half_purity()
 
 
 def _mean_iou(evidence: Evidence, name: str) -> dict[str, Interval]:

@@ -60,8 +60,6 @@ class TestSet:
         The lowest of its fields: that of the realisations.
     """
 
-    __test__ = False  # not for pytest
-
     path: Path
     places: np.ndarray
     survey: Survey
@@ -113,8 +111,7 @@ def unseen_test_set(
             f"{path}: survey {survey.name!r} has injected pairs, which serve training only. "
             "Build the test set from fields without them."
         )
-    (width,) = {stamp.shape[0] for stamp in read_test_set(path, [0]).images}
-    wanted = model.network.config.stamp_size
+    width, wanted = read_test_set(path, [0]).images.shape[1], model.network.config.stamp_size
     if width != wanted:
         raise InputError(
             f"{path}: its stamps are {width} pixels wide, those of model {model.name!r} {wanted}; "
@@ -166,7 +163,8 @@ class Mosaic:
         """
         size, columns = stamps.images.shape[1], int(np.ceil(np.sqrt(len(stamps))))
         pitch = size + GAP
-        corners = [(GAP + row * pitch, GAP + column * pitch) for row, column in _raster(len(stamps), columns)]
+        places = [divmod(place, columns) for place in range(len(stamps))]
+        corners = [(GAP + row * pitch, GAP + column * pitch) for row, column in places]
         shape = GAP + -(-len(stamps) // columns) * pitch, GAP + columns * pitch
         image = np.random.Generator(np.random.Philox(0)).standard_normal(shape, np.float32)
         classes, (id1, id2) = np.zeros(shape, np.uint8), np.zeros((2, *shape), np.int32)
@@ -201,10 +199,6 @@ class Mosaic:
             Of galaxies of central objects.
         """
         return self.catalog[np.searchsorted(np.asarray(self.catalog["id"]), identities)]
-
-
-def _raster(number: int, columns: int) -> list[tuple[int, int]]:
-    return [divmod(place, columns) for place in range(number)]
 
 
 def segment_stamps(

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from appulse.evaluation.comparison import VERDICT, headline, verdicts
+from appulse.evaluation import Kind, ObjectCounts
+from appulse.evaluation.comparison import VERDICT, half_and_half, headline, verdicts
+from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.intervals import difference, wilson
 
 
@@ -46,3 +48,20 @@ def test_a_score_that_one_of_them_lacks_is_left_out():
     table = scores(ours=(9, 10), SEP=(5, 10))
     table["value"][(table["detector"] == "SEP") & (table["score"] == "blended purity")] = np.nan
     assert "blended purity" not in verdicts(table)["score"]
+
+
+def counted(isolated, isolated_as_blended, blended_found, blended):
+    table = np.zeros((4, 4), dtype=np.int64)
+    table[Kind.ISOLATED, [Kind.ISOLATED, Kind.BLENDED]] = isolated - isolated_as_blended, isolated_as_blended
+    table[Kind.BLENDED, [Kind.NONE, Kind.BLENDED]] = blended - blended_found, blended_found
+    return Evidence({"ours": ObjectCounts(table)}, Table(), Table(), {})
+
+
+def test_half_and_half_purity_is_measured_where_a_test_set_has_as_many_of_both():
+    field = counted(1000, 10, 60, 100)  # c / (c + f) = 0.6 / (0.6 + 0.01)
+    assert half_and_half(field, None, "ours").value == pytest.approx(0.6 / 0.61)
+    even = half_and_half(field, counted(50, 4, 40, 50), "ours")
+    expected = wilson(40, 44)
+    assert (even.value, even.low, even.high) == (expected.value, expected.low, expected.high)
+    uneven = half_and_half(field, counted(50, 5, 8, 10), "ours")  # 0.8 / (0.8 + 0.1)
+    assert uneven.value == pytest.approx(8 / 9)
