@@ -277,8 +277,8 @@ def measure_stages(folder, light, sigma, options):
     list(sampler.draw(sky, origins))
     encode = median(timed(lambda: sampler.encode(stamps, origins)) for _ in range(options.rounds)) / BATCH
     drawn = median(timed(lambda: list(sampler.draw(sky, origins))) for _ in range(options.rounds)) / BATCH
-    # Per channel: sum, maximum, and two multiplications with additions.
-    in_kernel = options.samples * size**2 * width * 6
+    # Per channel: sum, maximum, and two multiplications with additions; once for each latent.
+    in_kernel = sampler.latents * size**2 * width * 6
     for name, seconds, flop in (
         (f"network ({used})", encode, counter.get_total_flops() / BATCH),
         (f"{options.samples} realisations", drawn - encode, in_kernel),
