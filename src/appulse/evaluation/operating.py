@@ -129,11 +129,10 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
 def _blends_by_light(objects, image):
     """Which objects have two peaks with a bright border between them; index 0 is the background."""
     blends = np.zeros(objects.max(initial=0) + 1, dtype=bool)
-    clean = np.nan_to_num(image)
     for label, box in enumerate(ndimage.find_objects(objects), start=1):
         window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
-        galaxies = divide_at_peaks(objects[window] == label, clean[window])
-        blends[label] = any(pair.is_blend for pair in meeting_pairs(galaxies, clean[window]))
+        galaxies = divide_at_peaks(objects[window] == label, image[window])
+        blends[label] = any(pair.is_blend for pair in meeting_pairs(galaxies, image[window]))
     return blends
 
 

@@ -90,8 +90,8 @@ class Draws:
                 second_pass(scaled, one, sampler, point, progress)
             maps.append(np.stack([one.p_galaxy.ravel(), one.p_overlap.ravel()]))
         truth = field.ternary().ravel()
-        possible = np.max([p_galaxy for p_galaxy, _ in maps], axis=0) > _LEAST_PROBABILITY
-        pixels = np.flatnonzero(possible | (truth > 0))
+        # Chosen by what is predicted alone: a choice by the truth would bias the curves.
+        pixels = np.flatnonzero(np.max([p_galaxy for p_galaxy, _ in maps], axis=0) > _LEAST_PROBABILITY)
         galaxy, overlap = np.stack([each[:, pixels] for each in maps], axis=1)
         given = overlap / np.maximum(galaxy, _TINY)
         return cls(pixels, _logit(galaxy), _logit(given), truth[pixels], field.image.shape)

@@ -39,7 +39,7 @@ def faint_bridges(union, image):
     bridges = np.zeros(union.shape, bool)
     if len(galaxies) < 2:
         return bridges
-    smoothed = smooth(np.asarray(image, dtype=np.float64))
+    smoothed = smooth(image)
     grown = [ndimage.binary_dilation(galaxy, _EIGHT) for galaxy in galaxies]
     for a, b in itertools.combinations(range(len(galaxies)), 2):
         borders = galaxies[a] & grown[b], galaxies[b] & grown[a]
@@ -83,5 +83,5 @@ def bridges_of_field(foreground, image, min_area):
     found = np.zeros(labels.shape, bool)
     for label, box in enumerate(boxes, start=1):
         window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
-        found[window] |= faint_bridges(labels[window] == label, np.nan_to_num(image[window]))
+        found[window] |= faint_bridges(labels[window] == label, image[window])
     return found

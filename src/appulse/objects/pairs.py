@@ -74,7 +74,7 @@ def meeting_pairs(masks, image):
     """
     if len(masks) < 2:
         return []
-    bright = smooth(np.asarray(image, dtype=np.float64)) > BRIGHT_BORDER
+    bright = smooth(image) > BRIGHT_BORDER
     grown = [ndimage.binary_dilation(mask, _EIGHT) for mask in masks]
     pairs = []
     for a, b in itertools.combinations(range(len(masks)), 2):

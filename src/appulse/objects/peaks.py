@@ -1,43 +1,65 @@
-"""Peaks of a smoothed image inside an object, and how deep the saddles between them are."""
+"""Peaks of an object's light, smoothed or sharpened, and how deep the saddles between them are."""
+
+import math
 
 import numpy as np
 from numba import njit
+from scipy import ndimage
 
-# White unit noise after the 5x5 binomial kernel below: sum of squares of (1, 4, 6, 4, 1) / 16.
-SMOOTHED_NOISE = 70.0 / 256.0
+# Binomial kernels along one axis; their standard deviations are 1 and 2 pixels.
+_NARROW, _WIDE = (np.array([math.comb(order, k) for k in range(order + 1)]) / 2.0**order for order in (4, 16))
+# Pixels that the wider of them reaches to either side.
+REACH = len(_WIDE) // 2
+# White unit noise after `smooth`, and after `sharpen`.
+SMOOTHED_NOISE = float(np.sum(_NARROW**2))
+_DIFFERENCE = np.pad(np.outer(_NARROW, _NARROW), REACH - len(_NARROW) // 2) - np.outer(_WIDE, _WIDE)
+SHARPENED_NOISE = float(np.sqrt(np.sum(_DIFFERENCE**2)))
+# Of the pixels around one; with less it has no value.
+_LEAST_WEIGHT = 0.05
 _COMPILE = {"cache": True, "nogil": True}
 
 
-@njit(**_COMPILE)
 def smooth(image):
     """Binomial 5x5 smoothing (standard deviation 1 pixel); non-finite pixels and those outside count 0.
 
     Parameters
     ----------
-    image : (height, width) float64 array
+    image : (height, width) float array
 
     Returns
     -------
     (height, width) float64 array
         White unit noise comes out with standard deviation `SMOOTHED_NOISE`.
     """
-    h, w = image.shape
-    kernel = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
-    rows = np.zeros((h, w))
-    smoothed = np.zeros((h, w))
-    for i in range(h):
-        for j in range(w):
-            value = image[i, j]
-            if np.isfinite(value):
-                for d in range(-2, 3):
-                    if 0 <= j + d < w:
-                        rows[i, j + d] += kernel[d + 2] * value
-    for i in range(h):
-        for d in range(-2, 3):
-            if 0 <= i + d < h:
-                for j in range(w):
-                    smoothed[i + d, j] += kernel[d + 2] * rows[i, j]
-    return smoothed
+    return _convolved(np.where(np.isfinite(image), image, 0.0), _NARROW)
+
+
+def sharpen(image):
+    """Smoothed with 1 pixel less smoothed with 2: what stands out of its surroundings, as companions do.
+
+    Parameters
+    ----------
+    image : (height, width) float array
+        Non-finite pixels and those outside have no weight: next to a hole nothing stands out. It should reach
+        `REACH` pixels past what is looked at, as far as there are any.
+
+    Returns
+    -------
+    (height, width) float64 array
+        White unit noise comes out with standard deviation `SHARPENED_NOISE`, a little more beside holes.
+    """
+    good = np.isfinite(image)
+    filled, weight = np.where(good, image, 0.0), good.astype(np.float64)
+    narrow, wide = (
+        _convolved(filled, kernel) / np.maximum(_convolved(weight, kernel), _LEAST_WEIGHT)
+        for kernel in (_NARROW, _WIDE)
+    )
+    return narrow - wide
+
+
+def _convolved(image, kernel):
+    rows = ndimage.correlate1d(np.asarray(image, np.float64), kernel, axis=1, mode="constant")
+    return ndimage.correlate1d(rows, kernel, axis=0, mode="constant")
 
 
 @njit(**_COMPILE)
@@ -50,36 +72,36 @@ def _root(parent, i):
 
 @njit(**_COMPILE)
 def find_peaks(image, mask):
-    """Local maxima of the smoothed image inside ``mask``, highest first.
+    """Local maxima of an image inside ``mask``, highest first.
 
     The mask is flooded from its brightest pixel down; where two lakes meet, the lower of the two peaks gets
     that level as its saddle (topological persistence).
 
     Parameters
     ----------
-    image : (height, width) float array
+    image : (height, width) float64 array
+        Finite: smoothed or sharpened.
     mask : (height, width) bool array
 
     Returns
     -------
     (n_peaks, 5) float array
-        ``y, x, height, dip, inside`` of the smoothed image; ``dip`` is height minus saddle, and equals the
+        ``y, x, height, dip, inside``; ``dip`` is height minus saddle, and equals the
         height for the highest peak of a connected mask. ``inside`` is 0 where a pixel outside the mask beside
         the peak is higher, so that the peak is only the flank of something else.
     """
     h, w = image.shape
-    smoothed = smooth(image)
     flat = np.flatnonzero(mask.ravel())
     values = np.empty(flat.size)
     for n in range(flat.size):
-        values[n] = -smoothed[flat[n] // w, flat[n] % w]
+        values[n] = -image[flat[n] // w, flat[n] % w]
     order = flat[np.argsort(values, kind="mergesort")]
     parent = np.full(h * w, -1, dtype=np.int64)
     saddle = np.zeros(h * w)
     is_peak = np.zeros(h * w, dtype=np.bool_)
     for pixel in order:
         i, j = pixel // w, pixel % w
-        level = smoothed[i, j]
+        level = image[i, j]
         parent[pixel] = pixel
         is_peak[pixel] = True
         for di in range(-1, 2):
@@ -95,7 +117,7 @@ def find_peaks(image, mask):
                 if a == b:
                     continue
                 # a root is the peak of its lake
-                if smoothed[a // w, a % w] < smoothed[b // w, b % w]:
+                if image[a // w, a % w] < image[b // w, b % w]:
                     a, b = b, a
                 parent[b] = a
                 if b == pixel:
@@ -109,13 +131,13 @@ def find_peaks(image, mask):
     n = 0
     for pixel in order:
         if is_peak[pixel]:
-            height = smoothed[pixel // w, pixel % w]
+            height = image[pixel // w, pixel % w]
             peaks[n, 0] = pixel // w
             peaks[n, 1] = pixel % w
             peaks[n, 2] = height
             peaks[n, 3] = height - saddle[pixel]
             row, column = pixel // w, pixel % w
-            around = smoothed[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+            around = image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
             peaks[n, 4] = 1.0 if around.max() <= height else 0.0
             n += 1
     return peaks

@@ -6,7 +6,7 @@ class 1 is a single piece in 52 % to 78 % of blends. Three sources decide togeth
 - *geometry of class 2*: the chord through the cusps (where class 2 touches the background) divides the
   object, a class-2 region enclosed by class 1 is a nested galaxy, several regions several galaxies;
 - *pieces of class 1* that the lens cuts off from each other;
-- *peaks* of the smoothed image and of P_GALAXY.
+- *peaks* of the image, smoothed and sharpened, and of P_GALAXY.
 
 Each proposes galaxies; `appulse.objects.ellipses` settles every proposal on the nearest set of ellipses, and
 the one that explains the map with the least misplaced boundary wins. A further galaxy must pay for itself.
@@ -20,7 +20,7 @@ from skimage.segmentation import watershed
 
 from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import assign
-from appulse.objects.peaks import SMOOTHED_NOISE, find_peaks
+from appulse.objects.peaks import REACH, SHARPENED_NOISE, SMOOTHED_NOISE, find_peaks, sharpen, smooth
 from appulse.objects.proposals import MAX_GALAXIES, Problem, distinct, one_more, pairs
 
 # A further galaxy must remove this share of the misfit, and this much of it per pixel of the object's outline
@@ -37,6 +37,12 @@ MIN_GAIN_PER_OUTLINE_TOUCHING = 0.15
 PEAK_SIGNIFICANCE = 5.0
 PEAK_DIP = 0.25
 PEAK_HINT_SIGNIFICANCE = 3.0
+# Or if it stands out of the sharpened image, in units of its noise and of the light there: it is the core of
+# a companion on the flank of a galaxy, where the light has no peak. Decision 12 says what this finds.
+CORE_SIGNIFICANCE = 8.0
+CORE_CONTRAST = 0.1
+# Peaks of the smoothed light this near to a core, pixels, are its own, or lie between two of them.
+CORE_SIZE = 4.0
 # P_GALAXY has no noise of its own; dips below this are the network's ripples.
 PROBABILITY_DIP = 0.1
 NESTED_SHARE = 0.9
@@ -47,7 +53,7 @@ RECONSIDER = 2
 # Ellipses of larger objects are fitted to every second, third, ... row and column.
 MAX_FITTED_PIXELS = 8000
 # Pixels of the image around the object that tell a peak inside from the flank of a neighbour outside.
-MARGIN = 3
+MARGIN = REACH
 
 
 @dataclass(frozen=True)
@@ -216,21 +222,43 @@ def _divide_at_saddles(image, peaks, union, classes):
 
 
 def _image_seeds(image, probability, union):
-    """Peaks as (y, x): those that prove a galaxy each, and all that may hint at one, highest first."""
+    """Peaks as (y, x): those that prove a galaxy each, and all that may hint at one, brightest first."""
     proven = hints = np.zeros((0, 2))
     if image is not None:
-        peaks = find_peaks(image, union)
-        peaks = peaks[peaks[:, 4] > 0]
+        light, sharp = smooth(image), sharpen(image)
+        peaks, cores = (_own_peaks(map_, union) for map_ in (light, sharp))
         significance = peaks[:, 3] / SMOOTHED_NOISE
-        proof = (significance > PEAK_SIGNIFICANCE) & (peaks[:, 3] > PEAK_DIP * peaks[:, 2])
-        proven = peaks[proof][:MAX_GALAXIES, :2]
-        hints = peaks[significance > PEAK_HINT_SIGNIFICANCE][:MAX_GALAXIES, :2]
+        clear = peaks[(significance > PEAK_SIGNIFICANCE) & (peaks[:, 3] > PEAK_DIP * peaks[:, 2]), :2]
+        contrast = cores[:, 2] / np.maximum(_at(light, cores), SMOOTHED_NOISE)
+        # Around a bright core the sharpened image is negative: there noise has deep saddles, but no height.
+        significance_of_core = np.minimum(cores[:, 2], cores[:, 3]) / SHARPENED_NOISE
+        cores = cores[(significance_of_core > CORE_SIGNIFICANCE) & (contrast > CORE_CONTRAST), :2]
+        proven = _with_others(cores, clear)
+        proven = proven[np.argsort(-_at(light, proven), kind="stable")][:MAX_GALAXIES]
+        hints = _with_others(proven, peaks[significance > PEAK_HINT_SIGNIFICANCE, :2])[:MAX_GALAXIES]
     if probability is not None:
-        peaks = find_peaks(probability, union)
+        peaks = find_peaks(smooth(probability), union)
         distinct = peaks[peaks[:, 3] > PROBABILITY_DIP][:MAX_GALAXIES, :2]
         if len(distinct) > len(hints):
             hints = distinct
     return proven, hints
+
+
+def _own_peaks(image, union):
+    """Peaks of the object itself, not the flank of something outside."""
+    peaks = find_peaks(image, union)
+    return peaks[peaks[:, 4] > 0]
+
+
+def _at(image, peaks):
+    y, x = peaks[:, :2].astype(int).T
+    return image[y, x]
+
+
+def _with_others(peaks, others):
+    """Peaks, and those of the others that are not near one of them."""
+    distances = np.hypot(*(others[:, None] - peaks[None]).transpose(2, 0, 1))
+    return np.concatenate([peaks, others[(distances > CORE_SIZE).all(axis=1)]])
 
 
 def _choose(problem, proven, hints, *, has_image):

@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.morphology import h_maxima
 
-from appulse.objects.peaks import SMOOTHED_NOISE, find_peaks
+from appulse.objects.peaks import SMOOTHED_NOISE, find_peaks, smooth
 
 BINOMIAL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
 
@@ -17,7 +17,7 @@ def test_peaks_deeper_than_a_limit_are_the_h_maxima(dip):
     image -= image.min()
     smoothed = ndimage.convolve(image, BINOMIAL, mode="constant")
     expected = label(h_maxima(smoothed, dip), connectivity=2).max()
-    peaks = find_peaks(image, np.ones(image.shape, dtype=bool))
+    peaks = find_peaks(smooth(image), np.ones(image.shape, dtype=bool))
     assert expected > 3
     assert (peaks[:, 3] >= dip).sum() == expected
 
@@ -29,7 +29,7 @@ def test_two_gaussians_have_their_saddle_between_them():
         peak * np.exp(-((columns - x) ** 2 + (rows - 20) ** 2) / (2 * sigma**2))
         for x, peak in ((30 - half_distance, 10.0), (30 + half_distance, 10.0))
     )
-    peaks = find_peaks(image, np.ones(image.shape, dtype=bool))
+    peaks = find_peaks(smooth(image), np.ones(image.shape, dtype=bool))
     peaks = peaks[peaks[:, 3] > 0.1]
     # Smoothing adds its variance of 1: peak 10 s^2 / (s^2 + 1), saddle 2 peak exp(-d^2 / (2 (s^2 + 1))).
     variance = sigma**2 + 1
@@ -49,4 +49,4 @@ def test_bad_pixels_are_no_peaks():
     image = np.ones((9, 9))
     image[4, 4] = np.nan
     image[2, 6] = np.inf
-    assert np.isfinite(find_peaks(image, np.ones((9, 9), dtype=bool))).all()
+    assert np.isfinite(find_peaks(smooth(image), np.ones((9, 9), dtype=bool))).all()
