@@ -1,4 +1,4 @@
-"""Peaks of the smoothed image against scikit-image's and closed forms."""
+"""Peaks, smoothing and sharpening against scikit-image's and closed forms."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.morphology import h_maxima
 
-from appulse.objects.peaks import SMOOTHED_NOISE, find_peaks, smooth
+from appulse.objects.peaks import REACH, SHARPENED_NOISE, SMOOTHED_NOISE, find_peaks, sharpen, smooth
 
 BINOMIAL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
 
@@ -50,3 +50,23 @@ def test_bad_pixels_are_no_peaks():
     image[4, 4] = np.nan
     image[2, 6] = np.inf
     assert np.isfinite(find_peaks(smooth(image), np.ones((9, 9), dtype=bool))).all()
+
+
+def test_noise_after_sharpening():
+    noise = np.random.default_rng(3).normal(size=(500, 500))
+    assert sharpen(noise)[REACH:-REACH, REACH:-REACH].std() == pytest.approx(SHARPENED_NOISE, rel=0.02)
+
+
+def test_a_gaussian_is_sharpened_as_in_closed_form():
+    rows, columns = np.mgrid[:61, :61]
+    variance = 2.5**2
+    image = 10 * np.exp(-((columns - 30) ** 2 + (rows - 30) ** 2) / (2 * variance))
+    # Binomial kernels of variance 1 and 4 are nearly Gaussian.
+    expected = 10 * variance * (1 / (variance + 1) - 1 / (variance + 4))
+    assert sharpen(image)[30, 30] == pytest.approx(expected, rel=0.01)
+
+
+def test_nothing_stands_out_beside_holes_and_borders():
+    image = np.full((40, 50), 7.0)
+    image[10:14, 20:30] = np.nan
+    np.testing.assert_allclose(sharpen(image), 0.0, atol=1e-9)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from appulse.objects import separate
+from appulse.objects import divide_at_peaks, separate
+from appulse.objects.peaks import find_peaks, smooth
 
 ROWS, COLUMNS = np.mgrid[:40, :50]
 
@@ -71,6 +72,31 @@ def test_touching_galaxies_need_a_deep_saddle():
     one_peak = exponential(20.5, 20, 40, 4) + noise
     assert len(separate(ternary, two_peaks).masks) == 2
     assert len(separate(ternary, one_peak).masks) == 1
+
+
+def test_a_companion_on_the_flank_without_a_peak_of_its_own_is_found():
+    noise = np.random.default_rng(4).normal(size=(61, 61))
+    rows, columns = np.mgrid[:61, :61]
+
+    def light(x, y, peak, sigma):
+        return peak * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+
+    main, companion = light(30, 30, 200, 6), light(38, 30, 60, 1.5)
+    union = main > 1
+    peaks = find_peaks(smooth(main + companion), union)
+    assert (peaks[:, 3] > 0.25 * peaks[:, 2]).sum() == 1  # the light has no second peak with a deep saddle
+    assert len(divide_at_peaks(union, main + companion + noise)) == 2
+    assert len(divide_at_peaks(union, main + noise)) == 1
+
+
+def test_photon_noise_of_a_bright_galaxy_is_no_companion():
+    rng = np.random.default_rng(5)
+    rows, columns = np.mgrid[:61, :61]
+    for peak in (30, 100, 300, 1000):
+        light = peak * np.exp(-np.hypot(columns - 30, rows - 30) / 4)
+        for _ in range(10):  # a tenth of the light adds to the variance, as in images from space
+            noisy = light + rng.normal(size=light.shape) * np.sqrt(1 + 0.1 * light)
+            assert len(divide_at_peaks(light > 1, noisy)) == 1
 
 
 def test_noise_peaks_do_not_split_a_flat_galaxy():
