@@ -19,7 +19,7 @@ from appulse.network.punet import ProbabilisticUNet
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
-    "euclid": "591eecc43ff9d9243809e7474ac2eb4470b30e4c4a02c7c9383df85cd1d5e255",
+    "euclid": "368926ab645c9cf16a00f1005911b130aac23d732a06ced52f2599eed3cc1131",
 }
 _FORMAT = "appulse-1"
 
