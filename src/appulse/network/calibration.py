@@ -152,16 +152,16 @@ class Calibration:
         values : dict
             Plain values.
         """
-        points = {name: OperatingPoint(**point) for name, point in values["operating_points"].items()}
-        return cls(
-            galaxy=tuple(values["galaxy"]),
-            overlap=tuple(values["overlap"]),
-            correlation_length=values["correlation_length"],
-            scales=dict(values["scales"]),
-            operating_points=points,
-            error_bars=_error_bars(values.get("error_bars", {})),
-            blend_error_bars=_error_bars(values.get("blend_error_bars", {})),
-        )
+        rebuilt = {
+            "galaxy": tuple(values["galaxy"]),
+            "overlap": tuple(values["overlap"]),
+            "operating_points": {
+                name: OperatingPoint(**point) for name, point in values["operating_points"].items()
+            },
+            "error_bars": _error_bars(values.get("error_bars", {})),
+            "blend_error_bars": _error_bars(values.get("blend_error_bars", {})),
+        }
+        return cls(**(values | rebuilt))
 
 
 def _error_bars(values: dict) -> dict[str, ErrorBars]:

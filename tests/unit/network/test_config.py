@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
+from appulse.network.calibration import IDENTITY, Calibration, ErrorBars, OperatingPoint
 from appulse.network.config import PRESETS, NetworkConfig
 
 
@@ -66,11 +66,17 @@ def test_frozen():
 
 def test_calibration_round_trip_through_json():
     calibration = Calibration(
+        latent_scale=0.5,
         galaxy=tuple(0.9 * logit - 0.1 for logit in IDENTITY),
         overlap=tuple(1.1 * logit + 0.2 for logit in IDENTITY),
         correlation_length=2.5,
         scales={"area": 1.2},
         operating_points={"pure": OperatingPoint(0.6, 0.4, 7, 5), "balanced": OperatingPoint(0.5, 0.3)},
+        error_bars={"area": ErrorBars((3.0,), (1.1, 1.4), (1.9, 2.1))},
+        blend_error_bars={"flux": ErrorBars((), (1.3,), (2.2,))},
     )
+    plain = Calibration()
+    changed = [name for name in plain.to_dict() if getattr(plain, name) != getattr(calibration, name)]
+    assert changed == list(plain.to_dict())  # nothing that could be lost unnoticed
     assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
     assert Calibration.from_dict(json.loads(json.dumps(Calibration().to_dict()))) == Calibration()
