@@ -66,9 +66,6 @@ class Calibration:
     ----------
     galaxy, overlap : (2 LOGIT_REACH + 1,) tuple of float
         Calibration curve of each of the two logits, increasing.
-    latent_scale : float
-        Factor on the prior's standard deviations when the latent is drawn, 0 to 1. In mode ``latent`` it is
-        1, as in the paper.
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
     scales : dict of str to float
@@ -79,11 +76,13 @@ class Calibration:
         Factors by signal-to-noise ratio, and 95 % intervals, per catalogue quantity, for galaxies alone and
         for those that share their object with others. They take the place of `scales`; weight files from
         before they existed have none.
+    latent_scale : float
+        Factor on the prior's standard deviations when the latent is drawn, 0 to 1. In mode ``latent`` it is
+        1, as in the paper.
     """
 
     galaxy: tuple[float, ...] = IDENTITY
     overlap: tuple[float, ...] = IDENTITY
-    latent_scale: float = 1.0
     correlation_length: float = 3.0
     scales: dict[str, float] = field(default_factory=dict)
     operating_points: dict[str, OperatingPoint] = field(
@@ -91,6 +90,7 @@ class Calibration:
     )
     error_bars: dict[str, ErrorBars] = field(default_factory=dict)
     blend_error_bars: dict[str, ErrorBars] = field(default_factory=dict)
+    latent_scale: float = 1.0
 
     def __post_init__(self):
         if not 0.0 <= self.latent_scale <= 1.0:
