@@ -231,8 +231,8 @@ def _image_seeds(image, probability, union):
         clear = peaks[(significance > PEAK_SIGNIFICANCE) & (peaks[:, 3] > PEAK_DIP * peaks[:, 2]), :2]
         contrast = cores[:, 2] / np.maximum(_at(light, cores), SMOOTHED_NOISE)
         # Around a bright core the sharpened image is negative: there noise has deep saddles, but no height.
-        significance_of_core = np.minimum(cores[:, 2], cores[:, 3]) / SHARPENED_NOISE
-        cores = cores[(significance_of_core > CORE_SIGNIFICANCE) & (contrast > CORE_CONTRAST), :2]
+        least = np.minimum(cores[:, 2], cores[:, 3])
+        cores = cores[(least > CORE_SIGNIFICANCE * SHARPENED_NOISE) & (contrast > CORE_CONTRAST), :2]
         proven = _with_others(cores, clear)
         proven = proven[np.argsort(-_at(light, proven), kind="stable")][:MAX_GALAXIES]
         hints = _with_others(proven, peaks[significance > PEAK_HINT_SIGNIFICANCE, :2])[:MAX_GALAXIES]
