@@ -274,8 +274,7 @@ def _probabilities(pictures: Mapping[str, Path], tables: Mapping[str, Table]) ->
                 "calibration",
                 tables["calibration"],
                 "With and without calibration",
-                "First pass over a part of the first field, with the calibration stored in the weight file "
-                "and without it.",
+                "Maps of the first field with the calibration stored in the weight file and without it.",
             ),
         ],
     )

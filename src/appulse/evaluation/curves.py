@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize, sparse, special
 
 from appulse.network.calibration import IDENTITY, LOGIT_REACH
 
@@ -19,7 +19,7 @@ _MOST_STEPS = 50
 _PRECISION = 1e-6
 
 
-def fit_curve(logits, truth, *, within=1.0):
+def fit_curve(logits, truth, *, within=1.0, weights=1.0):
     """Curve through the integer logits that maximises the likelihood of the truth.
 
     The curve acts on every realisation, and the map is the mean of these: ``within * expit(curve(logit))``
@@ -34,6 +34,8 @@ def fit_curve(logits, truth, *, within=1.0):
         What is.
     within : (draws, n) float array or 1, optional
         Probability, in each draw, of what the predicted event is a part of.
+    weights : (n,) float array or 1, optional
+        How many pixels each of these stands for.
 
     Returns
     -------
@@ -53,16 +55,17 @@ def fit_curve(logits, truth, *, within=1.0):
         probability, _ = _mean(to_values @ parameters, index, share, within)
         likely = np.where(truth, probability, 1.0 - probability)
         bend, away = bends @ parameters, slopes @ parameters - 1.0
-        return -np.log(likely).sum() + _STIFFNESS * bend @ bend + _TO_IDENTITY * away @ away
+        return -(weights * np.log(likely)).sum() + _STIFFNESS * bend @ bend + _TO_IDENTITY * away @ away
 
     parameters = np.append(IDENTITY[0], np.ones(n - 1))
     lowest = cost(parameters)
     for _ in range(_MOST_STEPS):  # Fisher's scoring, within the bounds
         probability, of_values = _mean(to_values @ parameters, index, share, within)
-        sensitivity = of_values @ to_values
-        spread = probability * (1.0 - probability)
-        curvature = (sensitivity / spread[:, None]).T @ sensitivity + penalty
-        downhill = sensitivity.T @ ((truth - probability) / spread)
+        information = weights / (probability * (1.0 - probability))
+        curvature = (
+            to_values.T @ (of_values.T @ of_values.multiply(information[:, None])) @ to_values + penalty
+        )
+        downhill = to_values.T @ (of_values.T @ ((truth - probability) * information))
         downhill -= 2 * _STIFFNESS * bends.T @ (bends @ parameters)
         downhill -= 2 * _TO_IDENTITY * slopes.T @ (slopes @ parameters - 1.0)
         root = np.linalg.cholesky(curvature + 1e-9 * np.eye(n))
@@ -79,14 +82,16 @@ def fit_curve(logits, truth, *, within=1.0):
 
 
 def _mean(curve, index, share, within):
-    """Mean probability of the draws, (n,), and how it changes with the curve's values, (n, knots)."""
+    """Mean probability of the draws, (n,), and how it changes with the curve's values, sparse (n, knots)."""
     given = special.expit(curve[index] + share * (curve[index + 1] - curve[index]))
     slope = within * given * (1.0 - given) / len(index)
-    of_values = np.zeros((index.shape[1], len(curve)))
-    rows = np.arange(index.shape[1])
+    of_values = sparse.csr_array((index.shape[1], len(curve)))
     for knots, parts, slopes in zip(index, share, slope, strict=True):
-        of_values[rows, knots] += slopes * (1.0 - parts)
-        of_values[rows, knots + 1] += slopes * parts
+        # Each draw changes with the two values that it lies between.
+        columns = np.stack([knots, knots + 1], axis=1).ravel()
+        values = np.stack([slopes * (1.0 - parts), slopes * parts], axis=1).ravel()
+        starts = 2 * np.arange(len(knots) + 1)
+        of_values = of_values + sparse.csr_array((values, columns, starts), shape=of_values.shape)
     probability = np.clip(np.mean(within * given, axis=0), _FLOOR, 1.0 - _FLOOR)
     return probability, of_values
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from astropy.table import Table
@@ -14,9 +13,7 @@ from appulse.evaluation.interval_coverage import covered
 from appulse.evaluation.intervals import bootstrap, bounded
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.pixels import PixelTally
-from appulse.inference.background import scale_to_noise
-from appulse.inference.realisations import Sampler
-from appulse.inference.two_step import first_pass
+from appulse.evaluation.probabilities import drawn_maps, logits_of, mean_probabilities
 from appulse.network.calibration import Calibration
 from appulse.network.weights import Model
 from appulse.segmentation import segment
@@ -71,17 +68,15 @@ def mode_table(
 
 
 def calibration_gain(
-    model: Model, field: Field, *, samples: int = 16, progress: Callable[[str, int, int], None] | None = None
+    model: Model, field: Field, *, progress: Callable[[str, int, int], None] | None = None
 ) -> Table:
-    """What the calibration of the probabilities gains: the first pass with and without it.
+    """What the calibration of the probabilities gains: the maps of both passes with and without it.
 
     Parameters
     ----------
     model : Model
     field : Field
-        A part of a test field.
-    samples : int
-        Realisations.
+        A test field.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -90,15 +85,14 @@ def calibration_gain(
     astropy.table.Table
         ``map``, ``calibrated``, and ``brier``, ``log_loss``, ``calibration_error`` with their bounds.
     """
-    scaled = scale_to_noise(field.image).scaled
+    maps = drawn_maps(model, field, latent_scale=model.calibration.latent_scale, progress=progress)
+    galaxy, overlap = np.stack([logits_of(*drawn) for drawn in maps], axis=1)
     ternary = field.ternary()
-    identity = Calibration()
-    plain = replace(model.calibration, galaxy=identity.galaxy, overlap=identity.overlap)
     rows = []
-    for calibrated, calibration in ((True, model.calibration), (False, plain)):
-        maps = first_pass(scaled, Sampler(model.calibrated(calibration), samples, field.seed), progress)
-        for event, level in EVENTS.items():
-            tally = PixelTally.of(getattr(maps, f"p_{event}"), ternary >= level)
+    for calibrated, calibration in ((False, Calibration()), (True, model.calibration)):
+        probabilities = mean_probabilities(galaxy, overlap, calibration)
+        for (event, level), probability in zip(EVENTS.items(), probabilities, strict=True):
+            tally = PixelTally.of(probability, ternary >= level)
             row = {"map": f"P_{event.upper()}", "calibrated": calibrated}
             row |= bounded("brier", tally.brier()) | bounded("log_loss", tally.log_loss())
             rows.append(row | bounded("calibration_error", tally.calibration_error()))

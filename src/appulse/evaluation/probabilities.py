@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,15 +26,20 @@ _EQUAL = 0.01
 # read from a map of that draw alone.
 _DRAWS = 4
 # Pixels to which a curve is fitted; of more, evenly spaced ones. Their neighbours would tell the same.
-_MOST_PIXELS = 500_000
-# The rest is background beyond doubt: it would only drown what can be learnt.
-_LEAST_PROBABILITY = 1e-3
+_MOST_PIXELS = 4_000_000
+# Below lies nine tenths of the sky, of which one pixel in so many stands for the others: an odd number, so
+# that it keeps to no columns. A curve that has not seen them goes on as it began: empty sky was given 5e-4,
+# and 2e-4 is what fits.
+LEAST_PROBABILITY = 1e-4
+BACKGROUND_STRIDE = 31
 _TINY = 1e-7
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What the network says of the uncertain pixels of a field in a few draws of the latent.
+    """What the network says of a field in a few draws of the latent.
+
+    All uncertain pixels are held, and of the others every so many.
 
     Parameters
     ----------
@@ -44,6 +49,8 @@ class Draws:
         Logits of P(class >= 1) and of P(class 2 | class >= 1), not calibrated.
     truth : (n,) uint8 array
         True classes.
+    weights : (n,) float32 array
+        How many pixels of the field each stands for.
     shape : (height, width), pixels
         Of the field.
     """
@@ -52,6 +59,7 @@ class Draws:
     galaxy: np.ndarray
     overlap: np.ndarray
     truth: np.ndarray
+    weights: np.ndarray
     shape: tuple[int, int]
 
     @classmethod
@@ -79,22 +87,22 @@ class Draws:
         progress : callable, optional
             Called with the name of a pass, stamps done and their total.
         """
-        calibration = Calibration(latent_scale=latent_scale)
-        point = calibration.operating_points["balanced"]
-        scaled = scale_to_noise(field.image).scaled
-        maps = []
-        for draw in range(_DRAWS if latent_scale else 1):
-            sampler = Sampler(model.calibrated(calibration), 1, field.seed + draw)
-            one = first_pass(scaled, sampler, progress)
-            if centred:
-                second_pass(scaled, one, sampler, point, progress)
-            maps.append(np.stack([one.p_galaxy.ravel(), one.p_overlap.ravel()]))
-        truth = field.ternary().ravel()
+        options = {"latent_scale": latent_scale, "centred": centred, "progress": progress}
+        logits = np.stack(
+            [
+                logits_of(p_galaxy, p_overlap).reshape(2, -1)
+                for p_galaxy, p_overlap in drawn_maps(model, field, **options)
+            ]
+        )
+        ternary = field.ternary()
         # Chosen by what is predicted alone: a choice by the truth would bias the curves.
-        pixels = np.flatnonzero(np.max([p_galaxy for p_galaxy, _ in maps], axis=0) > _LEAST_PROBABILITY)
-        galaxy, overlap = np.stack([each[:, pixels] for each in maps], axis=1)
-        given = overlap / np.maximum(galaxy, _TINY)
-        return cls(pixels, _logit(galaxy), _logit(given), truth[pixels], field.image.shape)
+        uncertain = logits[:, 0].max(axis=0) > special.logit(LEAST_PROBABILITY)
+        weights = np.zeros(uncertain.size, np.float32)
+        weights[::BACKGROUND_STRIDE] = BACKGROUND_STRIDE
+        weights[uncertain] = 1.0
+        pixels = np.flatnonzero(weights)
+        galaxy, overlap = logits[:, :, pixels].swapaxes(0, 1)
+        return cls(pixels, galaxy, overlap, ternary.ravel()[pixels], weights[pixels], ternary.shape)
 
     def probabilities(self, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
         """Calibrated P(class >= 1) and P(class 2) of the pixels, (n,) each.
@@ -104,12 +112,10 @@ class Draws:
         calibration : Calibration
             Gives the curves.
         """
-        galaxy = special.expit(along(calibration.galaxy, self.galaxy))
-        overlap = galaxy * special.expit(along(calibration.overlap, self.overlap))
-        return galaxy.mean(axis=0), overlap.mean(axis=0)
+        return mean_probabilities(self.galaxy, self.overlap, calibration)
 
     def maps(self, calibration: Calibration) -> np.ndarray:
-        """The same as maps, 0 where background is beyond doubt.
+        """The same as maps, 0 in the background that was not looked at.
 
         Parameters
         ----------
@@ -125,8 +131,71 @@ class Draws:
         return maps.reshape(2, *self.shape)
 
 
-def _logit(probability: np.ndarray) -> np.ndarray:
+def drawn_maps(
+    model: Model,
+    field: Field,
+    *,
+    latent_scale: float,
+    centred: bool = True,
+    progress: Progress | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Probabilities of a field in some draws of the latent, not calibrated.
+
+    Parameters
+    ----------
+    model, field, latent_scale, centred, progress
+        As for `Draws.of`.
+
+    Yields
+    ------
+    p_galaxy, p_overlap : (height, width) float32 arrays
+        P(class >= 1) and P(class 2).
+    """
+    plain = Calibration(latent_scale=latent_scale)
+    scaled = scale_to_noise(field.image).scaled
+    for draw in range(_DRAWS if latent_scale else 1):
+        sampler = Sampler(model.calibrated(plain), 1, field.seed + draw)
+        maps = first_pass(scaled, sampler, progress)
+        if centred:
+            second_pass(scaled, maps, sampler, plain.operating_points["balanced"], progress)
+        yield maps.p_galaxy, maps.p_overlap
+
+
+def logits_of(p_galaxy: np.ndarray, p_overlap: np.ndarray) -> np.ndarray:
+    """Logits of P(class >= 1) and of P(class 2 | class >= 1).
+
+    Parameters
+    ----------
+    p_galaxy, p_overlap : float arrays of one shape
+        P(class >= 1) and P(class 2).
+
+    Returns
+    -------
+    (2, ...) float32 array
+    """
+    probability = np.stack([p_galaxy, p_overlap / np.maximum(p_galaxy, _TINY)])
     return special.logit(np.clip(probability.astype(np.float64), _TINY, 1.0 - _TINY)).astype(np.float32)
+
+
+def mean_probabilities(
+    galaxy: np.ndarray, overlap: np.ndarray, calibration: Calibration
+) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated P(class >= 1) and P(class 2), the means over draws.
+
+    Parameters
+    ----------
+    galaxy, overlap : (draws, ...) float arrays
+        Logits, as `logits_of` gives them.
+    calibration : Calibration
+        Gives the curves.
+
+    Returns
+    -------
+    p_galaxy, p_overlap : float arrays without the first axis
+    """
+    p_galaxy = special.expit(along(calibration.galaxy, galaxy))
+    p_overlap = p_galaxy * special.expit(along(calibration.overlap, overlap))
+    return p_galaxy.mean(axis=0), p_overlap.mean(axis=0)
 
 
 def with_curves(calibration: Calibration, drawn: Sequence[Draws]) -> Calibration:
@@ -148,15 +217,17 @@ def with_curves(calibration: Calibration, drawn: Sequence[Draws]) -> Calibration
         np.concatenate([getattr(draws, name)[:, ::step] for draws in drawn], axis=1)
         for name in ("galaxy", "overlap")
     )
-    truth = np.concatenate([draws.truth[::step] for draws in drawn])
-    curve = fit_curve(galaxy, truth >= 1)
+    truth, weights = (
+        np.concatenate([getattr(draws, name)[::step] for draws in drawn]) for name in ("truth", "weights")
+    )
+    curve = fit_curve(galaxy, truth >= 1, weights=weights)
     within = special.expit(along(curve, galaxy))
-    given = fit_curve(overlap, truth == 2, within=within)
+    given = fit_curve(overlap, truth == 2, within=within, weights=weights)
     return dataclasses.replace(calibration, galaxy=curve, overlap=given)
 
 
 def log_loss(drawn: Draws, calibration: Calibration) -> float:
-    """Negative log likelihood of the true classes of the uncertain pixels, in nats.
+    """Negative log likelihood of the true classes of a field, in nats.
 
     Parameters
     ----------
@@ -168,7 +239,7 @@ def log_loss(drawn: Draws, calibration: Calibration) -> float:
     galaxy, overlap = drawn.probabilities(calibration)
     classes = np.stack([1.0 - galaxy, galaxy - overlap, overlap])
     likely = np.take_along_axis(classes, drawn.truth[None].astype(np.intp), axis=0)
-    return float(-np.log(np.clip(likely, _TINY, None)).sum())
+    return float(-(drawn.weights * np.log(np.clip(likely[0], _TINY, None))).sum())
 
 
 def fit_latent_scale(model: Model, field: Field, progress: Progress | None = None) -> float:

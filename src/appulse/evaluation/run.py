@@ -190,7 +190,7 @@ def evaluate_model(
     oracle = _oracle(first.survey, Path(fields), Path(output), progress)
     part = first.cut((slice(effort.part_side), slice(effort.part_side)))
     tables = field_tables(scores, first.survey, oracle) | {
-        "calibration": calibration_gain(model, part, progress=progress),
+        "calibration": calibration_gain(model, first, progress=progress),
         "modes": mode_table(model, part, samples=samples, progress=progress),
     }
     if stamps is not None:

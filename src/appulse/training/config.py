@@ -36,6 +36,9 @@ class TrainingConfig:
         Weight of the mean pixel cross-entropy beside Dice; Dice alone drives the softmax to certainty.
     kl_weight : float
         Weight of the divergence of posterior and prior, summed over dimensions, mean over stamps.
+    prior_mean_share : float
+        Share of each batch that is decoded at the mean of the prior, without truth or divergence: what the
+        default mode of drawing realisations shows where ``latent_scale`` is 0 (docs/decisions/0011).
     gradient_clip : float
         Largest norm of the gradient.
     average_decay : float
@@ -57,6 +60,7 @@ class TrainingConfig:
     dice_squared: bool = False
     cross_entropy_weight: float = 5.0
     kl_weight: float = 1e-2
+    prior_mean_share: float = 0.0
     gradient_clip: float = 1.0
     average_decay: float = 0.998
     seed: int = 0
@@ -70,6 +74,10 @@ class TrainingConfig:
         for name in ("dice_smooth", "cross_entropy_weight", "kl_weight", "average_decay"):
             require(self, name, float, 0.0)
         require(self, "warmup_steps", int, 0)
+        if not 0.0 <= self.prior_mean_share < 1.0:
+            raise ValueError(
+                f"prior_mean_share is {self.prior_mean_share}; it must be at least 0 and below 1"
+            )
         if len(self.class_weights) != N_CLASSES or min(self.class_weights) < 0:
             raise ValueError(f"class_weights is {self.class_weights}; it needs three weights, none negative")
         if self.stamps.size != self.network.stamp_size:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from appulse.network.gaussian import kl_divergence
+from appulse.network.gaussian import Gaussian, kl_divergence
 from appulse.network.punet import ProbabilisticUNet
 from appulse.training.config import TrainingConfig
 from appulse.training.losses import weighted_dice
@@ -63,8 +63,10 @@ class TrainingModule(L.LightningModule):
         config = self.config
         stamps_bchw = images_bhw[:, None].contiguous(memory_format=torch.channels_last)
         joined_bchw, prior = self.network.encode(stamps_bchw)
-        posterior = self.network.encode_truth(stamps_bchw, ternary_bhw)
-        latents = posterior.at(self._draws(posterior.mean))
+        # Stamps come in random order: which of them are decoded without truth is chance.
+        n = round(config.prior_mean_share * len(stamps_bchw))
+        posterior = self.network.encode_truth(stamps_bchw[n:], ternary_bhw[n:])
+        latents = torch.cat((prior.mean[:n], posterior.at(self._draws(posterior.mean))))
         logits_bchw = self.network.realise(joined_bchw, latents).float()
         dice = weighted_dice(
             logits_bchw.softmax(dim=1),
@@ -74,7 +76,7 @@ class TrainingModule(L.LightningModule):
             squared=config.dice_squared,
         )
         cross_entropy = F.cross_entropy(logits_bchw, ternary_bhw.long())
-        kl = kl_divergence(posterior, prior).sum(dim=1).mean()
+        kl = kl_divergence(posterior, Gaussian(prior.mean[n:], prior.log_sigma[n:])).sum(dim=1).mean()
         loss = dice + config.cross_entropy_weight * cross_entropy + config.kl_weight * self._warmth() * kl
         return {"loss": loss, "dice": dice, "cross_entropy": cross_entropy, "kl": kl}
 

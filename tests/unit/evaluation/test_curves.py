@@ -50,6 +50,15 @@ def test_the_curve_of_each_draw_is_found_from_events_that_follow_their_mean():
     np.testing.assert_allclose(curve[near], should_be(KNOTS)[near], atol=0.25)
 
 
+def test_a_pixel_that_stands_for_several_counts_as_often():
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 2, (2, 3000))
+    truth = rng.random(3000) < special.expit(0.5 * logits.mean(axis=0))
+    times = rng.integers(0, 4, 3000)
+    repeated = fit_curve(logits.repeat(times, axis=1), truth.repeat(times))
+    np.testing.assert_allclose(fit_curve(logits, truth, weights=times), repeated, atol=2e-4)
+
+
 def test_along_is_linear_interpolation():
     rng = np.random.default_rng(2)
     curve = tuple(np.sort(rng.normal(0, 6, KNOTS.size)))

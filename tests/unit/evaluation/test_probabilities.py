@@ -8,7 +8,14 @@ import torch
 from scipy import special
 
 from appulse.evaluation.pixel_scores import expected_calibration_error
-from appulse.evaluation.probabilities import Draws, fit_latent_scale, log_loss, with_curves
+from appulse.evaluation.probabilities import (
+    BACKGROUND_STRIDE,
+    LEAST_PROBABILITY,
+    Draws,
+    fit_latent_scale,
+    log_loss,
+    with_curves,
+)
 from appulse.network import Calibration
 from by_hand import SIZE, discs, thresholding_model
 from skies_by_hand import field_of
@@ -29,7 +36,7 @@ def synthetic(seed, n=40_000, draws=3):
     p_overlap = (p_galaxy * special.expit(1.6 * overlap)).mean(axis=0)
     drawn = rng.random(n)
     truth = (drawn < p_galaxy.mean(axis=0)).astype(np.uint8) + (drawn < p_overlap)
-    return Draws(np.arange(n), galaxy, overlap, truth, (200, n // 200))
+    return Draws(np.arange(n), galaxy, overlap, truth, np.ones(n, np.float32), (200, n // 200))
 
 
 def test_without_a_draw_the_probabilities_are_those_of_the_prior_mean():
@@ -56,6 +63,16 @@ def test_curves_from_some_draws_calibrate_others():
     uncalibrated = unseen.probabilities(Calibration())
     assert expected_calibration_error(uncalibrated[0], unseen.truth >= 1) > 0.04
     assert log_loss(unseen, calibration) < log_loss(unseen, Calibration())
+
+
+def test_some_of_the_background_stands_for_all_of_it():
+    field = disc_field((2 * SIZE, 2 * SIZE), (30, 30, 8), (90, 40, 7))
+    drawn = Draws.of(thresholding_model(), field, latent_scale=0.0, centred=False)
+    certain = drawn.galaxy.max(axis=0) <= special.logit(LEAST_PROBABILITY)
+    assert set(drawn.weights[certain]) == {BACKGROUND_STRIDE} and set(drawn.weights[~certain]) == {1.0}
+    assert drawn.weights.sum() == pytest.approx(field.image.size, rel=0.05)
+    columns = np.bincount(drawn.pixels[certain] % field.image.shape[1], minlength=field.image.shape[1])
+    assert np.count_nonzero(columns) > 0.8 * len(columns)
 
 
 def test_the_loss_is_that_of_the_true_classes():

@@ -99,6 +99,26 @@ def test_losses_are_the_weighted_sum():
     torch.testing.assert_close(losses["loss"], dice + 2.0 * cross_entropy + 0.3 * kl, rtol=1e-4, atol=1e-5)
 
 
+def test_a_share_of_the_batch_is_decoded_at_the_mean_of_the_prior():
+    config = dataclasses.replace(TINY, warmup_steps=0, prior_mean_share=0.5)
+    module = TrainingModule(config).eval()
+    images, truth = batches(1)[0]
+    losses = module.losses(images, truth)
+    network = module.network
+    joined, prior = network.encode(images[:, None])
+    posterior = network.encode_truth(images[2:, None], truth[2:])
+    latents = torch.cat([prior.mean[:2], posterior.at(module._draws(torch.empty(2, 10)))])
+    logits = network.realise(joined, latents)
+    torch.testing.assert_close(
+        losses["dice"],
+        weighted_dice(logits.softmax(dim=1), truth, config.class_weights),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    divergence = kl_divergence(posterior, type(prior)(prior.mean[2:], prior.log_sigma[2:]))
+    torch.testing.assert_close(losses["kl"], divergence.sum(dim=1).mean(), rtol=1e-4, atol=1e-5)
+
+
 def test_divergence_is_warmed_up():
     module = TrainingModule(dataclasses.replace(TINY, kl_weight=1e3)).eval()
     losses = module.losses(*batches(1)[0])
