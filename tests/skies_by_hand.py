@@ -13,7 +13,13 @@ NOISE = 27.0
 SURVEY = dataclasses.replace(Survey.load("paper"), noise=NOISE)
 # Nothing but cutting and noise.
 PLAIN = StampConfig(
-    size=32, overlap_share=0.0, flips=False, background_scatter=0.0, noise_scatter=0.0, blank_share=0.0
+    size=32,
+    overlap_share=0.0,
+    giant_share=0.0,
+    flips=False,
+    background_scatter=0.0,
+    noise_scatter=0.0,
+    blank_share=0.0,
 )
 
 

@@ -11,7 +11,7 @@ _LONGEST_CORRELATION = 5.0
 
 @dataclass(frozen=True)
 class StampConfig:
-    """How stamps are cut (``size``, ``overlap_share``) and drawn (the rest).
+    """How stamps are cut (``size``, ``overlap_share``, ``giant_share``) and drawn (the rest).
 
     Parameters
     ----------
@@ -21,6 +21,9 @@ class StampConfig:
         ``k`` of the truth definition (paper, section 3: 1).
     overlap_share : float
         Share of the stamps placed around an overlap rather than anywhere.
+    giant_share : float
+        Share of the stamps placed on a pixel of an object that no stamp holds. Anywhere else they see little
+        of such objects' outskirts, which alone in a stamp look like sky.
     depth_range : (float, float) or None, mag / arcsec^2
         Shallowest and deepest noise; None keeps each field's own.
     depth_power : float
@@ -43,6 +46,7 @@ class StampConfig:
     size: int = 128
     threshold: float = 1.0
     overlap_share: float = 0.5
+    giant_share: float = 0.05
     depth_range: tuple[float, float] | None = None
     depth_power: float = 2.0
     flips: bool = True
@@ -56,8 +60,12 @@ class StampConfig:
         require(self, "size", int, 8)
         for name in ("threshold", "depth_power"):
             require(self, name, float, 1e-6)
-        for name in ("overlap_share", "background_scatter", "noise_scatter", "blank_share"):
+        for name in ("overlap_share", "giant_share", "background_scatter", "noise_scatter", "blank_share"):
             require(self, name, float, 0.0)
+        if self.overlap_share + self.giant_share > 1.0:
+            raise ValueError(
+                f"overlap_share {self.overlap_share} and giant_share {self.giant_share} add up to more than 1"
+            )
         for name, meaning in (
             ("depth_range", "the shallower first"),
             ("background_range", "the lower first"),

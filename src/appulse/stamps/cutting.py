@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from appulse.files import InputError, atomic_write, write_json
+from appulse.inference.tiles import fits_stamp
+from appulse.objects.components import label_connected
 from appulse.sky.field import field_paths, open_field
 from appulse.sky.workers import run_tasks, usable_cpus
 from appulse.stamps.config import StampConfig
@@ -43,6 +46,7 @@ class _Strip:
     stamps: int
     size: int
     overlap_share: float
+    giant_share: float
     seed: int
 
 
@@ -62,7 +66,7 @@ def stored_stamps(
     fields : str or Path
         Directory of ``appulse simulate``, or a store itself.
     config : StampConfig
-        Gives size and overlap share.
+        Gives the size and where stamps are placed.
     elsewhere : str or Path, optional
         Directory for the store where that of the fields cannot be written to.
     progress : callable, optional
@@ -111,8 +115,8 @@ def build_store(
 ) -> StampStore:
     """Cut stamps from simulated fields, at random places, into a store.
 
-    The bytes depend on the fields, ``config.size``, ``config.overlap_share``, ``count`` and ``seed`` alone. A
-    build that was stopped goes on where it was.
+    The bytes depend on the fields, ``count``, ``seed``, and the config's ``size``, ``overlap_share`` and
+    ``giant_share`` alone. A build that was stopped goes on where it was.
 
     Parameters
     ----------
@@ -121,7 +125,7 @@ def build_store(
     fields : str or Path
         Directory of ``appulse simulate``.
     config : StampConfig
-        Gives size and overlap share.
+        Gives the size and where stamps are placed.
     count : int
         Stamps; every field gives its share by area.
     seed : int
@@ -191,6 +195,7 @@ def _about(paths: Sequence[Path], config: StampConfig, count: int, seed: int) ->
         "format": FORMAT,
         "size": config.size,
         "overlap_share": config.overlap_share,
+        "giant_share": config.giant_share,
         "count": count,
         "seed": seed,
         "psf_fwhm_pixels": [min(widths), max(widths)],
@@ -217,7 +222,9 @@ def _strips(paths: Sequence[Path], config: StampConfig, count: int, seed: int, f
     ends = np.round(count * np.cumsum(areas) / sum(areas)).astype(int)
     shares = np.diff(ends, prepend=0)
     return [
-        _Strip(path, number, first, end, part, int(share), size, config.overlap_share, seed)
+        _Strip(
+            path, number, first, end, part, int(share), size, config.overlap_share, config.giant_share, seed
+        )
         for (path, number, first, end, part), share in zip(places, shares, strict=True)
     ]
 
@@ -234,7 +241,8 @@ def _cut_strip(strip: _Strip) -> None:
     layers.append(window.light * scale - layers[0] - layers[1])
     del window
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    corners = _corners(layers[1] > 1.0, strip, first_row, (height, width), rng)
+    lures = (layers[1] > 1.0, strip.overlap_share), (_giants(sum(layers) > 1.0, size), strip.giant_share)
+    corners = _corners(lures, strip, first_row, (height, width), rng)
 
     arrays: dict[str, np.ndarray] = {
         "field": np.full(strip.stamps, strip.field, np.int32),
@@ -269,21 +277,35 @@ def _place_type(size: int) -> type:
     return np.uint16 if size**2 < 1 << 16 else np.uint32
 
 
+def _giants(foreground: np.ndarray, size: int) -> np.ndarray:
+    # Pixels of the objects that no stamp holds.
+    labels, _ = label_connected(foreground)
+    boxes = ndimage.find_objects(labels)
+    giant = np.array([False, *(not fits_stamp(box, size, margin=0) for box in boxes)])
+    return giant[labels]
+
+
 def _corners(
-    overlaps: np.ndarray, strip: _Strip, first_row: int, shape: tuple[int, int], rng: np.random.Generator
+    lures: Sequence[tuple[np.ndarray, float]],
+    strip: _Strip,
+    first_row: int,
+    shape: tuple[int, int],
+    rng: np.random.Generator,
 ) -> list[tuple[int, int]]:
     size = strip.size
     highest = np.array(shape) - size
-    # Each strip takes the overlaps that lie in the middle of its stamps; the outer ones, to the border too.
+    # Each strip takes the lures that lie in the middle of its stamps; the outer ones, to the border too.
     low = 0 if strip.first == 0 else strip.first + size // 2
     high = shape[0] if strip.end > highest[0] else strip.end + size // 2
-    centres = np.argwhere(overlaps[low - first_row : high - first_row])
-    centres[:, 0] += low
+    rows = slice(low - first_row, high - first_row)
+    centres = [np.argwhere(where[rows]) + np.array([low, 0]) for where, _ in lures]
+    shares = np.cumsum([share for _, share in lures])
     corners = []
     for _ in range(strip.stamps):
-        if len(centres) and rng.random() < strip.overlap_share:
+        kind = int(np.searchsorted(shares, rng.random(), side="right"))
+        if kind < len(lures) and len(centres[kind]):
             # Anywhere in the stamp's inner part, so that its position teaches nothing.
-            centre = centres[rng.integers(len(centres))]
+            centre = centres[kind][rng.integers(len(centres[kind]))]
             corner = np.clip(centre - rng.integers(size // 8, size - size // 8, 2), 0, highest)
         else:
             corner = rng.integers((strip.first, 0), (strip.end, highest[1] + 1))

@@ -160,7 +160,12 @@ PRESETS = {
     "paper": TrainingConfig(
         network=NetworkConfig.preset("paper"),
         stamps=StampConfig(
-            overlap_share=0.0, flips=False, background_scatter=0.0, noise_scatter=0.0, blank_share=0.0
+            overlap_share=0.0,
+            giant_share=0.0,
+            flips=False,
+            background_scatter=0.0,
+            noise_scatter=0.0,
+            blank_share=0.0,
         ),
         epochs=5,
         stamps_per_epoch=150_000,

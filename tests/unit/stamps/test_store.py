@@ -145,7 +145,7 @@ def test_fields_give_by_their_area(store_of):
 @pytest.mark.parametrize("rows", [40, 1000])
 def test_stamps_around_overlaps(rows, sky_directory, tmp_path, monkeypatch):
     monkeypatch.setattr(cutting, "_STRIP_PIXELS", 160 * rows)
-    config = StampConfig(size=32, overlap_share=1.0)
+    config = StampConfig(size=32, overlap_share=1.0, giant_share=0.0)
     store = build_store(tmp_path / "store", sky_directory, config, count=100, workers=1)
     assert (store.dense(range(100))[:, 2] > 1).any(axis=(1, 2)).all()
 
@@ -159,6 +159,26 @@ def test_overlaps_lie_anywhere_in_their_stamps_and_reach_the_border(store_of):
     inner = (store.corner > 0).all(axis=1) & (store.corner < 64).all(axis=1)
     assert rows[inner].min() == 4 and rows[inner].max() == 27  # its position must teach nothing
     assert {tuple(corner) for corner in store.corner} >= {(0, 0), (64, 64)}
+
+
+def test_stamps_on_objects_that_no_stamp_holds(store_of):
+    light = np.zeros((160, 160))
+    light[60:72, 60:72] = 5.0  # a stamp holds it
+    light[10:50, 100:140] = 1.2
+    store = store_of(field_of(light), config=plain(giant_share=1.0), count=200)
+    seen = store.dense(range(200))[:, 0]
+    assert (seen == np.float16(1.2)).any(axis=(1, 2)).all()
+    # Within it, too, where nothing tells them from sky but the light itself.
+    assert ((seen > 1).mean(axis=(1, 2)) == 1).any()
+    some = store_of(field_of(light), config=plain(giant_share=0.5), count=400).dense(range(400))[:, 0]
+    apart = (some != np.float16(1.2)).all(axis=(1, 2)).mean()
+    free = 1 - 50 * 60 / 129**2  # corners from which no pixel of it is seen
+    assert apart == pytest.approx(0.5 * free, abs=0.08)
+
+
+def test_shares_that_add_up_to_more_than_all():
+    with pytest.raises(ValueError, match="more than 1"):
+        StampConfig(overlap_share=0.8, giant_share=0.3)
 
 
 def test_overlaps_asked_from_a_sky_without(store_of):
