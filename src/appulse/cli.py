@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from appulse import __version__
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-    from appulse.engine.course import Course
+from appulse.bars import field_bar, stage_bars
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -143,7 +137,7 @@ def segment(
         preview=preview,
     )
     maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
-    with _field_progress() as progress:
+    with field_bar() as progress:
         return run_batch(
             images,
             maps,
@@ -193,7 +187,7 @@ def simulate(
     """
     from appulse.sky.simulate import simulate_fields
 
-    with _progress() as progress:
+    with stage_bars() as progress:
         reports = simulate_fields(
             output,
             survey,
@@ -250,7 +244,7 @@ def train(
     config = TrainingConfig.load(preset)
     if calibration is not None:
         field_paths(calibration)  # not after hours of training
-    with _progress() as progress:
+    with stage_bars() as progress:
         store = stored_stamps(fields, config.stamps, elsewhere=output, progress=progress)
     print(f"{len(store)} stamps in {store.path} ({store.bytes / 1e6:.0f} MB)", file=sys.stderr)
     path = fit(
@@ -264,7 +258,7 @@ def train(
     if calibration is not None:
         from appulse.evaluation.calibrate import calibrate_file
 
-        with _progress() as progress:
+        with stage_bars() as progress:
             print(calibrate_file(path, calibration, progress=progress))
     print(f"wrote {path}")
     return 0
@@ -326,7 +320,7 @@ def evaluate(
     unseen_paths(fields, loaded, allow_training_seeds=allow_training_seeds)
     if test_set is not None:
         unseen_test_set(test_set, loaded, allow_training_seeds=allow_training_seeds)
-    with _progress() as progress:
+    with stage_bars() as progress:
         detectors, notes = tuned_detectors(
             validation, side=effort.side, fields=effort.fields, progress=progress
         )
@@ -377,7 +371,7 @@ def compare(
     """
     from appulse.baselines.compare import compare_detectors
 
-    with _progress() as progress:
+    with stage_bars() as progress:
         print(compare_detectors(output, fields, validation, model, trials=trials, progress=progress))
     return 0
 
@@ -446,80 +440,9 @@ def demo(*, output: Annotated[Path, Parameter(name=("--output", "-o"))], size: i
     """
     from appulse.demo import run_demo
 
-    with _progress() as progress:
+    with stage_bars() as progress:
         print(run_demo(output, size=size, progress=progress))
     return 0
-
-
-@contextmanager
-def _field_progress() -> Iterator[Callable[[Course], None]]:
-    """One progress bar for all stages of a field, on standard error; silent where that is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[about]}", markup=False),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(course: Course) -> None:
-            if course.name not in tasks:
-                for done in tasks.values():
-                    bar.remove_task(done)
-                tasks.clear()
-                tasks[course.name] = bar.add_task(course.name, total=1.0, about="")
-            bar.update(
-                tasks[course.name],
-                completed=course.share,
-                description=f"{course.name}: {course.stage}",
-                about=str(course),
-            )
-
-        yield report
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar per stage, on standard error; silent where that is not a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task):
-            return Text(f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "")
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        tasks: dict[str, int] = {}
-
-        def update(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-            if done >= total:
-                bar.remove_task(tasks.pop(stage))
-
-        yield update
 
 
 def main(arguments: list[str] | None = None) -> None:
