@@ -241,7 +241,7 @@ def _cut_strip(strip: _Strip) -> None:
     layers.append(window.light * scale - layers[0] - layers[1])
     del window
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    foreground = np.sum(layers, axis=0) > 1.0
+    foreground = layers[0] + layers[1] + layers[2] > 1.0
     lures = (layers[1] > 1.0, strip.overlap_share), (_giants(foreground, size), strip.giant_share)
     corners = _corners(lures, strip, first_row, (height, width), rng)
 
