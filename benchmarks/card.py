@@ -1,0 +1,214 @@
+"""Writes the measured half of a model card: what stands between its headings "Scores" and "Limits".
+
+usage: python benchmarks/card.py CARD SCORES CALIBRATION
+
+CARD         the card, with both headings; what stands outside them is left as it is.
+SCORES       directory of `appulse evaluate` with --test-set: scores.json and the tables beside it.
+CALIBRATION  calibration.txt of `calibrate_file`.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from astropy.table import Table
+
+from appulse.network.weights import load_model
+
+TEST_SET = (
+    "isolated completeness",
+    "isolated purity",
+    "blended completeness",
+    "blended purity",
+    "unrecognised blends",
+    "false blends",
+    "mean IoU of isolated galaxies",
+    "mean IoU of blended galaxies",
+)
+FIELDS = (
+    *TEST_SET[:4],
+    "half-and-half purity of blends",
+    *TEST_SET[4:6],
+    "galaxies found (masks)",
+    "galaxies right (masks)",
+    *TEST_SET[6:],
+    "Brier score of galaxy pixels",
+    "Brier score of overlap pixels",
+)
+# Table 1 of the paper, in its own scoring.
+PAPER = {
+    "isolated completeness": "0.991",
+    "isolated purity": "0.985",
+    "blended completeness": "0.873",
+    "blended purity": "0.936",
+}
+MODE_COLUMNS = ("error_galaxy", "error_overlap", "coverage_area", "coverage_flux", "energy", "diversity")
+CARD = """## Scores
+
+The paper's test set: isolated and blended objects, each in a centred stamp, one pass of the network;
+thresholds `balanced`, strict scores (docs/glossary.md), 95 % intervals. The paper's own scoring was more
+lenient. Its purity of isolated objects cannot be reached where as many blends as isolated objects are looked
+at: each blend taken for one galaxy counts.
+
+{test_set}
+
+{test_confusion}
+
+Whole fields ({fields}; {blends} true blends), two-step, 50 realisations, the same thresholds and detectors:
+
+{scores}
+
+{headline}
+
+- Pure-noise stamps in which nothing is found: {noise}.
+- Rank correlation of spread and error of a galaxy's area over {galaxies} galaxies: {rank}; of the
+  relative ones: {relative}.
+- Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}; of the
+  frequencies over realisations: {frequency_galaxy} and {frequency_overlap}. The project aims at 0.02.
+
+Coverage of the intervals:
+
+{coverage}
+
+Pixels of the first field, with and without calibration:
+
+{gain}
+
+Modes of realisations, on a corner of that field:
+
+{modes}
+
+{confusion}
+
+{notes}
+
+## Calibration
+
+```
+{calibration}
+```
+
+{points}
+
+"""
+
+
+def interval(value):
+    if value is None:
+        return "-"
+    number, low, high = value
+    digits = 3 if abs(number) >= 0.01 or number == 0 else 5
+    return f"{number:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def table(head, rows):
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in cells)} |" for cells in lines)
+
+
+def confusion(counts, where):
+    rows = "\n".join("".join(f"{count:8d}" for count in row) for row in counts)
+    return (
+        f"Confusion of the {where} (rows: truth; columns: prediction; none, isolated, touching, blended):\n\n"
+        f"```\n{rows}\n```"
+    )
+
+
+def measured(scores, folder, calibration, points):
+    """The text between the headings."""
+    detectors, stamps, errors = scores["detectors"], scores["test_set"], scores["calibration_error"]
+    names = list(detectors)
+    gain, modes = (Table.read(folder / f"{name}.ecsv") for name in ("calibration", "modes"))
+    return CARD.format(
+        test_set=table(
+            ["", "paper", *names],
+            [
+                [key, PAPER.get(key, ""), *(interval(stamps["detectors"][name][key]) for name in names)]
+                for key in TEST_SET
+            ],
+        ),
+        test_confusion=confusion(stamps["confusion"][names[0]], "test set"),
+        fields=scores["facts"]["fields"],
+        blends=sum(scores["confusion"][3]),
+        scores=table(
+            ["", *names], [[key, *(interval(detectors[name][key]) for name in names)] for key in FIELDS]
+        ),
+        headline=scores["headline"],
+        noise=interval(detectors[names[0]]["pure-noise stamps without detection"]),
+        galaxies=scores["matched_galaxies"],
+        rank=interval(scores["area_rank_correlation"]),
+        relative=interval(scores["area_rank_correlation_relative"]),
+        p_galaxy=interval(errors["P_GALAXY"]),
+        p_overlap=interval(errors["P_OVERLAP"]),
+        frequency_galaxy=interval(errors["frequency_galaxy"]),
+        frequency_overlap=interval(errors["frequency_overlap"]),
+        coverage=table(
+            ["quantity", "68 %", "95 %"],
+            [
+                [name, interval(scores["coverage_68"][name]), interval(scores["coverage_95"][name])]
+                for name in scores["coverage_68"]
+            ],
+        ),
+        gain=table(
+            ["map", "calibrated", "Brier score", "log loss, nats", "calibration error"],
+            [
+                [
+                    row["map"],
+                    "yes" if row["calibrated"] else "no",
+                    f"{row['brier']:.6f}",
+                    f"{row['log_loss']:.5f}",
+                    f"{row['calibration_error']:.4f}",
+                ]
+                for row in gain
+            ],
+        ),
+        modes=table(
+            [
+                "mode",
+                "error of frequencies, galaxy",
+                "overlap",
+                "coverage of area",
+                "of flux",
+                "energy score",
+                "diversity",
+            ],
+            [[row["mode"], *(f"{row[name]:.3f}" for name in MODE_COLUMNS)] for row in modes],
+        ),
+        confusion=confusion(scores["confusion"], "fields"),
+        notes="\n".join(f"- {note}" for note in scores["notes"]),
+        calibration=calibration,
+        points=table(
+            ["operating point", "P_GALAXY", "P_OVERLAP", "smallest object, pixels"],
+            [[name, point.t_galaxy, point.t_overlap, point.min_area] for name, point in points.items()],
+        ),
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in ("card", "scores", "calibration"):
+        parser.add_argument(name, type=Path)
+    options = parser.parse_args()
+    scores = json.loads((options.scores / "scores.json").read_text())
+    model = load_model(options.card.with_suffix(".safetensors"))
+    if scores["sha256"] != model.sha256:
+        raise SystemExit(f"{options.scores} scored other weights: SHA-256 {scores['sha256']}.")
+    calibration = options.calibration.read_text().rstrip()
+    text = measured(scores, options.scores, calibration, model.calibration.operating_points)
+    card, n = re.subn(
+        r"^## Scores\n.*?(?=^## Limits\n)",
+        lambda _: text,
+        options.card.read_text(),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    if n != 1:
+        raise SystemExit(f"{options.card} has no headings Scores and Limits.")
+    options.card.write_text(card)
+
+
+if __name__ == "__main__":
+    main()
