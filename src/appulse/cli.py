@@ -309,17 +309,13 @@ def evaluate(
         Score fields that the model was trained on all the same.
     """
     from appulse.baselines.tuning import tuned_detectors
-    from appulse.evaluation.fields import unseen_paths
-    from appulse.evaluation.run import FULL, QUICK, evaluate_model
-    from appulse.evaluation.test_set import unseen_test_set
+    from appulse.evaluation.run import FULL, QUICK, evaluate_model, unseen_sky
     from appulse.network.weights import load_model
 
     effort = QUICK if quick else FULL
     loaded = load_model(model)
     # Not after minutes of tuning.
-    unseen_paths(fields, loaded, allow_training_seeds=allow_training_seeds)
-    if test_set is not None:
-        unseen_test_set(test_set, loaded, allow_training_seeds=allow_training_seeds)
+    unseen_sky(loaded, fields, test_set, validation, allow_training_seeds=allow_training_seeds)
     with stage_bars() as progress:
         detectors, notes = tuned_detectors(
             validation, side=effort.side, fields=effort.fields, progress=progress

@@ -66,7 +66,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def sky(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sky")
-    simulate_fields(folder / "test", "euclid-crowded", size=320, fields=1, seed=9000)
+    for name, seed in (("test", 9000), ("calibration", 2000)):
+        simulate_fields(folder / name, "euclid-crowded", size=320, fields=1, seed=seed)
     build_test_set(folder / "set.fits", folder / "test", isolated=2, blended=2, size=SIZE)
     return folder
 
@@ -81,7 +82,7 @@ def output(sky):
         by_hand(),
         [SepDetector()],
         test_set=sky / "set.fits",
-        validation=sky / "test",
+        validation=sky / "calibration",
         notes=["SEP & others: <default> parameters."],
         effort=TINY,
         command="appulse evaluate -o out",

@@ -67,7 +67,10 @@ class SextractorDetector:
         dict of float to SextractorDetector
             By contrast.
         """
-        return {contrast: replace(self, deblend_contrast=contrast) for contrast in CONTRASTS}
+        return {
+            contrast: replace(self, deblend_contrast=contrast)
+            for contrast in sorted({*CONTRASTS, self.deblend_contrast})
+        }
 
     def drawn(self, rng):
         """Parameters drawn around the usual ones, log-uniform where only the ratio matters.

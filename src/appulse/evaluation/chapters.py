@@ -50,7 +50,7 @@ def _table1(scores: Scores, tables: Mapping[str, Table]) -> Section:
     confusion = confusion_table({scores.name: scores.counts})
     confusion.remove_column("detector")
     fair = (
-        "which is what these detections would have there"
+        "which is what these detections of blends would have there"
         if scores.stamps is None
         else "measured on such a set in the next chapter"
     )
@@ -64,8 +64,8 @@ def _table1(scores: Scores, tables: Mapping[str, Table]) -> Section:
                 "table1",
                 table,
                 "Completeness and purity",
-                "The paper's test set holds as many blended as isolated objects; compare its purity of "
-                f"blends with the half-and-half purity, {fair}. The purity beside it is that on this sky.",
+                "The paper's test set holds as many blended as isolated objects; compare its purity with "
+                f"the half-and-half purity, {fair}. The purity beside it is that on this sky.",
             ),
             Listing(
                 "confusion",
@@ -199,9 +199,9 @@ def _figures(pictures: Mapping[str, Path], tables: Mapping[str, Table]) -> Secti
                 pictures["figure2"],
                 "Figure 2: IoU by magnitude",
                 "Intersection over union of each galaxy's mask with the one found for it, 0 where none was. "
-                "Higher is better; no detector can pass the dotted line, an ideal fit that knows the "
-                "profile. The paper: above 0.8 for isolated and above 0.55 for blended galaxies at every "
-                "magnitude.",
+                "Higher is better. The dotted line: what an ideal fit to one galaxy's profile reaches, which "
+                "knows nothing of how galaxies are distributed. The paper: above 0.8 for isolated and above "
+                "0.55 for blended galaxies at every magnitude.",
             ),
             Picture(
                 pictures["figure3"],
@@ -292,10 +292,10 @@ def _realisations(tables: Mapping[str, Table], scores: Scores) -> Section:
                 "modes",
                 tables["modes"],
                 "The two modes",
-                "On a part of the first field. Error: of the frequencies over realisations, at most 0.02 is "
-                "wanted. Coverage: of the 68 % intervals (latent without factors on its spreads). Energy: "
-                "smaller is better, for realisations that are both near the truth and as different from "
-                "each other as from it.",
+                "On a corner of the first field, to be compared with each other; those of all fields stand "
+                "above. Error: of the frequencies over realisations. Coverage: of the 68 % intervals (latent "
+                "without factors on its spreads). Energy: smaller is better, for realisations that are both near "
+                "the truth and as different from each other as from it.",
             ),
             Listing(
                 "ensembles",

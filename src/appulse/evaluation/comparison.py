@@ -16,8 +16,8 @@ from appulse.sky.true_objects import Kind
 PAPER_TABLE1 = {"isolated": (0.991, 0.985), "blended": (0.873, 0.936)}
 PAPER = {
     "isolated completeness": PAPER_TABLE1["isolated"][0],
-    "isolated purity": PAPER_TABLE1["isolated"][1],
     "blended completeness": PAPER_TABLE1["blended"][0],
+    "half-and-half purity of isolated": PAPER_TABLE1["isolated"][1],
     "half-and-half purity of blends": PAPER_TABLE1["blended"][1],
 }
 SMALLER_IS_BETTER = (
@@ -86,7 +86,8 @@ def score_table(
     rows = []
     for number, (name, counts) in enumerate(evidence.counts.items()):
         scores = _object_scores(counts)
-        scores["half-and-half purity of blends"] = half_and_half(evidence, stamps, name)
+        scores["half-and-half purity of isolated"] = half_and_half(evidence, stamps, name, Kind.ISOLATED)
+        scores["half-and-half purity of blends"] = half_and_half(evidence, stamps, name, Kind.BLENDED)
         scores["blended purity (lenient rule)"] = evidence.lenient[name].purity()
         for match in GALAXY_MATCHES:
             galaxies = evidence.galaxy_counts[name, match]
@@ -135,27 +136,30 @@ def _rows(name: str, scores: Mapping[str, Interval], paper: Mapping[str, float])
     return [(name, score, i.value, i.low, i.high, paper.get(score, np.nan)) for score, i in scores.items()]
 
 
-def half_and_half(evidence: Evidence, stamps: Evidence | None, name: str) -> Interval:
-    """Purity of blends where there are as many isolated objects: what the paper's is to be compared with.
+def half_and_half(evidence: Evidence, stamps: Evidence | None, name: str, kind: Kind) -> Interval:
+    """Purity where blended objects are as many as isolated ones: what the paper's is to be compared with.
 
     Parameters
     ----------
     evidence : Evidence
         Of the fields.
     stamps : Evidence or None
-        Of the test set, which measures it where it holds as many of both kinds; without one, it follows from
-        the counts of the fields.
+        Of the test set, which measures it where it holds as many of both kinds.
     name : str
         Of the detector.
+    kind : Kind
+        ``ISOLATED`` or ``BLENDED``.
 
     Returns
     -------
     Interval
+        Without such a test set that of blends follows from the counts of the fields; that of isolated
+        objects is NaN.
     """
     counts = (evidence if stamps is None else stamps).counts[name]
     if stamps is not None and counts.n_true(Kind.ISOLATED) == counts.n_true(Kind.BLENDED):
-        return counts.purity(Kind.BLENDED)
-    return counts.half_and_half_purity()
+        return counts.purity(kind)
+    return counts.half_and_half_purity() if kind is Kind.BLENDED else Interval(np.nan, np.nan, np.nan)
 
 
 def _mean_iou(evidence: Evidence, name: str) -> dict[str, Interval]:
@@ -213,7 +217,7 @@ def verdicts(scores: Table) -> Table:
     return Table(rows=rows, names=names)
 
 
-def headline(model: str, table: Table) -> str:
+def headline(model: str, table: Table, of_stamps: Table | None = None) -> str:
     """Say in one line whether the model beats the others, and where.
 
     Parameters
@@ -221,7 +225,9 @@ def headline(model: str, table: Table) -> str:
     model : str
         Its name.
     table : Table
-        From `verdicts`.
+        From `verdicts`, on fields.
+    of_stamps : Table, optional
+        The same on the test set, whose many blends show what the fields do not.
 
     Returns
     -------
@@ -229,19 +235,29 @@ def headline(model: str, table: Table) -> str:
     """
     sentences = []
     for other in dict.fromkeys(table["detector"]):
-        rows = table[table["detector"] == other]
-        better, level, worse = (
-            [str(score) for score in rows["score"][rows["verdict"] == verdict]]
-            for verdict in ("better", "level", "worse")
-        )
+        better, level, worse = _by_verdict(table, other)
         beaten = len(better) > len(worse)
+        on_stamps = [] if of_stamps is None else _by_verdict(of_stamps, other)[2]
         parts = [
             f"{word} in {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names
         ]
         if level:
             parts.append(f"level in {'the other ' if parts else 'all '}{len(level)} scores")
-        opening = f"{model} {'beats' if beaten else 'does not beat'} {other}"
-        sentences.append(
-            f"{opening}{', but not everywhere' if beaten and worse else ''}: {'; '.join(parts)}."
+        if on_stamps:
+            parts.append(f"on the test set worse in {', '.join(on_stamps)}")
+        opening = (
+            f"{model} beats {other}"
+            if beaten
+            else f"{model} does not beat {other} and is not worth using instead"
         )
+        but = ", but not everywhere" if beaten and (worse or on_stamps) else ""
+        sentences.append(f"{opening}{but}: {'; '.join(parts)}.")
     return " ".join(sentences) or f"{model} stands alone: nothing to compare it with."
+
+
+def _by_verdict(table: Table, other: str) -> list[list[str]]:
+    rows = table[table["detector"] == other]
+    return [
+        [str(score) for score in rows["score"][rows["verdict"] == verdict]]
+        for verdict in ("better", "level", "worse")
+    ]

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, hstack
 
 from appulse.evaluation.comparison import (
     half_and_half,
@@ -32,6 +32,7 @@ from appulse.objects.catalog import MEASURED
 from appulse.objects.components import label_objects
 from appulse.segmentation import choose_operating_point, segment
 from appulse.sky.field import Field
+from appulse.sky.true_objects import Kind
 
 Progress = Callable[[str, int, int], None]
 # Width of the field of pure noise, pixels, and its seed.
@@ -82,7 +83,8 @@ class Scores:
     @property
     def headline(self) -> str:
         """Whether the model beats the detectors beside it, in one line."""
-        return headline(self.name, self.verdicts)
+        of_stamps = None if self.stamps is None else verdicts(stamp_score_table(self.stamps))
+        return headline(self.name, self.verdicts, of_stamps)
 
     def table1(self) -> Table:
         """The paper's Table 1, for every detector.
@@ -90,19 +92,17 @@ class Scores:
         Returns
         -------
         astropy.table.Table
-            As `paper_table1`, and for the blends ``half_and_half_purity`` with its bounds (`half_and_half`),
-            which the paper's purity is to be compared with.
+            As `paper_table1`, and ``half_and_half_purity`` with its bounds (`half_and_half`), which the
+            paper's purity is to be compared with.
         """
         table = paper_table1(self.evidence)
-        for name in self.evidence.counts:
-            rows = (table["detector"] == name) & (table["kind"] == "blended")
-            for column, value in bounded(
-                "half_and_half_purity", half_and_half(self.evidence, self.stamps, name)
-            ).items():
-                if column not in table.colnames:
-                    table[column] = np.nan
-                table[column][rows] = value
-        return table
+        rows = [
+            bounded(
+                "half_and_half_purity", half_and_half(self.evidence, self.stamps, name, Kind[kind.upper()])
+            )
+            for name, kind in table["detector", "kind"]
+        ]
+        return hstack([table, Table(rows=rows)], metadata_conflicts="silent")
 
     def area_rank_correlation(self, *, relative: bool = False) -> Interval:
         """Rank correlation of the spread of a galaxy's area with its error, with its bootstrap interval.

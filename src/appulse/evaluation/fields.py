@@ -10,6 +10,9 @@ from appulse.files import UsageError
 from appulse.network.weights import Model
 from appulse.sky.field import Field, field_paths, open_field
 
+# What the header of a model lists: seeds of the fields that had a part in it.
+_SEEN = ("seeds", "selection_seeds", "calibration_seeds")
+
 
 def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
     """Raise where a model would be tested on what it was trained on.
@@ -24,14 +27,15 @@ def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
     Raises
     ------
     UsageError
-        A field has a training or calibration seed of the model.
+        A field has a training, selection or calibration seed of the model.
     """
-    seen = set(model.training.get("seeds", ())) | set(model.training.get("calibration_seeds", ()))
+    seen: set[int] = set().union(*(model.training.get(name, ()) for name in _SEEN))
     shared = sorted(set(seeds) & seen)
     if shared:
         raise UsageError(
-            f"model {model.name!r} was trained or calibrated on seed {', '.join(map(str, shared))}: its "
-            "scores there would be too good. Use test seeds (9000s), or --allow-training-seeds."
+            f"model {model.name!r} was trained, selected or calibrated on seed "
+            f"{', '.join(map(str, shared))}: its scores there would be too good. "
+            "Use test seeds (9000s), or --allow-training-seeds."
         )
 
 
@@ -52,8 +56,42 @@ def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: b
     """
     paths = field_paths(directory)
     if not allow_training_seeds:
-        refuse_seen_seeds(model, (int(re.findall(r"\d+", path.name)[0]) for path in paths))
+        refuse_seen_seeds(model, seeds_of(paths))
     return paths
+
+
+def seeds_of(paths: Iterable[Path]) -> set[int]:
+    """Seeds of fields, by their names.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        As ``appulse simulate`` names them.
+    """
+    return {int(re.findall(r"\d+", path.name)[0]) for path in paths}
+
+
+def refuse_tuned_seeds(validation: str | Path | None, tested: Iterable[int]) -> None:
+    """Raise where detectors would be tuned on the sky that they are tested on.
+
+    Parameters
+    ----------
+    validation : str or Path or None
+        Directory of the fields for tuning.
+    tested : iterable of int
+        Seeds of the fields, and of the test set.
+
+    Raises
+    ------
+    UsageError
+        They share a seed.
+    """
+    shared = sorted(seeds_of(field_paths(validation)) & set(tested)) if validation is not None else []
+    if shared:
+        raise UsageError(
+            f"{validation}: seed {', '.join(map(str, shared))} is tested on, too, and what is tuned there "
+            "would score too well. Use validation fields of seeds of their own (2000s)."
+        )
 
 
 def read_fields(paths: Sequence[Path], side: int | None = None) -> Iterator[Field]:

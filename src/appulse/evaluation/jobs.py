@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import torch
 
-import appulse
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evaluate import Progress, evidence_of
 from appulse.evaluation.evidence import Evidence
@@ -91,7 +90,6 @@ class FieldJob:
         """
         state = item.stat()
         identity = {
-            "version": appulse.__version__,
             "model": [self.model.name, self.model.sha256],
             "field": [item.name, state.st_size, state.st_mtime_ns, self.side],
             "detectors": [repr(each) for each in self.detectors],

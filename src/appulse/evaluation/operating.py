@@ -22,6 +22,8 @@ N_TRIALS = len(T_GALAXY) * len(T_OVERLAP)
 COMPLETE_MIN_PURITY = 0.7
 # The paper's purity of blends, rounded down; on its half-and-half set, so harder to reach here.
 PURE_MIN_PURITY = 0.93
+# And this share of the false blends, among all it claims, that ``balanced`` has.
+PURE_IMPURITY = 0.5
 ISOLATED_TOLERANCE = 0.01
 # Balanced scores this close are equal: with 200 blends their own error is twice as large.
 BALANCED_TOLERANCE = 0.01
@@ -147,9 +149,9 @@ def choose_operating_points(
     - ``complete``: the largest completeness of blends among points whose purity of blends is at least 0.7 and
       whose completeness and purity of isolated objects lie at most 0.01 below those of ``balanced``. Without
       any such point it is ``balanced``.
-    - ``pure``: the largest completeness of blends among points whose purity of blends is at least 0.93.
-      Without any such point, the one with the largest lower bound of purity (Wilson, 95 %), so that one lucky
-      prediction does not win.
+    - ``pure``: the largest completeness of blends among points whose purity of blends is at least 0.93, with
+      at most half the impurity of ``balanced``. Without any such point, the one with the largest lower bound
+      of purity (Wilson, 95 %), so that one lucky prediction does not win.
 
     Of equals, the point with thresholds nearer to 0.5 is taken, then the one with the larger balanced score.
 
@@ -182,7 +184,7 @@ def choose_operating_points(
             )
     chosen = {"balanced": _balanced(grid)}
     chosen["complete"] = _complete(grid, chosen["balanced"])
-    chosen["pure"] = _pure(grid)
+    chosen["pure"] = _pure(grid, chosen["balanced"])
     return {
         name: OperatingPoint(t_galaxy=t1, t_overlap=t2, min_area=min_area, min_overlap=min_overlap)
         for name, (t1, t2) in chosen.items()
@@ -214,12 +216,13 @@ def _complete(grid, balanced):
     return max(allowed, key=lambda point: _blend_completeness(grid, point), default=balanced)
 
 
-def _pure(grid):
-    allowed = [
-        point for point, counts in grid.items() if counts.purity(Kind.BLENDED).value >= PURE_MIN_PURITY
-    ]
+def _pure(grid, balanced):
+    impurity = 1.0 - grid[balanced].purity(Kind.BLENDED).value
+    wanted = max(PURE_MIN_PURITY, 1.0 - PURE_IMPURITY * impurity)
+    allowed = [point for point, counts in grid.items() if counts.purity(Kind.BLENDED).value >= wanted]
     if allowed:
         return max(allowed, key=lambda point: _blend_completeness(grid, point))
+    # As pure as can be: with few blends a purity of one means little, and its lower bound says so.
     return max(grid, key=lambda point: (grid[point].purity(Kind.BLENDED).low, balanced_score(grid[point])))
 
 

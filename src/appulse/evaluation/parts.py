@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+import appulse
 from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.lenient import LenientBlends
 from appulse.evaluation.pixels import HardTally, PixelTally
@@ -20,6 +23,16 @@ from appulse.files import atomic_write
 _TABLES = ("galaxies", "objects", "measured", "ranks")
 _GALLERIES = ("failures", "uncertain", "regions")
 _LAYERS = ("image", "truth", "mean", "std")
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 of the package's own source: evidence that other code has gathered is gathered again."""
+    digest, package = hashlib.sha256(), Path(appulse.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def save_evidence(evidence: Evidence, path: str | Path, identity: dict) -> None:
@@ -34,6 +47,7 @@ def save_evidence(evidence: Evidence, path: str | Path, identity: dict) -> None:
         Of what it was gathered from and with; plain values.
     """
     content = _flatten(evidence)
+    identity = identity | {"code": code_digest()}
     arrays = {f"a{number}": array for number, array in enumerate(content.values())}
     index = json.dumps([identity, *content])
 
@@ -62,7 +76,7 @@ def load_evidence(path: str | Path, identity: dict) -> Evidence | None:
         # Opened here: of a file that is cut off, numpy would leave its own handle open.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             found, *keys = json.loads(str(file["index"]))
-            if found != json.loads(json.dumps(identity)):
+            if found != json.loads(json.dumps(identity | {"code": code_digest()})):
                 return None
             return _restore({tuple(key): file[f"a{number}"] for number, key in enumerate(keys)})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -17,14 +17,14 @@ from astropy.table import Table
 from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evaluate import NOISE_SIDE, Progress, Scores, pool, write_table
-from appulse.evaluation.fields import read_fields, unseen_paths
+from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, seeds_of, unseen_paths
 from appulse.evaluation.jobs import FieldJob, gathered
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.report import write_report
 from appulse.evaluation.snapshots import Snapshot, figure1_stamps
 from appulse.evaluation.tables import STAMPS, blend_tables, field_tables, stamp_tables
-from appulse.evaluation.test_set import StampJob, unseen_test_set
+from appulse.evaluation.test_set import StampJob, TestSet, unseen_test_set
 from appulse.files import InputError, write_json
 from appulse.inference.background import scale_to_noise
 from appulse.inference.realisations import Sampler
@@ -159,17 +159,14 @@ def evaluate_model(
     InputError
         No fields, or no such test set.
     UsageError
-        The model was trained on a field's seed.
+        The model has seen a field's seed, or validation fields have one of them.
     """
     model = model if isinstance(model, Model) else load_model(model)
     samples = effort.samples if samples is None else samples
     if samples < 2:
         raise InputError(f"samples is {samples}; an evaluation needs at least 2 realisations.")
-    paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
-    stamps = None
-    if test_set is not None:
-        options = {"stamps": effort.stamps, "allow_training_seeds": allow_training_seeds}
-        stamps = unseen_test_set(test_set, model, **options)
+    options = {"effort": effort, "allow_training_seeds": allow_training_seeds}
+    paths, stamps = unseen_sky(model, fields, test_set, validation, **options)
     best = None
     if validation is not None:
         where = field_paths(validation)[: effort.fields]
@@ -230,6 +227,42 @@ def evaluate_model(
     with contextlib.suppress(OSError):  # not there, or another run's parts in it
         parts.rmdir()
     return scores
+
+
+def unseen_sky(
+    model: Model,
+    fields: str | Path,
+    test_set: str | Path | None,
+    validation: str | Path | None,
+    *,
+    effort: Effort = FULL,
+    allow_training_seeds: bool = False,
+) -> tuple[list[Path], TestSet | None]:
+    """What to test on; refused where the model has seen it, or others are tuned on it.
+
+    Parameters
+    ----------
+    model, fields, test_set, validation, effort, allow_training_seeds
+        As for `evaluate_model`.
+
+    Returns
+    -------
+    paths : list of Path
+        Of the fields.
+    stamps : TestSet or None
+
+    Raises
+    ------
+    InputError, UsageError
+        As for `evaluate_model`.
+    """
+    paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
+    stamps = None
+    if test_set is not None:
+        options = {"stamps": effort.stamps, "allow_training_seeds": allow_training_seeds}
+        stamps = unseen_test_set(test_set, model, **options)
+    refuse_tuned_seeds(validation, [*seeds_of(paths), *(stamps.seeds if stamps else ())])
+    return paths, stamps
 
 
 def _best_threshold(

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-import appulse
 from appulse.engine.assembly import Assembly
 from appulse.engine.observation import observe
 from appulse.engine.stages import Job, keep_first_pass, run
@@ -56,14 +55,19 @@ class TestSet:
     places : (n,) int array
         The stamps to score.
     survey : Survey
-    seed : int
-        The lowest of its fields: that of the realisations.
+    seeds : tuple of int
+        Of its fields, ascending.
     """
 
     path: Path
     places: np.ndarray
     survey: Survey
-    seed: int
+    seeds: tuple[int, ...]
+
+    @property
+    def seed(self) -> int:
+        """Of the realisations."""
+        return self.seeds[0]
 
     def parts(self) -> list[tuple[int, ...]]:
         """The stamps of each mosaic."""
@@ -119,7 +123,7 @@ def unseen_test_set(
         )
     number = len(objects) if stamps is None else min(stamps, len(objects))
     places = np.unique(np.linspace(0, len(objects) - 1, number).astype(int))
-    return TestSet(Path(path), places, survey, int(min(objects["seed"])))
+    return TestSet(Path(path), places, survey, tuple(sorted({int(seed) for seed in objects["seed"]})))
 
 
 @dataclass(frozen=True)
@@ -370,7 +374,6 @@ class StampJob:
         """
         state = self.test_set.path.stat()
         identity = {
-            "version": appulse.__version__,
             "model": [self.model.name, self.model.sha256],
             "stamps": [self.test_set.path.name, state.st_size, state.st_mtime_ns, *item],
             "detectors": [repr(each) for each in self.detectors],

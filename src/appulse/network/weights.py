@@ -19,7 +19,7 @@ from appulse.network.punet import ProbabilisticUNet
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
-    "euclid": "368926ab645c9cf16a00f1005911b130aac23d732a06ced52f2599eed3cc1131",
+    "euclid": "7bd788b56cc0ede7d1a2ef79b77fcedff39cce93de98ce48edabdfd621d369a7",
 }
 _FORMAT = "appulse-1"
 

@@ -20,6 +20,7 @@ from appulse.files import InputError
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, save_model
+from appulse.sky.field import open_field
 from appulse.stamps import StampSource, StampStore, stored_stamps
 from appulse.stamps.device import DeviceStamps
 from appulse.training.config import TrainingConfig
@@ -104,13 +105,14 @@ def fit(
         network = load_model(init).network.train().requires_grad_(True)
         config = dataclasses.replace(config, network=network.config)
     module = TrainingModule(config, network).to(memory_format=torch.channels_last)
-    history = _history(store, config, init)
+    history = _history(store, config, init, validation)
     if resume:
         held = _held_history(output, history)
         # What earlier legs have seen stays seen, whatever fields this one is given.
         history["seeds"] = sorted({*held["seeds"], *history["seeds"]})
         history["surveys"] = held["surveys"] | history["surveys"]
         history["init"] = held["init"]
+        history["selection_seeds"] = sorted({*held.get("selection_seeds", ()), *history["selection_seeds"]})
     source = _source(store, config)
     if torch.cuda.is_available():
         _compile(module.network)
@@ -226,11 +228,18 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> Path:
     return export(module, path, history)
 
 
-def _history(store: StampStore, config: TrainingConfig, init: str | Path | None) -> dict:
+def _history(
+    store: StampStore, config: TrainingConfig, init: str | Path | None, validation: str | Path | None
+) -> dict:
     surveys, seeds, widths = dict(store.surveys), set(store.seeds), list(store.psf_fwhm_pixels)
+    selection: set[int] = set()
+    if validation is not None:
+        with open_field(validation) as field:
+            selection.add(int(field.seed))
     if init is not None:
         # What the parent has seen, its child has seen.
         parent = load_model(init).training
+        selection |= set(parent.get("selection_seeds", ()))
         surveys = parent.get("surveys", {}) | surveys
         seeds |= set(parent.get("seeds", ()))
         widths += parent.get("psf_fwhm_pixels", [])
@@ -239,6 +248,7 @@ def _history(store: StampStore, config: TrainingConfig, init: str | Path | None)
         "recipe": config.to_dict(),
         "surveys": surveys,
         "seeds": sorted(seeds),
+        "selection_seeds": sorted(selection),
         "fields": len(store.noise),
         "stamps_stored": len(store),
         "psf_fwhm_pixels": [min(widths), max(widths)],

@@ -40,8 +40,20 @@ def test_the_headline_names_winner_and_scores():
     beaten = verdicts(scores(ours=(950, 1000), SEP=(700, 1000)))
     assert headline("ours", beaten).startswith("ours beats SEP, but not everywhere: better in isolated")
     level = verdicts(scores(ours=(95, 100), SEP=(94, 100)))
-    assert headline("ours", level) == f"ours does not beat SEP: level in all {len(VERDICT)} scores."
+    expected = f"ours does not beat SEP and is not worth using instead: level in all {len(VERDICT)} scores."
+    assert headline("ours", level) == expected
     assert "nothing to compare" in headline("ours", verdicts(scores(ours=(1, 2))))
+
+
+def test_the_headline_tells_what_only_the_test_set_shows():
+    fields = verdicts(scores(ours=(950, 1000), SEP=(700, 1000)))
+    fields = fields[fields["verdict"] == "better"]
+    stamps = verdicts(scores(ours=(700, 1000), SEP=(950, 1000)))
+    stamps = stamps[stamps["score"] == "blended purity"]
+    told = headline("ours", fields, stamps)
+    assert told.startswith("ours beats SEP, but not everywhere: ")
+    assert told.endswith("on the test set worse in blended purity.")
+    assert headline("ours", fields, fields) == headline("ours", fields)
 
 
 def test_a_score_that_one_of_them_lacks_is_left_out():
@@ -59,9 +71,11 @@ def counted(isolated, isolated_as_blended, blended_found, blended):
 
 def test_half_and_half_purity_is_measured_where_a_test_set_has_as_many_of_both():
     field = counted(1000, 10, 60, 100)  # c / (c + f) = 0.6 / (0.6 + 0.01)
-    assert half_and_half(field, None, "ours").value == pytest.approx(0.6 / 0.61)
-    even = half_and_half(field, counted(50, 4, 40, 50), "ours")
+    assert half_and_half(field, None, "ours", Kind.BLENDED).value == pytest.approx(0.6 / 0.61)
+    assert np.isnan(half_and_half(field, None, "ours", Kind.ISOLATED).value)
+    even = half_and_half(field, counted(50, 4, 40, 50), "ours", Kind.BLENDED)
     expected = wilson(40, 44)
     assert (even.value, even.low, even.high) == (expected.value, expected.low, expected.high)
-    uneven = half_and_half(field, counted(50, 5, 8, 10), "ours")  # 0.8 / (0.8 + 0.1)
+    assert half_and_half(field, counted(50, 4, 40, 50), "ours", Kind.ISOLATED).value == 1.0
+    uneven = half_and_half(field, counted(50, 5, 8, 10), "ours", Kind.BLENDED)  # 0.8 / (0.8 + 0.1)
     assert uneven.value == pytest.approx(8 / 9)

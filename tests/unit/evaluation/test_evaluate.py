@@ -10,7 +10,7 @@ from astropy.table import Table
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, true_objects
 from appulse.evaluation.evaluate import score_fields
-from appulse.evaluation.fields import read_fields, refuse_seen_seeds, unseen_paths
+from appulse.evaluation.fields import read_fields, refuse_seen_seeds, refuse_tuned_seeds, unseen_paths
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result_masks
 from appulse.files import UsageError
@@ -84,7 +84,18 @@ def test_fields_pool(field, scores):
     assert len(twice.regions) == 1
 
 
-@pytest.mark.parametrize("history", [{"seeds": [0, 9001]}, {"calibration_seeds": [9001]}])
+def test_detectors_are_not_tuned_on_what_they_are_tested_on(tmp_path):
+    for name in ("field_2000_00.fits", "field_9001_00.fits"):
+        (tmp_path / name).write_text("never read")
+    with pytest.raises(UsageError, match="seed 9001 is tested on"):
+        refuse_tuned_seeds(tmp_path, [9000, 9001])
+    refuse_tuned_seeds(tmp_path, [9000])
+    refuse_tuned_seeds(None, [9001])
+
+
+@pytest.mark.parametrize(
+    "history", [{"seeds": [0, 9001]}, {"calibration_seeds": [9001]}, {"selection_seeds": [9001]}]
+)
 def test_fields_that_the_model_has_seen_are_refused(history, tmp_path):
     model = thresholding_model()
     model.training.update(history)

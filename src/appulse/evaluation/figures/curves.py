@@ -169,7 +169,7 @@ def tradeoff_figure(table: Table, marks: dict[str, float], best: float | None) -
         left.axvline(marks[model], color=GREY, linewidth=1.0, label=f"in use: {marks[model]:g}")
         if best is not None:
             left.axvline(
-                best, color=GREY, linestyle=":", linewidth=1.2, label=f"best on validation: {best:g}"
+                best, color=GREY, linestyle=":", linewidth=1.2, label=f"balanced on validation: {best:g}"
             )
         left.set_xlabel(f"threshold on P_OVERLAP ({model})")
         left.set_ylabel("blended objects")
@@ -198,8 +198,9 @@ def tradeoff_figure(table: Table, marks: dict[str, float], best: float | None) -
                 )
         right.set_xlabel("completeness of blends")
         right.set_ylabel("purity of blends")
-        right.set_xlim(0, 1.02)
-        right.set_ylim(0, 1.02)
+        # Detectors worth a look lie in one corner; what lies far out of it is told by the table.
+        right.set_xlim(0.5, 1.01)
+        right.set_ylim(0.5, 1.01)
         right.legend(loc="lower left")
     return figure
 
