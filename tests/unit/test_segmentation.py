@@ -495,6 +495,16 @@ def test_sky_positions_are_those_of_the_images_own_wcs_distortions_included(tmp_
             np.testing.assert_array_equal(written.all_pix2world(corners, 0), wcs.all_pix2world(corners, 0))
 
 
+def test_an_unknown_frame_costs_the_sky_positions_only(tmp_path):
+    image = discs((70, 70), (40, 40, 8))
+    cards = {"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CDELT1": 1e-4, "CDELT2": 1e-4}
+    result, without = run(write_fits(tmp_path / "a.fits", image, **cards)), run(image)
+    assert len(result.catalog) == 1 and np.isnan(result.catalog["ra"]).all()
+    np.testing.assert_array_equal(result.segm, without.segm)
+    assert [warning for warning in result.warnings if "no sky positions" in warning]
+    assert result.header["CTYPE1"] == "HPLN-TAN"
+
+
 def test_sizes_are_in_arcsec_with_a_wcs_and_in_pixels_without(tmp_path):
     image = discs((96, 96), (40, 50, 7))
     simple = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -0.2 / 3600, "CDELT2": 0.2 / 3600}

@@ -188,7 +188,7 @@ class Assembly:
             provenance=provenance,
             cutouts=cutouts,
             name=observation.name,
-            warnings=warnings,
+            warnings=(*observation.warnings, *warnings),
             realisation_store=maps.pop("realisations"),
             **maps,
         )

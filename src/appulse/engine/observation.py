@@ -37,6 +37,8 @@ class Observation:
         Of the file, without folder and suffixes; ``image`` for an array.
     origin : dict of str to str
         For the headers: what the file is, and which maps were used.
+    warnings : tuple of str
+        What of the input is not used, and why; one sentence each.
     """
 
     exposure: Exposure
@@ -45,6 +47,7 @@ class Observation:
     wcs: WCS | None
     name: str
     origin: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
     def read(self) -> Observation:
         """The same with every pixel in memory."""
@@ -91,10 +94,11 @@ def observe(
             used |= {kind: plane.hdu_name for kind, plane in beside.items()}
             shape, recognised, path = source.shape, source.recognised, Path(image)
             about = (source.header, source.unit, source.wcs, stem(path))
+            warnings = source.warnings
         else:
             source = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
-            about = (None, None, None, "image")
+            about, warnings = (None, None, None, "image"), ()
         maps = {name: value for name, value in maps.items() if not _is_none(value)}
         for name, value in maps.items():
             if isinstance(value, str | Path):
@@ -102,7 +106,7 @@ def observe(
                 _check_shape(value, maps[name].shape, shape)
         exposure = Exposure.of(source, **maps, **beside)
         listed = "; ".join(f"{name} {origin}" for name, origin in used.items()) or "none"
-        yield Observation(exposure, *about, {"input": recognised, "maps": listed})
+        yield Observation(exposure, *about, {"input": recognised, "maps": listed}, warnings)
 
 
 def _is_none(value: object) -> bool:

@@ -18,7 +18,7 @@ from appulse.files.errors import InputError
 from appulse.files.hdus import choose_hdu, contents, flat_plane, label, list_hdus
 from appulse.files.instruments import NO_WEIGHT, recognise
 from appulse.files.pixels import UNREADABLE, Pixels, unreadable
-from appulse.files.wcs import celestial_wcs
+from appulse.files.wcs import usable_wcs
 
 NOISE_KINDS = ("rms", "variance", "weight")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -101,6 +101,8 @@ class ImageSource:
         What the file is, in words: instrument, image, noise and mask.
     companions : dict of str to Plane
         Noise (``rms`` or ``variance``) and ``mask`` found beside the image.
+    warnings : tuple of str
+        What in the file is not used, and why; one sentence each.
     """
 
     shape: tuple[int, int]
@@ -111,6 +113,7 @@ class ImageSource:
     wcs: WCS | None
     recognised: str
     companions: dict[str, Plane]
+    warnings: tuple[str, ...]
     _pixels: Pixels = field(repr=False)
     _hdus: fits.HDUList = field(repr=False)
 
@@ -261,7 +264,7 @@ def _source(path, opened, choice):
         raise InputError(f"{path}: holds no image; its HDUs are {contents(hdus)}.")
     plane = flat_plane(path, hdus, layout.image, plane)
     header = headers[layout.image].copy()
-    wcs = celestial_wcs(header, opened)
+    wcs, reason = usable_wcs(header, opened)
     for keyword in ("BSCALE", "BZERO", "BLANK"):
         header.remove(keyword, ignore_missing=True)
     companions = {
@@ -282,6 +285,7 @@ def _source(path, opened, choice):
         wcs=wcs,
         recognised=layout.description,
         companions=companions,
+        warnings=(f"no sky positions: the WCS of the image cannot be used ({reason})",) if reason else (),
         _pixels=Pixels(path, opened[layout.image], plane),
         _hdus=opened,
     )
