@@ -6,6 +6,7 @@ import pytest
 import torch
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS
 
 from appulse.files import InputError
@@ -493,6 +494,58 @@ def test_sky_positions_are_those_of_the_images_own_wcs_distortions_included(tmp_
             written = WCS(hdu.header)
             assert written.sip is not None
             np.testing.assert_array_equal(written.all_pix2world(corners, 0), wcs.all_pix2world(corners, 0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_masked_pixels_of_an_array_are_bad(dtype):
+    image = np.round(100 * discs((70, 70), (40, 40, 8), (15, 15, 7))).astype(dtype)
+    mask = np.zeros(image.shape, bool)
+    mask[30:50, 30:50] = True
+    result, given = run(np.ma.masked_array(image, mask)), run(image, mask=mask)
+    np.testing.assert_array_equal(result.flags & PixelFlag.BAD_PIXEL > 0, mask)
+    for name in ("p_galaxy", "segm", "image"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(given, name))
+
+
+@pytest.mark.parametrize("kind", ["rms", "variance", "weight", "mask"])
+def test_masked_pixels_of_a_map_are_bad(kind):
+    mask = np.zeros((70, 70), bool)
+    mask[30:50, 30:50] = True
+    values = np.ma.masked_array(np.full(mask.shape, float(kind != "mask")), mask)
+    result = run(discs((70, 70), (40, 40, 8)), **({"rms": None} | {kind: values}))
+    np.testing.assert_array_equal(result.flags & PixelFlag.BAD_PIXEL > 0, mask)
+
+
+def test_quantities_keep_their_units():
+    image = discs((70, 70), (40, 40, 8))
+    plain = run(image, rms=np.ones(image.shape))
+    for given in (
+        {"rms": 1e-3 * u.mJy},
+        {"rms": np.full(image.shape, 1e-3) * u.mJy},
+        {"variance": np.ones(image.shape) * u.uJy**2},
+        {"weight": np.full(image.shape, 1e6) / u.mJy**2},
+    ):
+        result = run(image * u.uJy, **({"rms": None} | given))
+        assert result.catalog["flux"].unit == u.uJy
+        np.testing.assert_allclose(result.catalog["flux"].value, plain.catalog["flux"].value, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("image", "maps", "message"),
+    [
+        (CCDData(np.ones((70, 70)), unit="adu"), {}, "is a CCDData.*mask=x.mask"),
+        (NDData(np.ones((70, 70))), {}, "is a NDData"),
+        (np.ones((70, 70)), {"rms": NDData(np.ones((70, 70)))}, "the rms is a NDData"),
+        (np.ones((70, 70), complex), {}, "complex128; appulse needs real numbers"),
+        (np.full((70, 70), "a"), {}, "appulse needs real numbers"),
+        (np.ones((70, 70)) * u.Jy, {"rms": 1 * u.s}, "the rms is in s, the image in Jy"),
+        (np.ones((70, 70)), {"rms": 1 * u.Jy}, "the rms is in Jy, the image in no unit"),
+        (np.ones((70, 70)) * u.Jy, {"variance": 1 * u.Jy}, "the variance is in Jy"),
+    ],
+)
+def test_arrays_that_cannot_be_taken_are_refused(image, maps, message):
+    with pytest.raises(InputError, match=message):
+        run(image, **maps)
 
 
 def test_an_unknown_frame_costs_the_sky_positions_only(tmp_path):

@@ -69,7 +69,7 @@ def observe(
     Parameters
     ----------
     image : str, Path or (height, width) array
-        FITS file, or pixels in any unit.
+        FITS file, or pixels in any unit: an array, a masked array or a Quantity.
     hdu : str or int, optional
         Of the image.
     maps : mapping of str to (str, Path, array, float or None)
@@ -96,14 +96,16 @@ def observe(
             about = (source.header, source.unit, source.wcs, stem(path))
             warnings = source.warnings
         else:
-            source = _from_array(image)
+            source, unit = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
-            about, warnings = (None, None, None, "image"), ()
+            about, warnings = (None, unit, None, "image"), ()
         maps = {name: value for name, value in maps.items() if not _is_none(value)}
         for name, value in maps.items():
             if isinstance(value, str | Path):
                 maps[name] = stack.enter_context(_open_map(value, path))
                 _check_shape(value, maps[name].shape, shape)
+            else:
+                maps[name] = _map_from_array(name, value, about[1])
         exposure = Exposure.of(source, **maps, **beside)
         listed = "; ".join(f"{name} {origin}" for name, origin in used.items()) or "none"
         yield Observation(exposure, *about, {"input": recognised, "maps": listed}, warnings)
@@ -113,12 +115,46 @@ def _is_none(value: object) -> bool:
     return isinstance(value, str) and value == NO_MAP
 
 
-def _from_array(data: np.ndarray) -> ArraySource:
-    data = np.asarray(data)
+def _from_array(data: np.ndarray) -> tuple[ArraySource, u.UnitBase | None]:
+    unit = getattr(data, "unit", None) if isinstance(data, u.Quantity) else None
+    data = _plain("image", data)
     if data.ndim != 2:
         raise InputError(f"the image has {data.ndim} axes {data.shape}; appulse needs a 2-D image.")
-    data = data.astype(np.float32)
-    return ArraySource(np.where(np.isfinite(data), data, np.nan))
+    data = ArraySource(data).data.astype(np.float32)
+    return ArraySource(np.where(np.isfinite(data), data, np.nan)), unit
+
+
+def _plain(name: str, values: object) -> np.ndarray:
+    """Numbers without a unit, masked or not."""
+    if hasattr(values, "uncertainty"):  # astropy's NDData and CCDData
+        raise InputError(
+            f"the {name} is a {type(values).__name__}; appulse takes a FITS file or an array: give its data, "
+            "with mask=x.mask, and rms=, variance= or weight=x.uncertainty.array."
+        )
+    values = values.value if isinstance(values, u.Quantity) else values
+    values = values if np.ma.isMaskedArray(values) else np.asarray(values)
+    if values.dtype.kind not in "buif":
+        raise InputError(
+            f"the {name} is a {type(values).__name__} of {values.dtype}; appulse needs real numbers."
+        )
+    return values
+
+
+# Power of the image's unit that each map is in.
+_POWERS = {"rms": 1, "variance": 2, "weight": -2, "mask": 0}
+
+
+def _map_from_array(name: str, values: object, unit: u.UnitBase | None) -> np.ndarray:
+    """A map in units of the image."""
+    if isinstance(values, u.Quantity):
+        wanted = u.dimensionless_unscaled if unit is None else unit ** _POWERS[name]
+        try:
+            values = values.to(wanted)
+        except u.UnitConversionError as error:
+            raise InputError(
+                f"the {name} is in {values.unit}, the image in {unit or 'no unit'}; {error}."
+            ) from None
+    return _plain(name, values)
 
 
 def _open_map(name: str | Path, image: Path | None):
