@@ -343,15 +343,17 @@ def write_regions(table, path):
 
     Notes
     -----
-    An ellipse has the galaxy's area and shape; galaxies in blends are drawn in magenta.
+    An ellipse has the galaxy's area and shape, a circle where that is not known; galaxies in blends are drawn
+    in magenta.
     """
     lines = ["# Region file format: DS9", "image"]
     for row in table:
-        flatness = min(max(1.0 - float(row["ellipticity"]), 0.1), 1.0)
+        known = np.isfinite(row["ellipticity"]) and np.isfinite(row["orientation"])
+        flatness = min(max(1.0 - float(row["ellipticity"]), 0.1), 1.0) if known else 1.0
         major = np.sqrt(row["area"].value / (np.pi * flatness))
         x, y = row["x_centroid"].value + 1, row["y_centroid"].value + 1
         colour = "magenta" if row["blend_id"] else "green"
-        angle = row["orientation"].value
+        angle = row["orientation"].value if known else 0.0
         lines.append(
             f"ellipse({x:.2f},{y:.2f},{major:.2f},{major * flatness:.2f},{angle:.1f}) "
             f"# color={colour} text={{{row['label']}}}"

@@ -12,13 +12,14 @@ A stage begins when the one before is finished in every block: objects reach ove
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
-from appulse.engine.describe import REACH, Region, describe_object, fitted_for, pack
+from appulse.engine.describe import REACH, Described, Region, describe_object, fitted_for, pack
+from appulse.engine.large import describe_whole, is_large
 from appulse.inference.background import Noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window, common, cropped, grown
@@ -37,7 +38,7 @@ from appulse.inference.two_step import (
     first_pass,
     settle,
 )
-from appulse.network.calibration import OperatingPoint
+from appulse.network.calibration import Calibration, OperatingPoint
 from appulse.objects.bridges import faint_bridges
 from appulse.objects.separation import MARGIN as PEAK_MARGIN
 
@@ -72,23 +73,23 @@ class Job:
     blocks: Blocks
     store: Store
 
-    @functools.cached_property
+    @cached_property
     def detected(self) -> Objects:
         """Objects of the first pass; it must be finished in every block."""
         return self._objects(FIRST)
 
-    @functools.cached_property
+    @cached_property
     def rebuilt(self) -> Objects:
         """Objects of the rebuilt maps, bridges and all; rebuilding must be finished in every block."""
         return self._objects(REBUILDING)
 
-    @functools.cached_property
+    @cached_property
     def bridges(self) -> np.ndarray:
         """Pixels (y, x) of all faint bridges, (n, 2); that stage must be finished in every block."""
         records = (self.store.get(BRIDGES, block) for block in range(len(self.blocks)))
         return np.concatenate([record["pixels"] for record in records])
 
-    @functools.cached_property
+    @cached_property
     def objects(self) -> Objects:
         """Objects of the final maps; parting must be finished in every block."""
         return self._objects(PARTING)
@@ -237,6 +238,9 @@ def _bridges(job: Job, block: int, advance: Callable[[int], None]) -> None:
     found = [np.empty((0, 2), np.int64)]
     labels, scaled, outer = None, None, grown(core, job.sampler.size // 2 + PEAK_MARGIN, job.blocks.shape)
     for number in job.rebuilt.owned_by(block, job.blocks):
+        if is_large(job.rebuilt.box(int(number))):
+            advance(1)
+            continue
         window = grown(job.rebuilt.box(int(number)), PEAK_MARGIN, job.blocks.shape)
         if scaled is None:
             labels = job.rebuilt.label(job.store.array("pieces"), outer, job.blocks)
@@ -281,12 +285,21 @@ def _galaxies(job: Job, block: int, advance: Callable[[int], None]) -> None:
     described = []
     for number in numbers:
         box = job.objects.box(number)
-        window = grown(box, REACH, job.blocks.shape)
-        # An object larger than a stamp may reach further than the block's surroundings do.
-        here = region if common(window, outer) == window else region_of(job, window)
-        described.append(describe_object(here, number, box, job.sampler.size, fitted))
+        described.append(_describe(job, number, box, region, fitted))
         advance(1)
     _put(job.store, GALAXIES, block, core, {}, pack(described))
+
+
+def _describe(job: Job, number: int, box: Window, region: Region, fitted: Calibration) -> Described:
+    window = grown(box, REACH, job.blocks.shape)
+    if not is_large(box):
+        try:
+            # An object larger than a stamp may reach further than the block's surroundings do.
+            here = region if common(window, region.window) == window else region_of(job, window)
+            return describe_object(here, number, box, job.sampler.size, fitted)
+        except MemoryError:  # one object must not cost the field
+            pass
+    return describe_whole(partial(region_of, job), number, box, job.blocks.shape, job.sampler.samples)
 
 
 _WORK = {
