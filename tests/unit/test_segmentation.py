@@ -548,6 +548,14 @@ def test_arrays_that_cannot_be_taken_are_refused(image, maps, message):
         run(image, **maps)
 
 
+def test_an_object_of_more_galaxies_than_are_looked_for_says_so():
+    chain = [(20 + 14 * number, 32, 9) for number in range(12)]
+    many, few = run(discs((64, 210), *chain)), run(discs((64, 90), *chain[:4]))
+    assert len(many.catalog) < 12
+    assert (many.catalog["flags"].value & ObjectFlag.MOST_GALAXIES > 0).all()
+    assert len(few.catalog) == 4 and not (few.catalog["flags"].value & ObjectFlag.MOST_GALAXIES).any()
+
+
 def test_an_unknown_frame_costs_the_sky_positions_only(tmp_path):
     image = discs((70, 70), (40, 40, 8))
     cards = {"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CDELT1": 1e-4, "CDELT2": 1e-4}

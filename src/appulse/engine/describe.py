@@ -23,6 +23,7 @@ from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag
 from appulse.objects.measurement import light_shares, measure
 from appulse.objects.pairs import meeting_pairs
+from appulse.objects.proposals import MAX_GALAXIES
 from appulse.objects.separation import Separation, separate
 from appulse.products import PAIRS
 
@@ -124,6 +125,8 @@ def describe_object(
         common |= ObjectFlag.LARGER_THAN_STAMP
     if len(reference.masks) > 2:
         common |= ObjectFlag.THREE_OR_MORE
+    if len(reference.masks) >= MAX_GALAXIES:
+        common |= ObjectFlag.MOST_GALAXIES
     if crop.correlated[crop.mask].any():
         common |= ObjectFlag.OUTSIDE_MODEL_RANGE
     if failed:
