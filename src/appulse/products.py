@@ -183,7 +183,15 @@ def _write_rows(file, start, dtype, values, top, left, shape):
         pixel = (number * shape[0] + top) * shape[1] + left
         rows = [plane] if plane.shape[1] == shape[1] else plane
         for row, content in enumerate(rows):
-            os.pwrite(file, content.tobytes(), start + (pixel + row * shape[1]) * dtype.itemsize)
+            _write_at(file, content.tobytes(), start + (pixel + row * shape[1]) * dtype.itemsize)
+
+
+def _write_at(file, content, place):
+    """Write every byte: one call takes 2 GiB at most, and fewer as a disk fills or a signal comes."""
+    left = memoryview(content)
+    while left:
+        written = os.pwrite(file, left, place)
+        left, place = left[written:], place + written
 
 
 def _image_hdu(item, values, cards):
