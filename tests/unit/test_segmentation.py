@@ -556,6 +556,26 @@ def test_an_object_of_more_galaxies_than_are_looked_for_says_so():
     assert len(few.catalog) == 4 and not (few.catalog["flags"].value & ObjectFlag.MOST_GALAXIES).any()
 
 
+@pytest.mark.parametrize(("kind", "power"), [("rms", 1), ("variance", 2), ("weight", -2)])
+def test_noise_maps_of_any_scale_are_read(tmp_path, kind, power):
+    """A weight in (W m-2 Hz-1)-2 is beyond single precision, and a variance below it."""
+    image, unit = discs((70, 70), (40, 40, 8)), 1e-26
+    write_fits(tmp_path / "a.fits", image * np.float32(unit))
+    rms = np.random.default_rng(0).uniform(0.8, 1.2, image.shape)
+    fits.writeto(tmp_path / "map.fits", (rms * unit) ** power)
+    fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.CompImageHDU((rms * unit) ** power, quantize_level=0, compression_type="GZIP_2"),
+        ]
+    ).writeto(tmp_path / "map.fits.fz")
+    expected = run(image, rms=rms)
+    for name in ("map.fits", "map.fits.fz"):
+        result = run(tmp_path / "a.fits", **({"rms": None} | {kind: tmp_path / name}))
+        assert not (result.flags & PixelFlag.BAD_PIXEL).any()
+        np.testing.assert_allclose(result.image, expected.image, rtol=1e-5)
+
+
 def test_an_unknown_frame_costs_the_sky_positions_only(tmp_path):
     image = discs((70, 70), (40, 40, 8))
     cards = {"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CDELT1": 1e-4, "CDELT2": 1e-4}

@@ -161,7 +161,7 @@ def _open_map(name: str | Path, image: Path | None):
     path, hdu = split_hdu(name)
     if hdu is None and image is not None and path.resolve() == image.resolve():
         raise InputError(f"{name} is the image itself; name the HDU of the map, as in '{name}[ERR]'.")
-    return open_image(path, hdu)
+    return open_image(path, hdu, wide=True)
 
 
 def _check_shape(name: str | Path, shape: tuple[int, int], wanted: tuple[int, int]) -> None:

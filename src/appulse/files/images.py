@@ -78,8 +78,8 @@ class Plane:
 
         Returns
         -------
-        (height, width) float32 array, or bool array for a mask
-            A mask is True where bad. Noise is NaN where not finite.
+        (height, width) float array, or bool array for a mask
+            A mask is True where bad. Noise is NaN where not finite, and float64 where the file has that.
         """
         if self.kind != "mask":
             return self._pixels.window(y, x)
@@ -128,7 +128,8 @@ class ImageSource:
         Returns
         -------
         (height, width) float32 array, native byte order, units of the file
-            BSCALE, BZERO and BLANK applied; NaN where not finite.
+            BSCALE, BZERO and BLANK applied; NaN where not finite. float64 where opened as ``wide`` and the
+            file has that.
 
         Raises
         ------
@@ -178,7 +179,7 @@ class ImageSource:
         self.close()
 
 
-def open_image(path, hdu=None):
+def open_image(path, hdu=None, *, wide=False):
     """Open one 2-D image in .fits, .fits.gz or .fits.fz without reading its pixels.
 
     Uncompressed files are memory-mapped; of tile-compressed ones only the tiles of a window are unpacked; a
@@ -192,6 +193,9 @@ def open_image(path, hdu=None):
         'NAME', 'NAME,VERSION' or a number counted from 0; 'SCI[0]' picks a plane of a cube, counted from 0.
         By default the image of a layout that `recognise` knows, else the HDU called SCI, else the first 2-D
         image. Axes of length 1 beyond two do not count.
+    wide : bool
+        Keep the double precision, and the range, of pixels that have it: an inverse variance may be beyond
+        single precision where a flux is not.
 
     Returns
     -------
@@ -206,19 +210,26 @@ def open_image(path, hdu=None):
     if path.is_dir():
         raise InputError(f"{path}: is a directory; appulse needs a FITS file.")
     if not path.exists():
-        raise InputError(f"{path}: no such file.")
+        raise InputError(f"{path}: no such file.{_advice(path)}")
     opened = None
     try:
         opened, truncated = _open_hdus(path)
         if truncated:
             raise InputError(f"{path}: the file is truncated; copy or download it again.")
-        return _source(path, opened, hdu)
+        return _source(path, opened, hdu, wide)
     except BaseException as error:
         if opened is not None:
             opened.close()
         if isinstance(error, UNREADABLE):
             raise unreadable(path, error) from error
         raise
+
+
+def _advice(path):
+    file, hdu = split_hdu(path)
+    if hdu is None or not file.exists():
+        return ""
+    return f" {file} is there; choose its HDU with --hdu {hdu} (in Python, hdu={hdu!r})."
 
 
 def _open_hdus(path):
@@ -255,7 +266,7 @@ def _unpacked(path):
         raise
 
 
-def _source(path, opened, choice):
+def _source(path, opened, choice, wide):
     headers = [one.header for one in opened]
     hdus = list_hdus(headers)
     index, plane = (None, ()) if choice is None else choose_hdu(path, hdus, choice)
@@ -272,7 +283,7 @@ def _source(path, opened, choice):
             one.kind,
             label(hdus, one.index),
             one.bad,
-            Pixels(path, opened[one.index], flat_plane(path, hdus, one.index, ())),
+            Pixels(path, opened[one.index], flat_plane(path, hdus, one.index, ()), wide=True),
         )
         for one in layout.companions
     }
@@ -286,7 +297,7 @@ def _source(path, opened, choice):
         recognised=layout.description,
         companions=companions,
         warnings=(f"no sky positions: the WCS of the image cannot be used ({reason})",) if reason else (),
-        _pixels=Pixels(path, opened[layout.image], plane),
+        _pixels=Pixels(path, opened[layout.image], plane, wide),
         _hdus=opened,
     )
 
