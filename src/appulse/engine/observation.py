@@ -39,6 +39,8 @@ class Observation:
         For the headers: what the file is, and which maps were used.
     warnings : tuple of str
         What of the input is not used, and why; one sentence each.
+    temporary : int, bytes
+        Of the unpacked copies of gzipped files, which every process makes of its own.
     """
 
     exposure: Exposure
@@ -48,6 +50,7 @@ class Observation:
     name: str
     origin: dict[str, str]
     warnings: tuple[str, ...] = ()
+    temporary: int = 0
 
     def read(self) -> Observation:
         """The same with every pixel in memory."""
@@ -94,21 +97,22 @@ def observe(
             used |= {kind: plane.hdu_name for kind, plane in beside.items()}
             shape, recognised, path = source.shape, source.recognised, Path(image)
             about = (source.header, source.unit, source.wcs, stem(path))
-            warnings = source.warnings
+            warnings, temporary = source.warnings, source.temporary
         else:
             source, unit = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
-            about, warnings = (None, unit, None, "image"), ()
+            about, warnings, temporary = (None, unit, None, "image"), (), 0
         maps = {name: value for name, value in maps.items() if not _is_none(value)}
         for name, value in maps.items():
             if isinstance(value, str | Path):
                 maps[name] = stack.enter_context(_open_map(value, path))
                 _check_shape(value, maps[name].shape, shape)
+                temporary += maps[name].temporary
             else:
                 maps[name] = _map_from_array(name, value, about[1])
         exposure = Exposure.of(source, **maps, **beside)
         listed = "; ".join(f"{name} {origin}" for name, origin in used.items()) or "none"
-        yield Observation(exposure, *about, {"input": recognised, "maps": listed}, warnings)
+        yield Observation(exposure, *about, {"input": recognised, "maps": listed}, warnings, temporary)
 
 
 def _is_none(value: object) -> bool:

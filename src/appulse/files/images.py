@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import os
 import re
 import shutil
 import tempfile
@@ -103,6 +104,8 @@ class ImageSource:
         Noise (``rms`` or ``variance``) and ``mask`` found beside the image.
     warnings : tuple of str
         What in the file is not used, and why; one sentence each.
+    temporary : int, bytes
+        Of the unpacked copy of a gzipped file.
     """
 
     shape: tuple[int, int]
@@ -114,6 +117,7 @@ class ImageSource:
     recognised: str
     companions: dict[str, Plane]
     warnings: tuple[str, ...]
+    temporary: int
     _pixels: Pixels = field(repr=False)
     _hdus: fits.HDUList = field(repr=False)
 
@@ -213,10 +217,10 @@ def open_image(path, hdu=None, *, wide=False):
         raise InputError(f"{path}: no such file.{_advice(path)}")
     opened = None
     try:
-        opened, truncated = _open_hdus(path)
+        opened, truncated, temporary = _open_hdus(path)
         if truncated:
             raise InputError(f"{path}: the file is truncated; copy or download it again.")
-        return _source(path, opened, hdu, wide)
+        return _source(path, opened, hdu, wide, temporary)
     except BaseException as error:
         if opened is not None:
             opened.close()
@@ -233,20 +237,22 @@ def _advice(path):
 
 
 def _open_hdus(path):
-    """The file, every header read, and whether it ends too soon."""
+    """The file, every header read, whether it ends too soon, and bytes of its unpacked copy."""
     with open(path, "rb") as file:
         is_gzipped = file.read(2) == _GZIP_MAGIC
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # Raw values: astropy's own scaling ignores BLANK in unsigned integers and works in float32.
         options = {"mode": "readonly", "memmap": True, "do_not_scale_image_data": True}
-        hdus = fits.open(_unpacked(path) if is_gzipped else path, **options)
+        file = _unpacked(path) if is_gzipped else path
+        temporary = os.fstat(file.fileno()).st_size if is_gzipped else 0
+        hdus = fits.open(file, **options)
         try:
             len(hdus)  # reads every header
         except BaseException:
             hdus.close()
             raise
-    return hdus, any("truncated" in str(warning.message) for warning in caught)
+    return hdus, any("truncated" in str(warning.message) for warning in caught), temporary
 
 
 def _unpacked(path):
@@ -266,7 +272,7 @@ def _unpacked(path):
         raise
 
 
-def _source(path, opened, choice, wide):
+def _source(path, opened, choice, wide, temporary):
     headers = [one.header for one in opened]
     hdus = list_hdus(headers)
     index, plane = (None, ()) if choice is None else choose_hdu(path, hdus, choice)
@@ -297,6 +303,7 @@ def _source(path, opened, choice, wide):
         recognised=layout.description,
         companions=companions,
         warnings=(f"no sky positions: the WCS of the image cannot be used ({reason})",) if reason else (),
+        temporary=temporary,
         _pixels=Pixels(path, opened[layout.image], plane, wide),
         _hdus=opened,
     )
