@@ -13,8 +13,8 @@ from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import BATCH, Sampler
 from appulse.products import MAPS
 
-# Measured by benchmarks/engine.py with 50 realisations, and by what 8 to 400 take: memory of a process with the
-# network loaded, and of each pixel of a block; of both a part for each realisation, or byte of eight.
+# Measured by benchmarks/engine.py with 50 realisations, and by what 8 to 400 take: memory of a process with
+# the network loaded, and of each pixel of a block; of both a part for each realisation, or byte of eight.
 _MEMORY, _MEMORY_PER_SAMPLE = 0.39e9, 1.25e6
 _MEMORY_PER_PIXEL, _MEMORY_PER_PIXEL_AND_BYTE = 25.0, 5.0
 # Bytes per pixel of the compressed store: probabilities, which hardly compress, and the realisations.

@@ -35,7 +35,7 @@ from appulse.inference.mesh import (
     mesh_shape,
     of_pixels,
 )
-from appulse.inference.padding import padding, padding_side
+from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
@@ -355,9 +355,16 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
             if progress:
                 progress("background", done, total)
 
-    step = _step(strips)
+    counts = []
+
+    def counted():
+        for row, window, image, variance, bad in strips():
+            counts.append(zeros_outside(exposure, window, image, bad, SIDES[0]))
+            yield row, window, image, variance, bad
+
+    step = _step(counted)
     rounding = step / np.sqrt(12)
-    side = padding_side(exposure, windows, quantised=step > 0)
+    side = padding_side(exposure, windows, counts, quantised=step > 0)
     own_level, own_sigma = np.empty(mesh_shape(shape)), np.empty(mesh_shape(shape))
     flat, even = np.zeros(own_level.shape, bool), np.zeros(own_level.shape, bool)
     # A bit per pixel: strips are looked at again, and measuring a cell costs far more than reading it.

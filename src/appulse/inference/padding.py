@@ -43,7 +43,36 @@ def padding(exposure, window, image, side):
     return ((zeros & beside) > 0)[cropped(window, outer)]
 
 
-def padding_side(exposure, windows, quantised):
+def zeros_outside(exposure, window, image, bad, side):
+    """Zeros and pixels outside the blocks, in mesh cells that are mostly so.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Of the image.
+    window : (slice, slice)
+        A strip of one row of mesh cells.
+    image, bad : (height, width) array
+        Its pixels, and which of them are bad.
+    side : int, pixels
+        Of the blocks.
+
+    Returns
+    -------
+    zeros, pixels : int
+    """
+    good = ~bad
+    outside = good & ~padding(exposure, window, image, side)
+    edges = np.arange(0, image.shape[1], CELL)
+    zeros, left, there = (
+        np.add.reduceat(np.count_nonzero(each, axis=0), edges)
+        for each in (outside & (image == 0), outside, good)
+    )
+    mostly = 2 * left > there
+    return int(zeros[mostly].sum()), int(left[mostly].sum())
+
+
+def padding_side(exposure, windows, counts, quantised):
     """Side of the smallest block of zeros that noise does not make; 0 where zeros are values like others.
 
     How often noise makes a zero is counted outside the blocks, so that no patch of zeros has a say in it, and
@@ -53,8 +82,10 @@ def padding_side(exposure, windows, quantised):
     ----------
     exposure : Exposure
         Of the image.
-    windows : iterable of (slice, slice)
+    windows : sequence of (slice, slice)
         Strips of one row of mesh cells, of the whole image.
+    counts : sequence of (int, int)
+        From `zeros_outside` of these, with the smallest of `SIDES`.
     quantised : bool
         Whether its values are steps.
 
@@ -62,26 +93,13 @@ def padding_side(exposure, windows, quantised):
     -------
     int, pixels
     """
-    windows = list(windows)
     for side in SIDES:
-        counts = np.sum([_zeros_outside(exposure, window, side) for window in windows], axis=0)
-        zeros, good = (int(count) for count in counts)
-        if good == 0:
+        if side > SIDES[0]:
+            strips = ((window, *exposure.read(window)) for window in windows)
+            counts = [zeros_outside(exposure, window, image, bad, side) for window, image, _, bad in strips]
+        zeros, pixels = (sum(each) for each in zip(*counts, strict=True))
+        if pixels == 0:
             return 0 if quantised else side
-        if (zeros / good) ** (side**2 / 2) < CHANCE:
+        if (zeros / pixels) ** (side**2 / 2) < CHANCE:
             return side
     return 0
-
-
-def _zeros_outside(exposure, window, side):
-    """Zeros and pixels outside the blocks, in mesh cells that are mostly so."""
-    image, _, bad = exposure.read(window)
-    good = ~bad
-    outside = good & ~padding(exposure, window, image, side)
-    edges = np.arange(0, image.shape[1], CELL)
-    zeros, left, there = (
-        np.add.reduceat(np.count_nonzero(each, axis=0), edges)
-        for each in (outside & (image == 0), outside, good)
-    )
-    mostly = 2 * left > there
-    return zeros[mostly].sum(), left[mostly].sum()
