@@ -1,5 +1,7 @@
 """Objects too large to be taken apart, against the same objects taken apart."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -7,7 +9,10 @@ from astropy.table import QTable
 
 from appulse.batch import BatchOptions, run_batch
 from appulse.engine import large, stages
+from appulse.engine.describe import Region
 from appulse.engine.large import describe_whole
+from appulse.inference.background import NoiseScaled
+from appulse.inference.realisations import Realisations
 from appulse.network.weights import save_model
 from appulse.objects import MEASURED, ObjectFlag
 from appulse.segmentation import segment
@@ -107,20 +112,44 @@ def test_an_object_for_which_memory_fails_costs_nothing_else(apart, monkeypatch)
             raise MemoryError
         return describe(region, number, box, *options)
 
+    def none_left(*_):
+        raise MemoryError
+
     monkeypatch.setattr(stages, "describe_object", short_of_memory)
+    monkeypatch.setattr(stages, "faint_bridges", none_left)
     assert_whole(run(), apart, np.array([failing]))
 
 
-def test_memory_does_not_grow_with_the_object():
-    """Parts are read one by one, and none is kept."""
-    windows = []
+def test_memory_does_not_grow_with_the_box(monkeypatch):
+    """Trails across 512 and 1024 pixels on a side; the box of the second holds four times as many."""
+    monkeypatch.setattr(large, "LARGEST_BOX", 300**2)
+    monkeypatch.setattr(large, "PART", 128)
+    peaks = []
+    for side in (512, 1024):
+        shape = side, side
+        realisations = Realisations(SAMPLES, shape)
+        on_trail = np.abs(np.subtract.outer(np.arange(side), np.arange(side))) < 4
 
-    def read(window):
-        windows.append(window)
-        raise StopIteration
+        def read(window, on_trail=on_trail, realisations=realisations, shape=shape):
+            mask = on_trail[window]
+            plain = np.ones(mask.shape, np.float32)
+            scaled = NoiseScaled(1.0, 0.0, 0.0, plain, plain, plain, plain, ~plain.astype(bool), ~mask & mask)
+            return Region(
+                window,
+                shape,
+                mask.astype(np.int32),
+                mask.astype(np.uint8),
+                plain,
+                realisations,
+                np.full((1, *mask.shape), 255, np.uint8),
+                scaled,
+            )
 
-    box = slice(0, 25_000), slice(0, 25_000)
-    assert large.is_large(box) and not large.is_large((slice(0, 2048), slice(10, 2058)))
-    with pytest.raises(StopIteration):
-        describe_whole(read, 1, box, (25_000, 25_000), 50)
-    assert windows[0][0].stop - windows[0][0].start <= large.PART + 2
+        box = slice(0, side), slice(0, side)
+        assert large.is_large(box)
+        tracemalloc.start()
+        (row,) = describe_whole(read, 1, box, shape, SAMPLES).rows
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert row["area"] == row["flux"] == on_trail.sum() and row["p_detect"] == 1
+    assert peaks[1] < 1.2 * peaks[0]

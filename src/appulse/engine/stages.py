@@ -12,6 +12,7 @@ A stage begins when the one before is finished in every block: objects reach ove
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -245,13 +246,14 @@ def _bridges(job: Job, block: int, advance: Callable[[int], None]) -> None:
         if scaled is None:
             labels = job.rebuilt.label(job.store.array("pieces"), outer, job.blocks)
             scaled = job.scale(outer).scaled
-        if common(window, outer) == window:
-            here = cropped(window, outer)
-            mask, image = labels[here] == number, scaled[here]
-        else:  # larger than the block's surroundings
-            mask = job.rebuilt.label(job.store.array("pieces"), window, job.blocks) == number
-            image = job.scale(window).scaled
-        found.append(np.argwhere(faint_bridges(mask, image)) + _corner(window))
+        with contextlib.suppress(MemoryError):  # it stays in one piece then; it must not cost the field
+            if common(window, outer) == window:
+                here = cropped(window, outer)
+                mask, image = labels[here] == number, scaled[here]
+            else:  # larger than the block's surroundings
+                mask = job.rebuilt.label(job.store.array("pieces"), window, job.blocks) == number
+                image = job.scale(window).scaled
+            found.append(np.argwhere(faint_bridges(mask, image)) + _corner(window))
         advance(1)
     _put(job.store, BRIDGES, block, core, {}, {"pixels": np.concatenate(found)})
 
