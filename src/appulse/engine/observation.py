@@ -120,7 +120,7 @@ def _is_none(value: object) -> bool:
 
 
 def _from_array(data: np.ndarray) -> tuple[ArraySource, u.UnitBase | None]:
-    unit = getattr(data, "unit", None) if isinstance(data, u.Quantity) else None
+    unit = data.unit if isinstance(data, u.Quantity) else None
     data = _plain("image", data)
     if data.ndim != 2:
         raise InputError(f"the image has {data.ndim} axes {data.shape}; appulse needs a 2-D image.")

@@ -13,9 +13,9 @@ A stage begins when the one before is finished in every block: objects reach ove
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
 
 import numpy as np
 
@@ -74,23 +74,23 @@ class Job:
     blocks: Blocks
     store: Store
 
-    @cached_property
+    @functools.cached_property
     def detected(self) -> Objects:
         """Objects of the first pass; it must be finished in every block."""
         return self._objects(FIRST)
 
-    @cached_property
+    @functools.cached_property
     def rebuilt(self) -> Objects:
         """Objects of the rebuilt maps, bridges and all; rebuilding must be finished in every block."""
         return self._objects(REBUILDING)
 
-    @cached_property
+    @functools.cached_property
     def bridges(self) -> np.ndarray:
         """Pixels (y, x) of all faint bridges, (n, 2); that stage must be finished in every block."""
         records = (self.store.get(BRIDGES, block) for block in range(len(self.blocks)))
         return np.concatenate([record["pixels"] for record in records])
 
-    @cached_property
+    @functools.cached_property
     def objects(self) -> Objects:
         """Objects of the final maps; parting must be finished in every block."""
         return self._objects(PARTING)
@@ -301,7 +301,9 @@ def _describe(job: Job, number: int, box: Window, region: Region, fitted: Calibr
             return describe_object(here, number, box, job.sampler.size, fitted)
         except MemoryError:  # one object must not cost the field
             pass
-    return describe_whole(partial(region_of, job), number, box, job.blocks.shape, job.sampler.samples)
+    return describe_whole(
+        functools.partial(region_of, job), number, box, job.blocks.shape, job.sampler.samples
+    )
 
 
 _WORK = {
