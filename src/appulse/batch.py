@@ -378,12 +378,12 @@ def _tell(
         maps = {kind: files[number] for kind, files in paired.items() if files is not None}
         try:
             with observe(path, options.hdu, maps) as observation:
-                shape = observation.exposure.shape
+                shape, temporary = observation.exposure.shape, observation.temporary
         except InputError as error:
             unusable = True
             print(error, file=sys.stderr)
             continue
-        needs = forecast(shape, block, options.method, workers, sampler, options.keep_realisations)
+        needs = forecast(shape, block, options.method, workers, sampler, options.keep_realisations, temporary)
         print(f"{path}: would write {options.output / stem(path)}_*")
         print(f"  {shape[0]} x {shape[1]} pixels in {needs}")
     return 1 if unusable else 0

@@ -119,6 +119,9 @@ def segment(
     """
     from appulse.batch import BatchOptions, run_batch
 
+    maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
+    if not images:
+        _tell_where_images_went(maps)
     options = BatchOptions(
         output=output,
         model=model,
@@ -136,7 +139,6 @@ def segment(
         regions=regions,
         preview=preview,
     )
-    maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
     with field_bar() as progress:
         return run_batch(
             images,
@@ -150,6 +152,19 @@ def segment(
             shard=shard,
             progress=progress,
         )
+
+
+def _tell_where_images_went(maps: dict[str, tuple[str, ...] | None]) -> None:
+    """An option of several files takes all that follow it, images too."""
+    from appulse.files import UsageError
+
+    for kind, files in maps.items():
+        if files:
+            took = " and ".join(files) if len(files) < 3 else f"{len(files)} files"
+            raise UsageError(
+                f"no image given: --{kind} took {took}. Put the images first: "
+                f"appulse segment IMAGE [IMAGE ...] --{kind} F -o DIR"
+            )
 
 
 @app.command

@@ -10,6 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from appulse.files import atomic_write
+from appulse.inference.exposure import common, cropped, grown
 from appulse.result import BUSY_CELL, Window, busyness
 
 if TYPE_CHECKING:
@@ -141,15 +142,17 @@ def _draw_image(axes, image: np.ndarray, extent) -> None:
 
 
 def _draw_outlines(axes, result: Result, window) -> None:
+    nearby = grown(window, 2, result.ternary.shape)  # so that where it ends is not seen
     for number, cutout in enumerate(result.cutouts):
-        rows, columns = cutout.window
-        if rows.stop <= window[0].start or rows.start >= window[0].stop:
+        seen = common(cutout.window, nearby)
+        if seen is None:
             continue
-        if columns.stop <= window[1].start or columns.start >= window[1].stop:
-            continue
+        rows, columns = seen
         alone = result.catalog["blend_id"][number] == 0
         colour = "#4dd2a0" if alone else OUTLINE_COLOURS[number % len(OUTLINE_COLOURS)]
-        padded = np.pad(cutout.mask, 1).astype(np.float32)
+        padded = np.pad(cutout.mask[cropped(seen, cutout.window)], 1).astype(np.float32)
+        if not padded.any():
+            continue
         y = np.arange(rows.start - 1, rows.stop + 1)
         x = np.arange(columns.start - 1, columns.stop + 1)
         axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=0.9)

@@ -183,7 +183,15 @@ def _write_rows(file, start, dtype, values, top, left, shape):
         pixel = (number * shape[0] + top) * shape[1] + left
         rows = [plane] if plane.shape[1] == shape[1] else plane
         for row, content in enumerate(rows):
-            os.pwrite(file, content.tobytes(), start + (pixel + row * shape[1]) * dtype.itemsize)
+            _write_at(file, content.tobytes(), start + (pixel + row * shape[1]) * dtype.itemsize)
+
+
+def _write_at(file, content, place):
+    """Write every byte: one call takes 2 GiB at most, and fewer as a disk fills or a signal comes."""
+    left = memoryview(content)
+    while left:
+        written = os.pwrite(file, left, place)
+        left, place = left[written:], place + written
 
 
 def _image_hdu(item, values, cards):
@@ -343,15 +351,17 @@ def write_regions(table, path):
 
     Notes
     -----
-    An ellipse has the galaxy's area and shape; galaxies in blends are drawn in magenta.
+    An ellipse has the galaxy's area and shape, a circle where that is not known; galaxies in blends are drawn
+    in magenta.
     """
     lines = ["# Region file format: DS9", "image"]
     for row in table:
-        flatness = min(max(1.0 - float(row["ellipticity"]), 0.1), 1.0)
+        known = np.isfinite(row["ellipticity"]) and np.isfinite(row["orientation"])
+        flatness = min(max(1.0 - float(row["ellipticity"]), 0.1), 1.0) if known else 1.0
         major = np.sqrt(row["area"].value / (np.pi * flatness))
         x, y = row["x_centroid"].value + 1, row["y_centroid"].value + 1
         colour = "magenta" if row["blend_id"] else "green"
-        angle = row["orientation"].value
+        angle = row["orientation"].value if known else 0.0
         lines.append(
             f"ellipse({x:.2f},{y:.2f},{major:.2f},{major * flatness:.2f},{angle:.1f}) "
             f"# color={colour} text={{{row['label']}}}"

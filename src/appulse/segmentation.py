@@ -58,7 +58,7 @@ def segment(
     Parameters
     ----------
     image : str, Path or (height, width) array
-        FITS file, or pixels in any unit.
+        FITS file, or pixels in any unit: an array, a masked array (masked pixels are bad), or a Quantity.
     model : str, Path or Model
         Bundled name, ``.safetensors`` file, or a loaded model.
     samples : int

@@ -230,6 +230,19 @@ def test_missing_arguments_and_unknown_verbs_are_usage_errors(arguments, tmp_pat
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("option", ["--rms", "--mask"])
+def test_an_option_that_took_the_image_is_named(field, tmp_path, capsys, option):
+    assert run("segment", option, "map.fits", field, "-o", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert f"no image given: {option} took map.fits and {field}" in error
+    assert "Put the images first" in error and not (tmp_path / "out").exists()
+
+
+def test_an_image_with_its_hdu_in_brackets_is_told_of_the_option(field, tmp_path, capsys):
+    assert run("segment", f"{field}[0]", "-o", tmp_path / "out") == 1
+    assert f"{field} is there; choose its HDU with --hdu 0" in capsys.readouterr().err
+
+
 def test_a_dry_run_writes_nothing(field, tmp_path, capsys):
     assert run("segment", field, "-o", tmp_path / "out", "--dry-run") == 0
     assert "field.fits: would write" in capsys.readouterr().out

@@ -1,3 +1,5 @@
+import os
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -97,6 +99,15 @@ def test_two_writes_give_the_same_bytes_wherever_they_go(tmp_path):
     first, second = (path.read_bytes() for path in paths)
     assert first == second and str(tmp_path).encode() not in first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.fits", "elsewhere"]
+
+
+def test_writes_that_take_a_part_only_are_gone_on_with(tmp_path, monkeypatch):
+    """As Linux does beyond 2 GiB, and a network's file system when it likes."""
+    write_segmentation(tmp_path / "a.fits", **content())
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, left, place: whole(file, left[:7], place))
+    write_segmentation(tmp_path / "b.fits", **content())
+    assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
 
 
 def test_no_pairs_no_realisations_no_wcs(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS
 
 from appulse.files import InputError
@@ -493,6 +494,96 @@ def test_sky_positions_are_those_of_the_images_own_wcs_distortions_included(tmp_
             written = WCS(hdu.header)
             assert written.sip is not None
             np.testing.assert_array_equal(written.all_pix2world(corners, 0), wcs.all_pix2world(corners, 0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_masked_pixels_of_an_array_are_bad(dtype):
+    image = np.round(100 * discs((70, 70), (40, 40, 8), (15, 15, 7))).astype(dtype)
+    mask = np.zeros(image.shape, bool)
+    mask[30:50, 30:50] = True
+    result, given = run(np.ma.masked_array(image, mask)), run(image, mask=mask)
+    np.testing.assert_array_equal(result.flags & PixelFlag.BAD_PIXEL > 0, mask)
+    for name in ("p_galaxy", "segm", "image"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(given, name))
+
+
+@pytest.mark.parametrize("kind", ["rms", "variance", "weight", "mask"])
+def test_masked_pixels_of_a_map_are_bad(kind):
+    mask = np.zeros((70, 70), bool)
+    mask[30:50, 30:50] = True
+    values = np.ma.masked_array(np.full(mask.shape, float(kind != "mask")), mask)
+    result = run(discs((70, 70), (40, 40, 8)), **({"rms": None} | {kind: values}))
+    np.testing.assert_array_equal(result.flags & PixelFlag.BAD_PIXEL > 0, mask)
+
+
+def test_quantities_keep_their_units():
+    image = discs((70, 70), (40, 40, 8))
+    plain = run(image, rms=np.ones(image.shape))
+    for given in (
+        {"rms": 1e-3 * u.mJy},
+        {"rms": np.full(image.shape, 1e-3) * u.mJy},
+        {"variance": np.ones(image.shape) * u.uJy**2},
+        {"weight": np.full(image.shape, 1e6) / u.mJy**2},
+    ):
+        result = run(image * u.uJy, **({"rms": None} | given))
+        assert result.catalog["flux"].unit == u.uJy
+        np.testing.assert_allclose(result.catalog["flux"].value, plain.catalog["flux"].value, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("image", "maps", "message"),
+    [
+        (CCDData(np.ones((70, 70)), unit="adu"), {}, "is a CCDData.*mask=x.mask"),
+        (NDData(np.ones((70, 70))), {}, "is a NDData"),
+        (np.ones((70, 70)), {"rms": NDData(np.ones((70, 70)))}, "the rms is a NDData"),
+        (np.ones((70, 70), complex), {}, "complex128; appulse needs real numbers"),
+        (np.full((70, 70), "a"), {}, "appulse needs real numbers"),
+        (np.ones((70, 70)) * u.Jy, {"rms": 1 * u.s}, "the rms is in s, the image in Jy"),
+        (np.ones((70, 70)), {"rms": 1 * u.Jy}, "the rms is in Jy, the image in no unit"),
+        (np.ones((70, 70)) * u.Jy, {"variance": 1 * u.Jy}, "the variance is in Jy"),
+    ],
+)
+def test_arrays_that_cannot_be_taken_are_refused(image, maps, message):
+    with pytest.raises(InputError, match=message):
+        run(image, **maps)
+
+
+def test_an_object_of_more_galaxies_than_are_looked_for_says_so():
+    chain = [(20 + 14 * number, 32, 9) for number in range(12)]
+    many, few = run(discs((64, 210), *chain)), run(discs((64, 90), *chain[:4]))
+    assert len(many.catalog) < 12
+    assert (many.catalog["flags"].value & ObjectFlag.MOST_GALAXIES > 0).all()
+    assert len(few.catalog) == 4 and not (few.catalog["flags"].value & ObjectFlag.MOST_GALAXIES).any()
+
+
+@pytest.mark.parametrize(("kind", "power"), [("rms", 1), ("variance", 2), ("weight", -2)])
+def test_noise_maps_of_any_scale_are_read(tmp_path, kind, power):
+    """A weight in (W m-2 Hz-1)-2 is beyond single precision, and a variance below it."""
+    image, unit = discs((70, 70), (40, 40, 8)), 1e-26
+    write_fits(tmp_path / "a.fits", image * np.float32(unit))
+    rms = np.random.default_rng(0).uniform(0.8, 1.2, image.shape)
+    fits.writeto(tmp_path / "map.fits", (rms * unit) ** power)
+    fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.CompImageHDU((rms * unit) ** power, quantize_level=0, compression_type="GZIP_2"),
+        ]
+    ).writeto(tmp_path / "map.fits.fz")
+    expected = run(image, rms=rms)
+    for name in ("map.fits", "map.fits.fz"):
+        result = run(tmp_path / "a.fits", **({"rms": None} | {kind: tmp_path / name}))
+        assert not (result.flags & PixelFlag.BAD_PIXEL).any()
+        np.testing.assert_allclose(result.image, expected.image, rtol=1e-5)
+
+
+def test_an_unknown_frame_costs_the_sky_positions_only(tmp_path):
+    image = discs((70, 70), (40, 40, 8))
+    cards = {"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CDELT1": 1e-4, "CDELT2": 1e-4}
+    result, without = run(write_fits(tmp_path / "a.fits", image, **cards)), run(image)
+    assert len(result.catalog) == 1 and np.isnan(result.catalog["ra"]).all()
+    np.testing.assert_array_equal(result.segm, without.segm)
+    assert [warning for warning in result.warnings if "no sky positions" in warning]
+    assert result.header["CTYPE1"] == "HPLN-TAN"
 
 
 def test_sizes_are_in_arcsec_with_a_wcs_and_in_pixels_without(tmp_path):

@@ -113,10 +113,25 @@ class Assembly:
                 shared = common(where, window)
                 if shared is None:
                     continue
-                here, part = cropped(shared, window), owners[:, *cropped(shared, where)]
+                here = cropped(shared, window)
+                if owners is None:
+                    painted[0][here][self._object(number, shared)] = self.first_labels[number]
+                    continue
+                part = owners[:, *cropped(shared, where)]
                 labels = np.where(part > 0, part + (self.first_labels[number] - 1), 0).astype(np.int32)
                 np.copyto(painted[:, *here], labels, where=part[0] > 0)
         return painted
+
+    def _object(self, number: int, window: Window) -> np.ndarray:
+        """Pixels of an object in a window; read block by block, so that they are the only large array."""
+        mask = np.empty([side.stop - side.start for side in window], bool)
+        job = self.job
+        for block in job.blocks.meeting(window):
+            shared = common(job.blocks.core(block), window)
+            mask[cropped(shared, window)] = (
+                job.objects.label(job.store.array("pieces"), shared, job.blocks) == number
+            )
+        return mask
 
     @functools.cached_property
     def _block_of(self) -> np.ndarray:
@@ -188,7 +203,7 @@ class Assembly:
             provenance=provenance,
             cutouts=cutouts,
             name=observation.name,
-            warnings=warnings,
+            warnings=(*observation.warnings, *warnings),
             realisation_store=maps.pop("realisations"),
             **maps,
         )
@@ -224,6 +239,8 @@ class _Cutouts(Sequence):
         label = place % len(self) + 1
         number = int(np.searchsorted(first_labels, label, side="right")) - 1
         window, masks = self._of_block(int(self._assembly._block_of[number]))[number]
+        if masks is None:
+            return GalaxyCutout(window, self._assembly._object(number, window))
         return GalaxyCutout(window, masks[label - first_labels[number]])
 
     def _read(self, block):

@@ -23,6 +23,7 @@ from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag
 from appulse.objects.measurement import light_shares, measure
 from appulse.objects.pairs import meeting_pairs
+from appulse.objects.proposals import MAX_GALAXIES
 from appulse.objects.separation import Separation, separate
 from appulse.products import PAIRS
 
@@ -74,10 +75,11 @@ class Described:
         Of the object.
     window : (slice, slice)
         Of the image: the object and its surroundings.
-    masks : (n_galaxies, height, width) bool array
-        Pixels of each galaxy.
-    owners : (2, height, width) uint8 array
-        Likelier and second owner of each pixel: number of the galaxy in the object, from 1; 0 none.
+    masks : (n_galaxies, height, width) bool array or None
+        Pixels of each galaxy; None where one galaxy is the whole object.
+    owners : (2, height, width) uint8 array or None
+        Likelier and second owner of each pixel: number of the galaxy in the object, from 1; 0 none. None
+        where one galaxy is the whole object.
     rows : list of dict
         Of the catalogue, without label, blend and sky position.
     pairs : list of dict
@@ -86,8 +88,8 @@ class Described:
 
     number: int
     window: Window
-    masks: np.ndarray
-    owners: np.ndarray
+    masks: np.ndarray | None
+    owners: np.ndarray | None
     rows: list[dict]
     pairs: list[dict]
 
@@ -117,12 +119,14 @@ def describe_object(
     crop = _Crop(grown(box, REACH, region.image_shape), number, region)
     reference, ensemble, shares, failed = _galaxies_of(crop)
     common = ObjectFlag(0)
-    if _touches_border(box, region.image_shape):
+    if touches_border(box, region.image_shape):
         common |= ObjectFlag.BORDER
     if not fits_stamp(box, stamp_size, MARGIN):
         common |= ObjectFlag.LARGER_THAN_STAMP
     if len(reference.masks) > 2:
         common |= ObjectFlag.THREE_OR_MORE
+    if len(reference.masks) >= MAX_GALAXIES:
+        common |= ObjectFlag.MOST_GALAXIES
     if crop.correlated[crop.mask].any():
         common |= ObjectFlag.OUTSIDE_MODEL_RANGE
     if failed:
@@ -140,6 +144,19 @@ def describe_object(
         rows,
         _pairs(reference, ensemble, crop.image),
     )
+
+
+def touches_border(box: Window, shape: tuple[int, int]) -> bool:
+    """Whether an object reaches the edge of the image.
+
+    Parameters
+    ----------
+    box : (slice, slice)
+        Its bounding box.
+    shape : (height, width), pixels
+        Of the image.
+    """
+    return any(side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True))
 
 
 def fitted_for(calibration: Calibration, mode: str) -> Calibration:
@@ -187,10 +204,11 @@ def pack(objects: Iterable[Described]) -> dict[str, np.ndarray]:
     pairs = [pair | {"object": each.number} for each in objects for pair in each.pairs]
     packed: dict[str, np.ndarray] = {
         "number": np.array([each.number for each in objects], np.int64),
-        "galaxies": np.array([len(each.masks) for each in objects], np.int64),
+        "galaxies": np.array([len(each.rows) for each in objects], np.int64),
+        "whole": np.array([each.masks is None for each in objects], bool),
         "windows": np.array([(w.start, w.stop) for each in objects for w in each.window], np.int64),
-        "masks": np.packbits(_joined([each.masks for each in objects], bool)),
-        "owners": _joined([each.owners for each in objects], np.uint8),
+        "masks": np.packbits(_joined([each.masks for each in objects if each.masks is not None], bool)),
+        "owners": _joined([each.owners for each in objects if each.owners is not None], np.uint8),
     }
     for kind, found in (("row", rows), ("pair", pairs)):
         names = found[0] if found else ()
@@ -202,7 +220,9 @@ def _joined(arrays: list[np.ndarray], dtype) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype), *(each.ravel() for each in arrays)], dtype=dtype)
 
 
-def unpack(packed: dict[str, np.ndarray]) -> Iterator[tuple[int, Window, np.ndarray, np.ndarray]]:
+def unpack(
+    packed: dict[str, np.ndarray],
+) -> Iterator[tuple[int, Window, np.ndarray | None, np.ndarray | None]]:
     """What lies where, of described objects.
 
     Parameters
@@ -214,19 +234,25 @@ def unpack(packed: dict[str, np.ndarray]) -> Iterator[tuple[int, Window, np.ndar
     ------
     number : int
     window : (slice, slice)
-    masks : (n_galaxies, height, width) bool array
-    owners : (2, height, width) uint8 array
+    masks : (n_galaxies, height, width) bool array or None
+    owners : (2, height, width) uint8 array or None
         As in `Described`.
     """
     masks, owners = np.unpackbits(packed["masks"]).view(bool), packed["owners"]
     windows = packed["windows"].reshape(-1, 2, 2)
     at_mask = at_owner = 0
-    for number, galaxies, (rows, columns) in zip(packed["number"], packed["galaxies"], windows, strict=True):
-        shape = int(rows[1] - rows[0]), int(columns[1] - columns[0])
+    for number, galaxies, is_whole, sides in zip(
+        packed["number"], packed["galaxies"], packed["whole"], windows, strict=True
+    ):
+        rows, columns = (slice(int(start), int(stop)) for start, stop in sides)
+        if is_whole:
+            yield int(number), (rows, columns), None, None
+            continue
+        shape = rows.stop - rows.start, columns.stop - columns.start
         pixels = shape[0] * shape[1]
         yield (
             int(number),
-            (slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))),
+            (rows, columns),
             masks[at_mask : at_mask + galaxies * pixels].reshape(-1, *shape),
             owners[at_owner : at_owner + 2 * pixels].reshape(2, *shape),
         )
@@ -302,8 +328,23 @@ class _Crop:
         self.p_galaxy = region.p_galaxy[here]
         # A realisation may bridge to a neighbour; the neighbour's own pixels stay the neighbour's.
         others = (labels > 0) & ~mask | self.bad
-        self.realisations = np.where(others, 0, region.realisations.get(here)).astype(np.uint8)
+        self.realisations = _Realisations(region.realisations, here, ~others)
         self.detections = region.detections[:, *here]
+
+
+class _Realisations(Sequence):
+    """Realisations of a window, unpacked one by one; 0 elsewhere than allowed."""
+
+    def __init__(self, realisations: Realisations, window: Window, allowed: np.ndarray):
+        self._realisations, self._window, self._allowed = realisations, window, allowed
+
+    def __len__(self):
+        return self._realisations.samples
+
+    def __getitem__(self, sample):
+        if not 0 <= sample < len(self):
+            raise IndexError(sample)
+        return self._realisations.one(sample, self._window) * self._allowed
 
 
 def _galaxies_of(crop: _Crop) -> tuple[Separation, Ensemble, np.ndarray, bool]:
@@ -403,15 +444,12 @@ def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray) -> list
 
 def _owners(reference: Separation, shares: np.ndarray) -> np.ndarray:
     # Of an overlap's pixel the galaxy with the larger share of its light is the likelier owner.
-    claims = np.where(reference.masks, np.maximum(shares, 1e-6), 0.0)
+    union = reference.masks.any(axis=0)
+    claims = np.where(reference.masks[:, union], np.maximum(shares[:, union], 1e-6), 0.0)
     order = np.argsort(-claims, axis=0, kind="stable")[:2]
-    owners = np.zeros((2, *claims.shape[1:]), np.uint8)
-    owners[: len(order)] = np.where(np.take_along_axis(claims, order, axis=0) > 0, order + 1, 0)
+    owners = np.zeros((2, *union.shape), np.uint8)
+    owners[: len(order), union] = np.where(np.take_along_axis(claims, order, axis=0) > 0, order + 1, 0)
     return owners
-
-
-def _touches_border(box: tuple[slice, slice], shape: tuple[int, int]) -> bool:
-    return any(side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True))
 
 
 def _add_sky_positions(rows: dict[str, np.ndarray], wcs: WCS | None) -> None:

@@ -13,11 +13,12 @@ from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import BATCH, Sampler
 from appulse.products import MAPS
 
-# Measured by benchmarks/engine.py: of a process with the network loaded, and of each pixel of a block.
-_MEMORY = 0.45e9
-_MEMORY_PER_PIXEL = 60.0
-# Bytes per pixel of the compressed store: probabilities, which hardly compress, and the rest.
-_STORE_PER_PIXEL = 12.0
+# Measured by benchmarks/engine.py with 50 realisations, and by what 8 to 400 take: memory of a process with
+# the network loaded, and of each pixel of a block; of both a part for each realisation, or byte of eight.
+_MEMORY, _MEMORY_PER_SAMPLE = 0.39e9, 1.25e6
+_MEMORY_PER_PIXEL, _MEMORY_PER_PIXEL_AND_BYTE = 25.0, 5.0
+# Bytes per pixel of the compressed store: probabilities, which hardly compress, and the realisations.
+_STORE_PER_PIXEL, _STORE_PER_PIXEL_AND_BYTE = 10.7, 0.19
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Forecast:
         Of work.
     memory, work, products : float, bytes
         Memory; disk while the work goes on; disk for the products.
+    temporary : float, bytes
+        In ``TMPDIR``, for the unpacked copies of gzipped files.
     seconds : float
         With the workers given, on this machine.
     """
@@ -38,15 +41,17 @@ class Forecast:
     memory: float
     work: float
     products: float
+    temporary: float
     seconds: float
 
     def __str__(self) -> str:
         hours, minutes = divmod(round(self.seconds / 60), 60)
         took = f"{hours} h {minutes:02d} min" if hours else f"{max(minutes, 1)} min"
         memory, work, products = (size / 1e9 for size in (self.memory, self.work, self.products))
+        unpacked = f", and {self.temporary / 1e9:.2f} GB in TMPDIR to unpack" if self.temporary else ""
         return (
             f"{self.blocks} block{'s' if self.blocks > 1 else ''}, about {took}, {memory:.1f} GB of memory, "
-            f"{work:.2f} GB of disk for the work and {products:.2f} GB for the products"
+            f"{work:.2f} GB of disk for the work and {products:.2f} GB for the products{unpacked}"
         )
 
 
@@ -67,7 +72,13 @@ def seconds_per_stamp(sampler: Sampler) -> float:
 
 
 def forecast(
-    shape: tuple[int, int], block: int, method: str, workers: int, sampler: Sampler, keep_realisations: bool
+    shape: tuple[int, int],
+    block: int,
+    method: str,
+    workers: int,
+    sampler: Sampler,
+    keep_realisations: bool,
+    temporary: int = 0,
 ) -> Forecast:
     """Estimate what a field will take.
 
@@ -85,6 +96,8 @@ def forecast(
         Of the run; it is timed.
     keep_realisations : bool
         Whether they are written.
+    temporary : int, bytes
+        As `Observation.temporary`; every worker unpacks its own copy.
 
     Returns
     -------
@@ -98,10 +111,14 @@ def forecast(
     stamps = sum(costs(pixels, method).values())
     seconds = stamps * seconds_per_stamp(sampler) * threads / workers
     outer = min(block + sampler.size, shape[0]) * min(block + sampler.size, shape[1])
+    in_bytes = -(-sampler.samples // 8)  # a bit per realisation, and per class and pixel
+    of_process = _MEMORY + _MEMORY_PER_SAMPLE * sampler.samples
+    of_block = (_MEMORY_PER_PIXEL + _MEMORY_PER_PIXEL_AND_BYTE * in_bytes) * outer
     return Forecast(
         blocks=len(Blocks(shape, block)),
-        memory=workers * (_MEMORY + _MEMORY_PER_PIXEL * outer) + (0.3e9 if workers > 1 else 0),
-        work=_STORE_PER_PIXEL * pixels,
+        memory=workers * (of_process + of_block) + (0.3e9 if workers > 1 else 0),
+        work=(_STORE_PER_PIXEL + _STORE_PER_PIXEL_AND_BYTE * in_bytes) * pixels,
         products=(per_pixel + (sampler.samples if keep_realisations else 0)) * pixels,
+        temporary=workers * temporary,
         seconds=seconds,
     )

@@ -37,6 +37,10 @@ class Observation:
         Of the file, without folder and suffixes; ``image`` for an array.
     origin : dict of str to str
         For the headers: what the file is, and which maps were used.
+    warnings : tuple of str
+        What of the input is not used, and why; one sentence each.
+    temporary : int, bytes
+        Of the unpacked copies of gzipped files, which every process makes of its own.
     """
 
     exposure: Exposure
@@ -45,6 +49,8 @@ class Observation:
     wcs: WCS | None
     name: str
     origin: dict[str, str]
+    warnings: tuple[str, ...] = ()
+    temporary: int = 0
 
     def read(self) -> Observation:
         """The same with every pixel in memory."""
@@ -66,7 +72,7 @@ def observe(
     Parameters
     ----------
     image : str, Path or (height, width) array
-        FITS file, or pixels in any unit.
+        FITS file, or pixels in any unit: an array, a masked array or a Quantity.
     hdu : str or int, optional
         Of the image.
     maps : mapping of str to (str, Path, array, float or None)
@@ -91,37 +97,75 @@ def observe(
             used |= {kind: plane.hdu_name for kind, plane in beside.items()}
             shape, recognised, path = source.shape, source.recognised, Path(image)
             about = (source.header, source.unit, source.wcs, stem(path))
+            warnings, temporary = source.warnings, source.temporary
         else:
-            source = _from_array(image)
+            source, unit = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
-            about = (None, None, None, "image")
+            about, warnings, temporary = (None, unit, None, "image"), (), 0
         maps = {name: value for name, value in maps.items() if not _is_none(value)}
         for name, value in maps.items():
             if isinstance(value, str | Path):
                 maps[name] = stack.enter_context(_open_map(value, path))
                 _check_shape(value, maps[name].shape, shape)
+                temporary += maps[name].temporary
+            else:
+                maps[name] = _map_from_array(name, value, about[1])
         exposure = Exposure.of(source, **maps, **beside)
         listed = "; ".join(f"{name} {origin}" for name, origin in used.items()) or "none"
-        yield Observation(exposure, *about, {"input": recognised, "maps": listed})
+        yield Observation(exposure, *about, {"input": recognised, "maps": listed}, warnings, temporary)
 
 
 def _is_none(value: object) -> bool:
     return isinstance(value, str) and value == NO_MAP
 
 
-def _from_array(data: np.ndarray) -> ArraySource:
-    data = np.asarray(data)
+def _from_array(data: np.ndarray) -> tuple[ArraySource, u.UnitBase | None]:
+    unit = data.unit if isinstance(data, u.Quantity) else None
+    data = _plain("image", data)
     if data.ndim != 2:
         raise InputError(f"the image has {data.ndim} axes {data.shape}; appulse needs a 2-D image.")
-    data = data.astype(np.float32)
-    return ArraySource(np.where(np.isfinite(data), data, np.nan))
+    data = ArraySource(data).data.astype(np.float32)
+    return ArraySource(np.where(np.isfinite(data), data, np.nan)), unit
+
+
+def _plain(name: str, values: object) -> np.ndarray:
+    """Numbers without a unit, masked or not."""
+    if hasattr(values, "uncertainty"):  # astropy's NDData and CCDData
+        raise InputError(
+            f"the {name} is a {type(values).__name__}; appulse takes a FITS file or an array: give its data, "
+            "with mask=x.mask, and rms=, variance= or weight=x.uncertainty.array."
+        )
+    values = values.value if isinstance(values, u.Quantity) else values
+    values = values if np.ma.isMaskedArray(values) else np.asarray(values)
+    if values.dtype.kind not in "buif":
+        raise InputError(
+            f"the {name} is a {type(values).__name__} of {values.dtype}; appulse needs real numbers."
+        )
+    return values
+
+
+# Power of the image's unit that each map is in.
+_POWERS = {"rms": 1, "variance": 2, "weight": -2, "mask": 0}
+
+
+def _map_from_array(name: str, values: object, unit: u.UnitBase | None) -> np.ndarray:
+    """A map in units of the image."""
+    if isinstance(values, u.Quantity):
+        wanted = u.dimensionless_unscaled if unit is None else unit ** _POWERS[name]
+        try:
+            values = values.to(wanted)
+        except u.UnitConversionError as error:
+            raise InputError(
+                f"the {name} is in {values.unit}, the image in {unit or 'no unit'}; {error}."
+            ) from None
+    return _plain(name, values)
 
 
 def _open_map(name: str | Path, image: Path | None):
     path, hdu = split_hdu(name)
     if hdu is None and image is not None and path.resolve() == image.resolve():
         raise InputError(f"{name} is the image itself; name the HDU of the map, as in '{name}[ERR]'.")
-    return open_image(path, hdu)
+    return open_image(path, hdu, wide=True)
 
 
 def _check_shape(name: str | Path, shape: tuple[int, int], wanted: tuple[int, int]) -> None:

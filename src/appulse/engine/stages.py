@@ -12,13 +12,15 @@ A stage begins when the one before is finished in every block: objects reach ove
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from appulse.engine.describe import REACH, Region, describe_object, fitted_for, pack
+from appulse.engine.describe import REACH, Described, Region, describe_object, fitted_for, pack
+from appulse.engine.large import describe_whole, is_large
 from appulse.inference.background import Noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window, common, cropped, grown
@@ -37,7 +39,7 @@ from appulse.inference.two_step import (
     first_pass,
     settle,
 )
-from appulse.network.calibration import OperatingPoint
+from appulse.network.calibration import Calibration, OperatingPoint
 from appulse.objects.bridges import faint_bridges
 from appulse.objects.separation import MARGIN as PEAK_MARGIN
 
@@ -237,17 +239,21 @@ def _bridges(job: Job, block: int, advance: Callable[[int], None]) -> None:
     found = [np.empty((0, 2), np.int64)]
     labels, scaled, outer = None, None, grown(core, job.sampler.size // 2 + PEAK_MARGIN, job.blocks.shape)
     for number in job.rebuilt.owned_by(block, job.blocks):
+        if is_large(job.rebuilt.box(int(number))):
+            advance(1)
+            continue
         window = grown(job.rebuilt.box(int(number)), PEAK_MARGIN, job.blocks.shape)
         if scaled is None:
             labels = job.rebuilt.label(job.store.array("pieces"), outer, job.blocks)
             scaled = job.scale(outer).scaled
-        if common(window, outer) == window:
-            here = cropped(window, outer)
-            mask, image = labels[here] == number, scaled[here]
-        else:  # larger than the block's surroundings
-            mask = job.rebuilt.label(job.store.array("pieces"), window, job.blocks) == number
-            image = job.scale(window).scaled
-        found.append(np.argwhere(faint_bridges(mask, image)) + _corner(window))
+        with contextlib.suppress(MemoryError):  # it stays in one piece then; it must not cost the field
+            if common(window, outer) == window:
+                here = cropped(window, outer)
+                mask, image = labels[here] == number, scaled[here]
+            else:  # larger than the block's surroundings
+                mask = job.rebuilt.label(job.store.array("pieces"), window, job.blocks) == number
+                image = job.scale(window).scaled
+            found.append(np.argwhere(faint_bridges(mask, image)) + _corner(window))
         advance(1)
     _put(job.store, BRIDGES, block, core, {}, {"pixels": np.concatenate(found)})
 
@@ -281,12 +287,23 @@ def _galaxies(job: Job, block: int, advance: Callable[[int], None]) -> None:
     described = []
     for number in numbers:
         box = job.objects.box(number)
-        window = grown(box, REACH, job.blocks.shape)
-        # An object larger than a stamp may reach further than the block's surroundings do.
-        here = region if common(window, outer) == window else region_of(job, window)
-        described.append(describe_object(here, number, box, job.sampler.size, fitted))
+        described.append(_describe(job, number, box, region, fitted))
         advance(1)
     _put(job.store, GALAXIES, block, core, {}, pack(described))
+
+
+def _describe(job: Job, number: int, box: Window, region: Region, fitted: Calibration) -> Described:
+    window = grown(box, REACH, job.blocks.shape)
+    if not is_large(box):
+        try:
+            # An object larger than a stamp may reach further than the block's surroundings do.
+            here = region if common(window, region.window) == window else region_of(job, window)
+            return describe_object(here, number, box, job.sampler.size, fitted)
+        except MemoryError:  # one object must not cost the field
+            pass
+    return describe_whole(
+        functools.partial(region_of, job), number, box, job.blocks.shape, job.sampler.samples
+    )
 
 
 _WORK = {

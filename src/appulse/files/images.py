@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import os
 import re
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from appulse.files.errors import InputError
 from appulse.files.hdus import choose_hdu, contents, flat_plane, label, list_hdus
 from appulse.files.instruments import NO_WEIGHT, recognise
 from appulse.files.pixels import UNREADABLE, Pixels, unreadable
-from appulse.files.wcs import celestial_wcs
+from appulse.files.wcs import usable_wcs
 
 NOISE_KINDS = ("rms", "variance", "weight")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -78,8 +79,8 @@ class Plane:
 
         Returns
         -------
-        (height, width) float32 array, or bool array for a mask
-            A mask is True where bad. Noise is NaN where not finite.
+        (height, width) float array, or bool array for a mask
+            A mask is True where bad. Noise is NaN where not finite, and float64 where the file has that.
         """
         if self.kind != "mask":
             return self._pixels.window(y, x)
@@ -101,6 +102,10 @@ class ImageSource:
         What the file is, in words: instrument, image, noise and mask.
     companions : dict of str to Plane
         Noise (``rms`` or ``variance``) and ``mask`` found beside the image.
+    warnings : tuple of str
+        What in the file is not used, and why; one sentence each.
+    temporary : int, bytes
+        Of the unpacked copy of a gzipped file.
     """
 
     shape: tuple[int, int]
@@ -111,6 +116,8 @@ class ImageSource:
     wcs: WCS | None
     recognised: str
     companions: dict[str, Plane]
+    warnings: tuple[str, ...]
+    temporary: int
     _pixels: Pixels = field(repr=False)
     _hdus: fits.HDUList = field(repr=False)
 
@@ -125,7 +132,8 @@ class ImageSource:
         Returns
         -------
         (height, width) float32 array, native byte order, units of the file
-            BSCALE, BZERO and BLANK applied; NaN where not finite.
+            BSCALE, BZERO and BLANK applied; NaN where not finite. float64 where opened as ``wide`` and the
+            file has that.
 
         Raises
         ------
@@ -175,7 +183,7 @@ class ImageSource:
         self.close()
 
 
-def open_image(path, hdu=None):
+def open_image(path, hdu=None, *, wide=False):
     """Open one 2-D image in .fits, .fits.gz or .fits.fz without reading its pixels.
 
     Uncompressed files are memory-mapped; of tile-compressed ones only the tiles of a window are unpacked; a
@@ -189,6 +197,9 @@ def open_image(path, hdu=None):
         'NAME', 'NAME,VERSION' or a number counted from 0; 'SCI[0]' picks a plane of a cube, counted from 0.
         By default the image of a layout that `recognise` knows, else the HDU called SCI, else the first 2-D
         image. Axes of length 1 beyond two do not count.
+    wide : bool
+        Keep the double precision, and the range, of pixels that have it: an inverse variance may be beyond
+        single precision where a flux is not.
 
     Returns
     -------
@@ -203,13 +214,13 @@ def open_image(path, hdu=None):
     if path.is_dir():
         raise InputError(f"{path}: is a directory; appulse needs a FITS file.")
     if not path.exists():
-        raise InputError(f"{path}: no such file.")
+        raise InputError(f"{path}: no such file.{_advice(path)}")
     opened = None
     try:
-        opened, truncated = _open_hdus(path)
+        opened, truncated, temporary = _open_hdus(path)
         if truncated:
             raise InputError(f"{path}: the file is truncated; copy or download it again.")
-        return _source(path, opened, hdu)
+        return _source(path, opened, hdu, wide, temporary)
     except BaseException as error:
         if opened is not None:
             opened.close()
@@ -218,21 +229,30 @@ def open_image(path, hdu=None):
         raise
 
 
+def _advice(path):
+    file, hdu = split_hdu(path)
+    if hdu is None or not file.exists():
+        return ""
+    return f" {file} is there; choose its HDU with --hdu {hdu} (in Python, hdu={hdu!r})."
+
+
 def _open_hdus(path):
-    """The file, every header read, and whether it ends too soon."""
+    """The file, every header read, whether it ends too soon, and bytes of its unpacked copy."""
     with open(path, "rb") as file:
         is_gzipped = file.read(2) == _GZIP_MAGIC
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # Raw values: astropy's own scaling ignores BLANK in unsigned integers and works in float32.
         options = {"mode": "readonly", "memmap": True, "do_not_scale_image_data": True}
-        hdus = fits.open(_unpacked(path) if is_gzipped else path, **options)
+        file = _unpacked(path) if is_gzipped else path
+        temporary = os.fstat(file.fileno()).st_size if is_gzipped else 0
+        hdus = fits.open(file, **options)
         try:
             len(hdus)  # reads every header
         except BaseException:
             hdus.close()
             raise
-    return hdus, any("truncated" in str(warning.message) for warning in caught)
+    return hdus, any("truncated" in str(warning.message) for warning in caught), temporary
 
 
 def _unpacked(path):
@@ -252,7 +272,7 @@ def _unpacked(path):
         raise
 
 
-def _source(path, opened, choice):
+def _source(path, opened, choice, wide, temporary):
     headers = [one.header for one in opened]
     hdus = list_hdus(headers)
     index, plane = (None, ()) if choice is None else choose_hdu(path, hdus, choice)
@@ -261,7 +281,7 @@ def _source(path, opened, choice):
         raise InputError(f"{path}: holds no image; its HDUs are {contents(hdus)}.")
     plane = flat_plane(path, hdus, layout.image, plane)
     header = headers[layout.image].copy()
-    wcs = celestial_wcs(header, opened)
+    wcs, reason = usable_wcs(header, opened)
     for keyword in ("BSCALE", "BZERO", "BLANK"):
         header.remove(keyword, ignore_missing=True)
     companions = {
@@ -269,7 +289,7 @@ def _source(path, opened, choice):
             one.kind,
             label(hdus, one.index),
             one.bad,
-            Pixels(path, opened[one.index], flat_plane(path, hdus, one.index, ())),
+            Pixels(path, opened[one.index], flat_plane(path, hdus, one.index, ()), wide=True),
         )
         for one in layout.companions
     }
@@ -282,7 +302,9 @@ def _source(path, opened, choice):
         wcs=wcs,
         recognised=layout.description,
         companions=companions,
-        _pixels=Pixels(path, opened[layout.image], plane),
+        warnings=(f"no sky positions: the WCS of the image cannot be used ({reason})",) if reason else (),
+        temporary=temporary,
+        _pixels=Pixels(path, opened[layout.image], plane, wide),
         _hdus=opened,
     )
 

@@ -35,15 +35,16 @@ def unreadable(path, error):
 
 @dataclass(frozen=True)
 class Pixels:
-    """Pixels of one plane of one HDU."""
+    """Pixels of one plane of one HDU; ``wide``: float64 where they are more than float32."""
 
     path: Path
     hdu: fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU
     plane: tuple[int, ...]
+    wide: bool = False
     _kept: dict = field(default_factory=dict, repr=False, compare=False)
 
     def window(self, y, x):
-        """Scaled pixels, float32; the arithmetic is done in float64."""
+        """Scaled pixels; the arithmetic is done in float64."""
         return self._cut(self._scaled, y, x)
 
     def any_bit(self, y, x, bits):
@@ -67,7 +68,8 @@ class Pixels:
     def _scaled(self, rows, columns):
         header = self.hdu.header
         scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
-        data, strips = self._prepare(rows, columns, np.float32)
+        is_more = header["BITPIX"] == -64 or (scale, zero) != (1.0, 0.0)
+        data, strips = self._prepare(rows, columns, np.float64 if self.wide and is_more else np.float32)
         for out, raw in strips:
             if (scale, zero) == (1.0, 0.0):
                 values = raw

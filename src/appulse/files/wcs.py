@@ -7,6 +7,7 @@ import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 # WCS keywords of FITS papers I, II and IV, their older spellings, SIP, and the dates they refer to.
 # Look-up-table distortions (CPDIS, D2IM) stay out: their tables are not in our products.
@@ -32,6 +33,23 @@ def celestial_wcs(header, hdus=None):
     hdus : astropy.io.fits.HDUList, optional
         The file, which holds the tables of look-up distortions.
     """
+    return usable_wcs(header, hdus)[0]
+
+
+def usable_wcs(header, hdus=None):
+    """`celestial_wcs`, and why a header that describes the sky gives none.
+
+    Parameters
+    ----------
+    header, hdus
+        As `celestial_wcs` takes them.
+
+    Returns
+    -------
+    wcs : WCS or None
+    reason : str
+        Empty where there is a WCS, or nothing that looks like one.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -39,14 +57,33 @@ def celestial_wcs(header, hdus=None):
             if wcs.naxis > 2:  # axes beyond the image's own
                 wcs = wcs.sub([1, 2])
             if wcs.naxis != 2 or not wcs.has_celestial:
-                return None
+                return None, ""
             wcs.wcs.set()
+            reason = _settle_frame(wcs)
+            if reason:
+                return None, reason
             height, width = header.get("NAXIS2", 1), header.get("NAXIS1", 1)
             centre = wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0)
             usable = np.isfinite(centre).all() and pixel_scale(wcs) > 0  # 0 where the matrix is singular
-        except Exception:  # wcslib, astropy and malformed cards raise some fifteen unrelated classes
-            return None
-    return wcs if usable else None
+        except Exception as error:  # wcslib, astropy and malformed cards raise some fifteen unrelated classes
+            return None, str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return (wcs, "") if usable else (None, "its matrix is singular, or the image lies outside the projection")
+
+
+def _settle_frame(wcs):
+    """Spell the frame as astropy knows it, in memory only; why it does not know it, or nothing."""
+    axes = tuple(wcs.wcs.ctype[axis].partition("-")[0] for axis in (wcs.wcs.lng, wcs.wcs.lat))
+    if axes == ("GLON", "GLAT"):
+        wcs.wcs.radesys = ""  # astropy would take longitudes for right ascensions
+    elif axes == ("RA", "DEC"):
+        wcs.wcs.radesys = wcs.wcs.radesys.strip().upper()
+    else:
+        return f"the axes {axes[0]} and {axes[1]} are neither equatorial nor galactic"
+    try:
+        wcs_to_celestial_frame(wcs)
+    except ValueError:
+        return f"RADESYS {wcs.wcs.radesys!r} is not known (ICRS, FK5, FK4 or FK4-NO-E)"
+    return ""
 
 
 def pixel_scale(wcs):

@@ -3,7 +3,8 @@
 SEP would measure this well, but it joins its mesh with one global spline, so that a masked pixel changes the
 whole field. Here a mesh cell depends on its own pixels only, the mesh is smoothed by a 3x3 median and joined
 linearly: nothing reaches further than two cells. The tests hold the result against SEP's. What is known of
-the whole image goes into warnings; no pixel's value follows from it, but for the step of a quantised image.
+the whole image goes into warnings; no pixel's value follows from it, but for what is of its format: the step
+of a quantised image, and how large a block of zeros must be that noise does not make.
 
 An image is measured in strips of one row of cells (`measure_noise`) and scaled window by window
 (`Noise.scale`), so that neither needs the whole image, and no number depends on the window.
@@ -18,13 +19,15 @@ from scipy import ndimage
 
 from appulse.files import InputError
 from appulse.inference.correlation import LARGEST_CORRELATION, PairSums
-from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window, cropped, grown, whole
+from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window, cropped, whole
 from appulse.inference.mesh import (
     CELL,
     SMOOTHING,
     clipped,
     cut_cells,
+    even_cells,
     filtered,
+    flat_cells,
     join_cells,
     join_mesh,
     measure_cells,
@@ -32,9 +35,11 @@ from appulse.inference.mesh import (
     mesh_shape,
     of_pixels,
 )
+from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
+FINE = 1.5  # steps in the noise of an image whose sky has many values
 # Measured scatter over supplied noise outside which a map disagrees with its image.
 RATIO_RANGE = (0.8, 1.25)
 # Pixels that the smoothing of a noise map reaches: SciPy cuts its Gaussian at four standard deviations.
@@ -51,10 +56,14 @@ class NoiseQuality:
         Measured scatter over supplied sigma, the median over the background; 1 where no map was supplied.
     correlation : float
         Correlation of neighbouring background pixels: 0 for white noise, more in drizzled images.
+    empty : float
+        Share of the mesh cells whose good pixels hold no sky: nearly all of one value, or only the noise of
+        rounding with dither, as lossy compression makes of padding.
     """
 
     noise_ratio: float
     correlation: float
+    empty: float
 
     @property
     def noise_disagrees(self) -> bool:
@@ -78,6 +87,12 @@ class NoiseQuality:
             found.append(
                 f"neighbouring sky pixels correlate by {self.correlation:.2f} (drizzled?); the models know "
                 "independent noise, so expect false small objects and too small error bars"
+            )
+        if self.empty:
+            share = max(round(100 * self.empty), 1)
+            found.append(
+                f"{share} % of the image hold nearly one value, or only the noise of lossy compression: "
+                "padding that is not 0? its pixels are not flagged; give a --mask or --weight"
             )
         return found
 
@@ -120,8 +135,9 @@ class Noise(NoiseQuality):
         Background and measured noise per mesh cell, filtered.
     rounding : float, units of the image
         Noise of rounding, of a quantised image.
-    zero_is_padding : bool
-        Whether exact zeros beside each other are pixels that no exposure reached.
+    padding_side : int, pixels
+        A block of so many by so many exact zeros is pixels that no exposure reached; 0 where zeros are values
+        like others.
     subtract_background : bool
         Whether `level` is taken off.
     correlations : (rows, columns) float64 array
@@ -142,7 +158,7 @@ class Noise(NoiseQuality):
     level: np.ndarray
     sigma: np.ndarray
     rounding: float
-    zero_is_padding: bool
+    padding_side: int
     subtract_background: bool
     correlations: np.ndarray
     slopes: np.ndarray | None
@@ -202,7 +218,7 @@ class Noise(NoiseQuality):
         np.divide(light, sigma, out=scaled, where=~bad, casting="same_kind")
         sigma, noise = sigma.astype(np.float32, copy=False), noise.astype(np.float32, copy=False)
         correlated = np.abs(of_pixels(self.correlations, window)) > LARGEST_CORRELATION
-        quality = self.noise_ratio, self.correlation
+        quality = self.noise_ratio, self.correlation, self.empty
         return NoiseScaled(*quality, scaled, sigma, background, noise, bad, correlated)
 
     def disagrees(self, window: Window) -> np.ndarray:
@@ -240,7 +256,7 @@ class Noise(NoiseQuality):
         return self._bad(exposure, window, image, bad)
 
     def _bad(self, exposure, window, image, bad):
-        return bad | padding(exposure, window, image) if self.zero_is_padding else bad
+        return bad | padding(exposure, window, image, self.padding_side) if self.padding_side else bad
 
     def _sky_variance(self, exposure, window):
         """Supplied variance without what rises with the light of sources."""
@@ -325,33 +341,52 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
     shape = exposure.shape
     tops = range(0, shape[0], CELL)
     total = (3 if exposure.kind is None else 4) * len(tops)
-    done, zero_is_padding = 0, False
+    windows = [(slice(top, min(top + CELL, shape[0])), slice(0, shape[1])) for top in tops]
+    done, side = 0, 0
 
     def strips():
         nonlocal done
-        for row, top in enumerate(tops):
-            window = slice(top, min(top + CELL, shape[0])), slice(0, shape[1])
+        for row, window in enumerate(windows):
             image, variance, bad = exposure.read(window)
-            if zero_is_padding:
-                bad = bad | padding(exposure, window, image)
+            if side:
+                bad = bad | padding(exposure, window, image, side)
             yield row, window, image, variance, bad
             done += 1
             if progress:
                 progress("background", done, total)
 
-    rounding, zero_is_padding = _rounding_and_padding(strips)
+    counts = []
+
+    def counted():
+        for row, window, image, variance, bad in strips():
+            counts.append(zeros_outside(exposure, window, image, bad, SIDES[0]))
+            yield row, window, image, variance, bad
+
+    step = _step(counted)
+    rounding = step / np.sqrt(12)
+    side = padding_side(exposure, windows, counts, quantised=step > 0)
     own_level, own_sigma = np.empty(mesh_shape(shape)), np.empty(mesh_shape(shape))
+    flat, even = np.zeros(own_level.shape, bool), np.zeros(own_level.shape, bool)
     # A bit per pixel: strips are looked at again, and measuring a cell costs far more than reading it.
     sources = []
     for row, _, image, _, bad in strips():
-        own_level[row], own_sigma[row], found = measure_cells(cut_cells(image, bad), rounding)
+        cells = cut_cells(image, bad)
+        own_level[row], own_sigma[row], found = measure_cells(cells, rounding)
+        flat[row], even[row] = flat_cells(cells), even_cells(cells, own_level[row], own_sigma[row])
         sources.append(np.packbits(join_cells(found, bad.shape), axis=1))
     own_sigma = np.maximum(own_sigma, rounding)
-    measured = np.isfinite(own_level) & (own_sigma > 0)
+    known = np.isfinite(own_level)
+    # Where noise is no wider than a step, flat cells are what an honest sky looks like.
+    others = own_sigma[known & ~flat]
+    if step and not (others.size and np.median(others) > FINE * step):
+        flat[:] = False
+    empty = known & (flat | even & (own_sigma > 2 * FINE * step) | (own_sigma == 0))
+    measured = known & ~empty
     if measured.any():
         own_level[~measured] = own_sigma[~measured] = np.nan
         level, sigma = filtered(own_level), filtered(own_sigma)
     else:
+        empty[:] = False
         own_level[:], own_sigma[:] = _one_cell(strips, rounding)
         level, sigma = own_level, own_sigma
 
@@ -392,11 +427,12 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
     return Noise(
         ratio,
         pairs.correlation(),
+        float(empty.mean()),
         shape,
         level,
         sigma,
         rounding,
-        zero_is_padding,
+        side,
         subtract_background,
         pairs.local_correlations(),
         slopes,
@@ -406,41 +442,13 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
     )
 
 
-def padding(exposure: Exposure, window: Window, image: np.ndarray) -> np.ndarray | bool:
-    """Zeros that no exposure reached: those in a block of three by three, and those beside it.
-
-    Noise makes single zeros where lossy compression rounds each tile on its own scale, and hardly ever nine.
-    Masks have no say, nor has any pixel further than three from it.
-
-    Parameters
-    ----------
-    exposure : Exposure
-        Of the image.
-    window : (slice, slice)
-        Of the image.
-    image : (height, width) array
-        Its pixels there.
-
-    Returns
-    -------
-    (height, width) bool array, or False where there is none
-    """
-    if not (image == 0).any():
-        return False
-    outer = grown(window, 3, exposure.shape)
-    zeros = (exposure.image.window(*outer) == 0).view(np.uint8)
-    blocks = ndimage.minimum_filter(zeros, 3, mode="constant", cval=1)
-    beside = ndimage.maximum_filter(blocks, 5, mode="constant", cval=0)
-    return ((zeros & beside) > 0)[cropped(window, outer)]
-
-
-def _rounding_and_padding(strips):
-    """Noise of rounding, and whether zeros beside each other are pixels that no exposure reached.
+def _step(strips):
+    """Gap between neighbouring values of a quantised image; 0 for any other.
 
     An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
-    step / sqrt(12), the step being the gap between neighbouring values, and zeros are values like others. In
-    any other image a value hardly ever comes twice. The step is a property of the image's format and not of
-    its pixels: a tenth of all gaps is at most as wide, in two digits, so that no patch moves it.
+    step / sqrt(12). In any other image a value hardly ever comes twice. The step is a property of the image's
+    format and not of its pixels: a tenth of all gaps is at most as wide, in two digits, so that no patch
+    moves it.
     """
     lowest, highest, good = np.inf, -np.inf, 0
     nth = EveryNth()
@@ -464,8 +472,8 @@ def _rounding_and_padding(strips):
     distinct = np.unique(np.append(sample, 0.0))
     if distinct.size < DISTINCT * sample.size or sample.size < CELL:
         step = np.quantile(np.diff(distinct), 0.1, method="lower")
-        return float(f"{step:.2g}") / np.sqrt(12), False
-    return 0.0, True
+        return float(f"{step:.2g}")
+    return 0.0
 
 
 def _one_cell(strips, rounding):

@@ -29,10 +29,12 @@ class ArraySource:
     Parameters
     ----------
     data : (height, width) array
-        Pixels.
+        Pixels; of a masked array the masked ones become NaN.
     """
 
     def __init__(self, data):
+        if np.ma.isMaskedArray(data):
+            data = data.astype(np.result_type(data.dtype, np.float32)).filled(np.nan)
         self.data = np.asarray(data)
         self.shape = self.data.shape
 

@@ -10,9 +10,12 @@ CLIP = 3.0  # sigma
 # Variance of a unit Gaussian cut at +-3 sigma is 1 - 2 k phi(k) / (2 Phi(k) - 1), with k = 3.
 CLIPPED_STD = 0.98658
 CLIP_ROUNDS = 8
+LOPSIDED = 3.0
 SMOOTHING = 1.5  # pixels, Gaussian sigma: faint wings rise above the noise
 SOURCE_THRESHOLD = 2.5  # sigma of the smoothed image
 SOURCE_MARGIN = 4  # pixels around what the threshold finds
+# Noise of rounding: fewer than this share of it lies beyond so many sigma, and neighbours correlate less.
+EVEN_END, EVEN_SHARE, WHITE = 2.0, 0.005, 0.1
 ENOUGH = 0.15  # share of a cell's pixels that must be left for a measurement
 
 
@@ -73,6 +76,30 @@ def measure_cells(cells, rounding):
     return np.where(too_few, np.nan, level), np.where(too_few, np.nan, sigma), sources
 
 
+def flat_cells(cells):
+    """Which of (n, CELL, CELL) cells hold no noise: most pixels are equal to their left neighbours."""
+    pairs = (np.isfinite(cells[:, :, 1:]) & np.isfinite(cells[:, :, :-1])).sum(axis=(1, 2))
+    return 2 * (cells[:, :, 1:] == cells[:, :, :-1]).sum(axis=(1, 2)) > pairs
+
+
+def even_cells(cells, level, sigma):
+    """Which of (n, CELL, CELL) cells hold the noise of rounding with dither only.
+
+    It is white, even, and ends at the square root of 3 sigma; 4.3 % of Gaussian noise lies between 2 and 3.
+    What is clipped is light, or another part of the cell.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        noise = (cells - level[:, None, None]) / sigma[:, None, None]
+    noise[~(np.abs(noise) <= CLIP)] = np.nan
+    outer = (np.abs(noise) > EVEN_END).sum(axis=(1, 2)) < EVEN_SHARE * np.isfinite(noise).sum(axis=(1, 2))
+    even = np.zeros(len(cells), bool)
+    for cell in np.flatnonzero(outer):
+        products = noise[cell, :, 1:] * noise[cell, :, :-1]
+        products = products[np.isfinite(products)]
+        even[cell] = products.size > 0 and abs(products.mean()) < WHITE
+    return even
+
+
 def clipped(values, rounding=0.0):
     """Median and standard deviation of each row of (n, pixels) values, NaN ignored, outliers clipped.
 
@@ -86,6 +113,9 @@ def clipped(values, rounding=0.0):
     last = np.maximum(count - 1, 0)
     centre = ordered[rows, last // 2]
     spread = centre - ordered[rows, np.round(0.158655 * last).astype(int)]
+    above = ordered[rows, np.round(0.841345 * last).astype(int)] - centre
+    # There may be padding, though: noise itself is never so lopsided.
+    spread = np.where((above > 0) & (spread > LOPSIDED * above), above, spread)
     origin = np.where(count > 0, centre, 0.0)[:, None]
     offset = np.nan_to_num(ordered - origin)
     sums = _running_sum(offset)

@@ -340,6 +340,24 @@ class Realisations:
         )
         return galaxy + double
 
+    def one(self, sample: int, window: tuple[slice, slice]) -> np.ndarray:
+        """One realisation of a window.
+
+        Parameters
+        ----------
+        sample : int
+            Its number, from 0.
+        window : (slice, slice)
+            Of the field.
+
+        Returns
+        -------
+        (height, width) uint8 array
+        """
+        byte, shift = divmod(sample, 8)
+        galaxy, double = (plane[byte][window] >> (7 - shift) & 1 for plane in self.planes)
+        return galaxy + double
+
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
         """The paper's maps: mean class over the realisations and its standard deviation (ddof 0).
 

@@ -1,5 +1,6 @@
 """One object's galaxies measured in every realisation."""
 
+import hashlib
 import itertools
 from dataclasses import dataclass
 
@@ -63,9 +64,9 @@ def measure_ensemble(realisations, reference, image):
 
     Parameters
     ----------
-    realisations : (samples, height, width) uint8 array
-        Plausible ternary maps of one object's cutout. Components that do not touch the reference are another
-        object's and are left out.
+    realisations : (samples, height, width) uint8 array, or a sequence of (height, width) ones
+        Plausible ternary maps of one object's cutout, looked at one after the other. Components that do
+        not touch the reference are another object's and are left out.
     reference : Separation
         The object's galaxies, masks (n_galaxies, height, width).
     image : (height, width) float array, units of the background noise
@@ -80,20 +81,20 @@ def measure_ensemble(realisations, reference, image):
     ValueError
         If the three differ in height or width.
     """
-    realisations = np.ascontiguousarray(realisations, dtype=np.uint8)
     image = np.asarray(image, dtype=np.float64)
     masks = np.asarray(reference.masks, dtype=bool)
-    if not realisations.shape[1:] == masks.shape[1:] == image.shape:
-        raise ValueError(
-            f"realisations {realisations.shape}, reference masks {masks.shape} and image {image.shape} "
-            "must agree in height and width."
-        )
     result = Ensemble.empty(len(masks), len(realisations))
     values = [getattr(result, name) for name in _VALUES]
     union = masks.any(axis=0)
     measured = {}
     for sample, ternary in enumerate(realisations):
-        key = ternary.tobytes()
+        ternary = np.ascontiguousarray(ternary, dtype=np.uint8)
+        if not ternary.shape == masks.shape[1:] == image.shape:
+            raise ValueError(
+                f"realisations {ternary.shape}, reference masks {masks.shape} and image {image.shape} "
+                "must agree in height and width."
+            )
+        key = hashlib.blake2b(ternary.ravel()).digest()
         if key not in measured:
             measured[key] = _measure_realisation(ternary, reference, union, image)
         numbers, shared = measured[key]

@@ -13,6 +13,7 @@ class ObjectFlag(IntFlag):
     THREE_OR_MORE = 16
     OUTSIDE_MODEL_RANGE = 32
     MEASUREMENT_FAILED = 64
+    MOST_GALAXIES = 128
 
 
 class PixelFlag(IntFlag):
@@ -31,6 +32,7 @@ OBJECT_MEANING = {
     ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
     ObjectFlag.OUTSIDE_MODEL_RANGE: "noise of neighbouring pixels is correlated; in training it was not",
     ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",
+    ObjectFlag.MOST_GALAXIES: "the object was parted into 6 galaxies, the most looked for; it may hold more",
 }
 # A dictionary of its own: members of two IntFlags with the same bit are equal keys.
 PIXEL_MEANING = {

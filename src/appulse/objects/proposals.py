@@ -10,6 +10,7 @@ from scipy import ndimage
 from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import assign, ellipses_of, misfit, refine
 
+# Of one object; the search costs the more the more it looks for. Where it is reached, a flag says so.
 MAX_GALAXIES = 6
 # Rounds of `refine` for every proposal, and for the `BEAM` best of them.
 ROUNDS = 12

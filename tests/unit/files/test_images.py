@@ -8,6 +8,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import FK4, FK5, ICRS, Galactic, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
@@ -16,6 +17,7 @@ from appulse.files import (
     atomic_write,
     celestial_wcs,
     cutout_header,
+    open_image,
     pixel_scale,
     read_image,
     read_map,
@@ -346,6 +348,52 @@ def test_an_absent_or_broken_wcs_is_none(tmp_path, cards):
     hdu.header.update(cards)
     wcs = read_image(save(tmp_path / "a.fits", hdu)).wcs
     assert wcs is None and pixel_scale(wcs) is None
+
+
+SKY_CARDS = {"CDELT1": -1e-5, "CDELT2": 1e-5, "CRPIX1": 1.0, "CRPIX2": 1.0, "CRVAL1": 120.0, "CRVAL2": 35.0}
+EQUATORIAL = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}
+GALACTIC = {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}
+
+
+@pytest.mark.parametrize(
+    ("cards", "reason"),
+    [
+        (EQUATORIAL | {"RADESYS": "GAPPT"}, "RADESYS 'GAPPT' is not known"),
+        (EQUATORIAL | {"RADESYS": "J2000"}, "RADESYS 'J2000' is not known"),
+        ({"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN"}, "axes HPLN and HPLT"),
+        ({"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"}, "axes ELON and ELAT"),
+        ({"CTYPE1": "MALN-TAN", "CTYPE2": "MALT-TAN"}, "axes MALN and MALT"),
+        (EQUATORIAL | {"CDELT1": 0.0}, "singular"),
+    ],
+)
+def test_a_wcs_of_an_unknown_frame_is_none_and_the_reason_is_told(tmp_path, cards, reason):
+    hdu = fits.ImageHDU(ramp())
+    hdu.header.update(SKY_CARDS | cards)
+    with open_image(save(tmp_path / "a.fits", hdu)) as source:
+        assert source.wcs is None
+        (warning,) = source.warnings
+        assert warning.startswith("no sky positions") and reason in warning
+        assert {key: source.header[key] for key in cards} == cards
+
+
+@pytest.mark.parametrize(
+    ("cards", "frame"),
+    [
+        (EQUATORIAL, ICRS()),
+        (EQUATORIAL | {"RADESYS": "icrs"}, ICRS()),
+        (EQUATORIAL | {"RADESYS": "fk5", "EQUINOX": 1975.0}, FK5(equinox="J1975")),
+        (EQUATORIAL | {"RADESYS": "Fk4", "EQUINOX": 1950.0}, FK4(equinox="B1950")),
+        (GALACTIC, Galactic()),
+        (GALACTIC | {"RADESYS": "ICRS"}, Galactic()),
+    ],
+)
+def test_positions_are_in_the_frame_that_the_header_means(tmp_path, cards, frame):
+    hdu = fits.ImageHDU(ramp())
+    hdu.header.update(SKY_CARDS | cards)
+    with open_image(save(tmp_path / "a.fits", hdu)) as source:
+        expected = SkyCoord(120, 35, unit="deg", frame=frame)
+        assert source.wcs.pixel_to_world(0, 0).icrs.separation(expected.icrs).arcsec < 1e-6
+        assert source.warnings == () and source.header.get("RADESYS") == cards.get("RADESYS")
 
 
 def test_cards_are_copied_to_the_byte_and_nothing_else_is():

@@ -1,6 +1,9 @@
+import io
+
 import numpy as np
 import pytest
 import sep
+from astropy.io import fits
 from scipy import ndimage
 from skimage.data import hubble_deep_field
 
@@ -163,6 +166,89 @@ def test_lossy_compression_costs_no_pixel():
     result = scale_to_noise(rounded)
     assert not result.bad.any()
     assert np.median(result.sigma) == pytest.approx(1, rel=0.02)
+
+
+def padded(level, sigma, kind):
+    """Sky with 150 columns of padding, as integers or as lossy compression leaves it."""
+    image = level + sigma * white_noise(512, 512, seed=3)
+    image[:, :150] = 0
+    if kind == "float":
+        return image.astype(np.float32)
+    if kind == "int16":
+        return np.round(image).astype(np.int16)
+    if kind == "float of integers":
+        return np.round(image).astype(np.float32)
+    packed = fits.CompImageHDU(
+        image.astype(np.float32), compression_type="RICE_1", quantize_level=4, quantize_method=kind
+    )
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(file)
+    return fits.getdata(io.BytesIO(file.getvalue()), 1)
+
+
+# NO_DITHER, SUBTRACTIVE_DITHER_1 and _2 of the compression; the first rounds zeros like any value.
+@pytest.mark.parametrize("kind", ["float", "int16", "float of integers", -1, 1, 2])
+@pytest.mark.parametrize("level", [1000, 0])
+def test_padding_makes_no_noise_whatever_the_format(level, kind):
+    result = scale_to_noise(padded(level, 10, kind))
+    sky = result.scaled[:, 150:]
+    # Dithered zeros in a cell of sky at the same level are part of its noise.
+    np.testing.assert_allclose(result.sigma[:, 150:], 10, rtol=0.25 if (level, kind) == (0, 1) else 0.08)
+    assert np.nanmax(np.abs(sky)) < 5.5  # of 185,000 Gaussian pixels
+    if kind == 1:  # not exact zeros: they cannot be flagged, but it is said
+        assert not result.bad.any()
+        assert any("give a --mask" in warning for warning in result.warnings)
+    else:
+        assert result.bad[:, :150].all() and result.bad[:, 150:].mean() < 1e-3
+        assert not any("give a --mask" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.0, 2.0, 5.0])
+def test_low_counts_lose_no_pixel_and_their_padding_is_found(sigma):
+    counts = np.round(sigma * white_noise(512, 512)).astype(np.int16)
+    result = scale_to_noise(counts)
+    assert not result.bad.any() and not result.empty
+    expected = np.hypot(sigma, 1 / np.sqrt(12))  # with the noise of rounding
+    np.testing.assert_allclose(result.sigma, expected, rtol=0.08)
+    counts[:, :150] = 0
+    result = scale_to_noise(counts)
+    assert result.bad[:, :150].all() and result.bad[:, 150:].mean() < 2e-3
+    np.testing.assert_allclose(result.sigma, expected, rtol=0.08)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.001])
+def test_zeros_of_sparse_counts_are_no_padding(share):
+    counts = (np.random.default_rng(0).random((512, 512)) < share).astype(np.int16)
+    assert not scale_to_noise(counts).bad.any()
+
+
+@pytest.mark.parametrize("value", [-999, 1003])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_constant_padding_is_no_sky_and_is_told(value, dtype):
+    image = 1000 + 10 * white_noise(512, 512)
+    image[:, :192] = value
+    result = scale_to_noise(np.round(image).astype(dtype))
+    np.testing.assert_allclose(result.sigma, 10, rtol=0.08)
+    assert result.empty == pytest.approx(192 / 512)
+    assert any(warning.startswith("38 % of the image") for warning in result.warnings)
+
+
+def test_noise_of_any_kind_is_not_taken_for_padding():
+    smooth = ndimage.gaussian_filter(white_noise(512, 512), 2)
+    for image in (white_noise(512, 512), smooth, np.round(3 * white_noise(512, 512)), galaxies(512, 900)):
+        assert scale_to_noise(image + 1e-3 * white_noise(512, 512, 1)).empty == 0
+
+
+def test_zeros_of_an_integer_image_change_nothing_beyond_two_cells():
+    image = np.round(1000 + 10 * white_noise(512, 640)).astype(np.int16)
+    expected = scale_to_noise(image)
+    image[200:330, 70:190] = 0  # cells from (192, 64) to (384, 192)
+    result = scale_to_noise(image)
+    assert result.bad[200:330, 70:190].all()
+    far = np.ones(image.shape, bool)
+    far[192 - 2 * CELL : 384 + 2 * CELL, : 192 + 2 * CELL] = False
+    for name in ("scaled", "sigma", "background", "bad"):
+        assert getattr(result, name)[far].tobytes() == getattr(expected, name)[far].tobytes(), name
 
 
 # ------------------------------------------------------------------------------------------ bad pixels

@@ -3,12 +3,18 @@
 import pytest
 
 from appulse.objects import OBJECT_MEANING, PIXEL_MEANING, ObjectFlag, PixelFlag, describe
+from appulse.objects.proposals import MAX_GALAXIES
 
 
 def test_bits_are_those_of_the_published_contract():
-    assert [flag.value for flag in ObjectFlag] == [1, 2, 4, 8, 16, 32, 64]
+    assert [flag.value for flag in ObjectFlag] == [1, 2, 4, 8, 16, 32, 64, 128]
     assert [flag.value for flag in PixelFlag] == [1, 2, 4]
     assert ObjectFlag.NESTED == 8 and ObjectFlag.MEASUREMENT_FAILED == 64
+
+
+def test_the_meaning_of_the_limit_names_it():
+    (meaning,) = describe(ObjectFlag.MOST_GALAXIES)
+    assert f"into {MAX_GALAXIES} galaxies" in meaning
 
 
 def test_every_bit_has_its_own_meaning():
