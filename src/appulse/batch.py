@@ -198,9 +198,9 @@ def run_batch(
                     outcomes.append(_Outcome(path, "done before"))
                     continue
                 fingerprint = {"options": journal.options, "content": content, "block": block}
-                claim_folder(folder, fingerprint, overwrite=overwrite)
+                place = claim_folder(folder, fingerprint, overwrite=overwrite)
                 started = time.perf_counter()
-                task = _task(path, maps_here, folder, options, model, device, block)
+                task = _task(path, maps_here, place, options, model, device, block)
                 result = segment_to_files(task, options, name, executor_for and executor_for(task), progress)
                 if result is None:
                     print(f"{path}: its blocks are done; another shard writes the products")
@@ -219,7 +219,7 @@ def run_batch(
                 raise
             except Exception as error:  # whatever is wrong with one image, the others go on
                 outcomes.append(_Outcome(path, "FAILED"))
-                if not any(folder.glob("records/*")):
+                if not any(folder.glob("*/records/*")):
                     DiskStore.remove(folder)
                 message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
                 print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)

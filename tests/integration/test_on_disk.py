@@ -220,12 +220,12 @@ def children(pid):
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_block_only(inputs, expected, tmp_path):
     process = start(inputs, tmp_path, block=64, workers=2)
-    records = tmp_path / ".f.work" / "records"
-    while process.poll() is None and len(list(records.glob("*.npz"))) < 5:
+    work = tmp_path / ".f.work"
+    while process.poll() is None and len(list(work.glob("*/records/*.npz"))) < 5:
         time.sleep(0.02)
-    finished = {path: path.stat().st_mtime_ns for path in records.glob("*.npz")}
+    finished = {path: path.stat().st_mtime_ns for path in work.glob("*/records/*.npz")}
     os.kill(children(process.pid)[-1], signal.SIGKILL)
-    while process.poll() is None and (now := list(records.glob("galaxies-*.npz"))) and len(now) < 9:
+    while process.poll() is None and (now := list(work.glob("*/records/galaxies-*.npz"))) and len(now) < 9:
         time.sleep(0.02)
     again = [path for path, at in finished.items() if path.exists() and path.stat().st_mtime_ns != at]
     assert process.wait() == 0, process.stderr.read()
@@ -238,9 +238,9 @@ def test_kill_at_twenty_moments(inputs, expected, tmp_path):
     random = np.random.default_rng(0)
     for _ in range(20):
         process = start(inputs, tmp_path, block=64)
-        records = tmp_path / ".f.work" / "records"
-        had = len(list(records.glob("*.npz")))
-        while process.poll() is None and len(list(records.glob("*.npz"))) == had:
+        work = tmp_path / ".f.work"
+        had = len(list(work.glob("*/records/*.npz")))
+        while process.poll() is None and len(list(work.glob("*/records/*.npz"))) == had:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.1))
         os.killpg(process.pid, signal.SIGKILL)

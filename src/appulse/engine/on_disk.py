@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from appulse.engine.assembly import Assembly
 from appulse.engine.observation import Observation, observe
 from appulse.engine.stages import Executor, Job, run, work
-from appulse.files import InputError, UsageError, write_json
+from appulse.files import InputError, UsageError, create_json
 from appulse.inference.background import Noise, measure_noise
 from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import Sampler
@@ -38,7 +39,7 @@ class Task:
     maps : dict of str to str
         Files of ``rms``, ``variance``, ``weight`` and ``mask``, those that are given.
     folder : str
-        Where the work is kept.
+        Where the work is kept: a place that `claim_folder` gave, so that tasks of two runs are never equal.
     model, model_sha256, samples, seed, method, operating_point, mode, hdu, background, origin, device
         As in `appulse.batch.BatchOptions`.
     block : int, pixels
@@ -138,17 +139,26 @@ def finished(
         yield assembly.on_disk(observation, provenance, warnings_of(job))
 
 
-def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> None:
+def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> Path:
     """Make a folder for the work on a field, or go on with the one that is there.
+
+    The work itself is in a place within it, whose name is never used again: who comes late, with the work of
+    a run that is over, finds no place for it, and who has a field open knows by its place whether it is still
+    the same.
 
     Parameters
     ----------
     folder : Path
-        Where the work is kept.
+        Of the field.
     fingerprint : dict
         All that must agree for work to go on: options, content of the input, blocks.
     overwrite : bool
         Begin again where it differs.
+
+    Returns
+    -------
+    Path
+        Where the work is kept; the same for all who claim a field at once.
 
     Raises
     ------
@@ -156,18 +166,27 @@ def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> None:
         It holds the work of something else.
     """
     manifest = folder / _MANIFEST
-    # Without a manifest there is nothing, or what a removal that was stopped left: no records.
-    if manifest.exists():
-        held = json.loads(manifest.read_text())
-        if held == fingerprint:
-            return
-        if not overwrite:
-            differing = ", ".join(sorted(key for key in fingerprint if held.get(key) != fingerprint[key]))
-            raise UsageError(
-                f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite."
-            )
-        DiskStore.remove(folder)
-    write_json(manifest, fingerprint)
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # removed by another just now
+            folder.mkdir(parents=True, exist_ok=True)
+            create_json(manifest, {"fingerprint": fingerprint, "place": secrets.token_hex(8)})
+            held = json.loads(manifest.read_text())
+            if held.get("fingerprint") == fingerprint:
+                place = folder / held["place"]
+                place.mkdir(exist_ok=True)
+                (place / "records").mkdir(exist_ok=True)
+                if json.loads(manifest.read_text()) == held:
+                    return place
+            else:
+                if not overwrite:
+                    _refuse(folder, held, fingerprint)
+                DiskStore.remove(folder)
+
+
+def _refuse(folder, held, fingerprint):
+    held = held.get("fingerprint", {})
+    differing = ", ".join(sorted(key for key in fingerprint if held.get(key) != fingerprint[key]))
+    raise UsageError(f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite.")
 
 
 class _Open(threading.local):

@@ -1,10 +1,11 @@
 """Writing files that are whole or not there, and JSON."""
 
+import contextlib
 import json
 import math
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,32 @@ def atomic_write(path, write: Callable[[Path], object]):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_for(path, write) as temporary:
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def temporary_for(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
+    """A complete temporary file beside a path, to be moved there; the move, too, survives a power cut.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder must be there.
+    write : callable
+        As `atomic_write` takes it.
+
+    Yields
+    ------
+    Path
+        Of the temporary file; it is deleted if it is still there in the end.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -39,8 +60,42 @@ def atomic_write(path, write: Callable[[Path], object]):
 
 def write_json(path, content):
     """Write JSON, atomically. NumPy numbers and arrays become plain ones; what is not finite becomes null."""
-    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    text = _text(content)
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def create_json(path, content) -> bool:
+    """Write JSON unless the file is there; of several processes that try at once, on any machines, one does.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder must be there.
+    content : dict
+        As `write_json` takes it.
+
+    Returns
+    -------
+    bool
+        Whether it was this call that wrote it.
+    """
+    path, text = Path(path), _text(content)
+    with temporary_for(path, lambda temporary: temporary.write_text(text, encoding="utf-8")) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without links; there the promise is a weaker one
+            if path.exists():
+                return False
+            os.replace(temporary, path)
+    return True
+
+
+def _text(content):
+    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value):
