@@ -17,12 +17,12 @@ import appulse
 from appulse.engine.course import Course
 from appulse.engine.forecast import forecast
 from appulse.engine.observation import NO_MAP, observe
-from appulse.engine.on_disk import Task, claim_folder, finished
+from appulse.engine.on_disk import Task, claim_folder, finished, sweep_place
 from appulse.engine.stages import Executor
-from appulse.engine.workers import FinishedElsewhere, Shard, cluster, processes
-from appulse.files import InputError, UsageError, split_hdu, stem, write_json
+from appulse.engine.workers import Shard, cluster, processes
+from appulse.files import InputError, UsageError, remove_folder, split_hdu, stem, write_json
 from appulse.inference.realisations import Sampler
-from appulse.inference.store import DiskStore
+from appulse.inference.store import is_there
 from appulse.network.weights import Model, load_model
 from appulse.segmentation import (
     BLOCK,
@@ -193,7 +193,7 @@ def run_batch(
             try:
                 content = _content_hash({"image": path, **maps_here})
                 if journal.has(name, content):
-                    DiskStore.remove(folder)
+                    remove_folder(folder)
                     print(f"{path}: done before")
                     outcomes.append(_Outcome(path, "done before"))
                     continue
@@ -207,7 +207,7 @@ def run_batch(
                     outcomes.append(_Outcome(path, "left to another shard"))
                     continue
                 journal.add(name, content)
-                DiskStore.remove(folder)
+                remove_folder(folder)
                 for warning in result["warnings"]:
                     print(f"{path}: warning: {warning}", file=sys.stderr)
                 print(
@@ -220,7 +220,7 @@ def run_batch(
             except Exception as error:  # whatever is wrong with one image, the others go on
                 outcomes.append(_Outcome(path, "FAILED"))
                 if not any(folder.glob("*/records/*")):
-                    DiskStore.remove(folder)
+                    remove_folder(folder)
                 message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
                 print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)
     failed = sum(outcome.state == "FAILED" for outcome in outcomes)
@@ -301,8 +301,12 @@ def segment_to_files(
                 preview=options.preview,
                 regions=options.regions,
             )
-    except FinishedElsewhere:
-        return None
+    except Exception:
+        # Where the work is gone, another shard has finished it; whatever fails then, fails for that reason.
+        if isinstance(executor, Shard) and not is_there(Path(task.folder)):
+            sweep_place(Path(task.folder))
+            return None
+        raise
     return json.loads(written[-1].read_text())
 
 

@@ -1,10 +1,17 @@
 """Whose work a folder holds, when several runs follow or meet each other: none uses what is another's."""
 
+import dataclasses
+import threading
+
+import numpy as np
 import pytest
 from astropy.io import fits
 
 from appulse.batch import BatchOptions, run_batch
-from appulse.network.weights import save_model
+from appulse.engine import stages
+from appulse.engine.on_disk import Task, claim_folder, opened
+from appulse.engine.stages import FIRST
+from appulse.network.weights import load_model, save_model
 from appulse.segmentation import segment
 from by_hand import by_hand, discs
 
@@ -53,3 +60,68 @@ def test_a_worker_that_outlives_a_run_sees_the_new_image(image, options):
         replace(image, (100, 40, 8), (40, 100, 8))
         assert run_batch([image], {}, options, overwrite=True, **how) == 0
     assert_products_are_of(image, options)
+
+
+def test_a_late_shard_writes_over_nothing(image, options, monkeypatch):
+    """One stalls with a block of the first pass in hand until the other has done everything."""
+    put, stalled, all_done, written = stages._put, *(threading.Event() for _ in range(3))
+
+    def slowly(store, stage, block, *others):
+        late = threading.current_thread().name == "late"
+        if late and (stage, block) == (FIRST, 0):
+            stalled.set()
+            assert all_done.wait(60)
+        put(store, stage, block, *others)
+        if late:
+            written.set()
+        elif len(list(options.output.glob(".f.work/*/records/galaxies*"))) == 9:
+            all_done.set()
+            assert written.wait(60)
+
+    monkeypatch.setattr(stages, "_put", slowly)
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 0.2)
+    codes = {}
+
+    def shard(number):
+        codes[number] = run_batch([image], {}, options, block=64, shard=f"{number}/2")
+
+    late, other = (threading.Thread(target=shard, args=(n,), name=name) for n, name in ((1, "late"), (2, "")))
+    late.start()
+    assert stalled.wait(60)
+    other.start()
+    late.join()
+    other.join()
+    assert codes == {1: 0, 2: 0}
+    assert_products_are_of(image, options)
+
+
+@pytest.mark.parametrize("method", ["two-step", "grid", "sliding"])
+def test_any_work_done_again_late_writes_what_is_there(image, options, tmp_path, method):
+    rows, columns = np.indices(SHAPE)
+    pair = [100 * np.exp(-((columns - x) ** 2 + (rows - 66) ** 2) / 50) for x in (65, 96.08)]
+    # Half-way between the two, and across seams, a faint bridge.
+    light = sum(pair) + discs(SHAPE, (30, 30, 8), (110, 110, 7), (120, 112, 7), noise=0.1)
+    fits.writeto(image, light.astype(np.float32), overwrite=True)
+    fits.writeto(tmp_path / "rms.fits", np.ones(SHAPE))
+    task = task_of(image, options, claim_folder(tmp_path / "work", {}, overwrite=False), method)
+    task = dataclasses.replace(task, maps={"rms": str(tmp_path / "rms.fits")}, background=False)
+    with opened(task) as (job, *_):
+        stages.run(job)
+        assert len(job.bridges), "a scene in which every stage changes something"
+    before = contents(tmp_path / "work")
+    done = [(stage, block) for stage in stages.stages(method) for block in range(9)]
+    for number in np.random.default_rng(0).permutation(len(done)):
+        with opened(task) as (job, *_):
+            stages.work(job, *done[number])
+    assert contents(tmp_path / "work") == before
+
+
+def task_of(image, options, place, method):
+    plain = {"image": str(image), "folder": str(place), "model": options.model, "block": 64, "device": "cpu"}
+    plain |= {"samples": options.samples, "seed": options.seed, "method": method, "mode": options.mode}
+    plain |= {"operating_point": options.operating_point, "hdu": None, "background": True, "origin": (0, 0)}
+    return Task(**plain, model_sha256=load_model(options.model).sha256)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -14,7 +14,7 @@ import pytest
 from astropy.io import fits
 
 from appulse.batch import BatchOptions, run_batch
-from appulse.engine.on_disk import Task, opened
+from appulse.engine.on_disk import Task, claim_folder, opened
 from appulse.engine.stages import FIRST, run, stages
 from appulse.engine.workers import processes
 from appulse.files import InputError, UsageError
@@ -267,7 +267,8 @@ def test_a_dask_cluster_gives_the_same_bytes(inputs, expected, tmp_path):
 
 @pytest.mark.slow
 def test_workers_that_failed_serve_the_next_task(inputs, tmp_path):
-    wanted = {"image": str(inputs[0]), "folder": str(tmp_path / "work"), "model": inputs[1], "block": 64}
+    place = claim_folder(tmp_path / "work", {}, overwrite=False)
+    wanted = {"image": str(inputs[0]), "folder": str(place), "model": inputs[1], "block": 64}
     wanted |= {"samples": 4, "seed": 0, "method": "grid", "operating_point": "balanced", "mode": "copula"}
     wanted |= {"hdu": None, "background": True, "device": "cpu", "origin": (0, 0)}
     good = Task(**wanted, model_sha256=load_model(inputs[1]).sha256)

@@ -16,7 +16,6 @@ from appulse.engine.describe import catalogue_of, unpack
 from appulse.engine.observation import Observation
 from appulse.engine.stages import GALAXIES, Job
 from appulse.inference.exposure import Window, common, cropped, whole
-from appulse.inference.realisations import Realisations
 from appulse.inference.store import BAD, CENTRED
 from appulse.inference.two_step import class_map
 from appulse.objects.flags import PixelFlag
@@ -77,13 +76,12 @@ class Assembly:
             By the maps' names in small letters; ``realisations`` is a `Realisations`.
         """
         store, job = self.job.store, self.job
-        p_galaxy, p_overlap = (np.array(store.array(name)[window]) for name in ("p_galaxy", "p_overlap"))
+        p_galaxy, p_overlap = job.probabilities(window)
         state = np.asarray(store.array("state")[window])
         bad = (state & BAD) > 0
         ternary = class_map(p_galaxy, p_overlap, job.point)
         ternary[bad] = 0
-        realisations = Realisations(job.sampler.samples, bad.shape)
-        realisations.planes[:] = store.array("planes")[:, :, *window]
+        realisations = job.realisations(window)
         mean, std = realisations.mean_and_std()
         for array in (mean, std, p_galaxy, p_overlap):
             array[bad] = np.nan

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 from appulse.engine.assembly import Assembly
 from appulse.engine.observation import Observation, observe
 from appulse.engine.stages import Executor, Job, run, work
-from appulse.files import InputError, UsageError, create_json
+from appulse.files import InputError, UsageError, create_json, remove_folder
 from appulse.inference.background import Noise, measure_noise
 from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import Sampler
@@ -180,13 +181,26 @@ def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> Path:
             else:
                 if not overwrite:
                     _refuse(folder, held, fingerprint)
-                DiskStore.remove(folder)
+                remove_folder(folder)
 
 
 def _refuse(folder, held, fingerprint):
     held = held.get("fingerprint", {})
     differing = ", ".join(sorted(key for key in fingerprint if held.get(key) != fingerprint[key]))
     raise UsageError(f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite.")
+
+
+def sweep_place(place: Path) -> None:
+    """Delete what a late writer has put where the work is gone.
+
+    Parameters
+    ----------
+    place : Path
+        As `claim_folder` gave it; its work is removed.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    with contextlib.suppress(OSError):  # there is new work
+        place.parent.rmdir()
 
 
 class _Open(threading.local):

@@ -15,6 +15,7 @@ from pathlib import Path
 from appulse.engine.on_disk import Task, do_block
 from appulse.engine.stages import Executor, Job, one_after_another, steps
 from appulse.files import InputError
+from appulse.inference.store import is_there
 
 # Times that a block may take its worker with it before the run gives up.
 ATTEMPTS = 3
@@ -229,7 +230,7 @@ class Shard:
         others = sorted(set(missing) - set(own), key=lambda block: (block - self.number) % len(job.blocks))
         heard = time.monotonic()
         while others:
-            if not job.store.is_there:
+            if not is_there(job.store.path):
                 raise FinishedElsewhere
             found = [block for block in others if job.store.has(stage, block)]
             if found:

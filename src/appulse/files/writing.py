@@ -5,6 +5,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def temporary_for(path: Path, write: Callable[[Path], object]) -> Iterator[Path]
     Path
         Of the temporary file; it is deleted if it is still there in the end.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+    temporary = _temporary_name(path)
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
@@ -56,6 +57,25 @@ def temporary_for(path: Path, write: Callable[[Path], object]) -> Iterator[Path]
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+
+
+def remove_folder(path):
+    """Delete a folder, which from the first moment on is not there: nobody finds the half of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the folder; it need not be there.
+    """
+    path = Path(path)
+    doomed = _temporary_name(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def write_json(path, content):
