@@ -219,7 +219,8 @@ def run_batch(
                 raise
             except Exception as error:  # whatever is wrong with one image, the others go on
                 outcomes.append(_Outcome(path, "FAILED"))
-                if not any(folder.glob("*/records/*")):
+                # Of a bad image nothing is kept; of shards, another may be at it.
+                if shard is None and not any(folder.glob("*/records/*")):
                     remove_folder(folder)
                 message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
                 print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)

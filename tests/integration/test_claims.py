@@ -1,7 +1,9 @@
 """Whose work a folder holds, when several runs follow or meet each other: none uses what is another's."""
 
 import dataclasses
+import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from astropy.io import fits
 
 from appulse.batch import BatchOptions, run_batch
 from appulse.engine import stages
-from appulse.engine.on_disk import Task, claim_folder, opened
+from appulse.engine.on_disk import Task, claim_folder, finished, opened
 from appulse.engine.stages import FIRST
+from appulse.files import InputError
 from appulse.network.weights import load_model, save_model
 from appulse.segmentation import segment
 from by_hand import by_hand, discs
@@ -125,3 +128,78 @@ def task_of(image, options, place, method):
 
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing of ours catches it."""
+
+
+def die(*_, **__):
+    raise Killed
+
+
+def kill_while_products_are_written(image, options, monkeypatch, **how):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("appulse.products.write_catalog", die)
+        run_batch([image], {}, options, **how)
+
+
+def test_records_without_a_manifest_are_nobodys(image, options, monkeypatch):
+    """A removal that was stopped, or a late writer, may leave them."""
+    kill_while_products_are_written(image, options, monkeypatch)
+    (options.output / ".f.work" / "task.json").unlink()
+    other = dataclasses.replace(options, seed=5)
+    assert run_batch([image], {}, other, overwrite=True) == 0
+    assert_products_are_of(image, other)
+
+
+def test_a_removal_that_is_stopped_leaves_no_half(image, options, monkeypatch):
+    kill_while_products_are_written(image, options, monkeypatch)
+    other = dataclasses.replace(options, seed=5)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("shutil.rmtree", die)
+        run_batch([image], {}, other, overwrite=True)
+    assert not (options.output / ".f.work").exists()
+    assert run_batch([image], {}, other, overwrite=True) == 0
+    assert fits.getheader(options.output / "f_segmentation.fits")["SEED"] == 5
+
+
+def test_what_is_written_after_the_end_of_a_run_reaches_no_other(image, options, tmp_path):
+    work = tmp_path / "work"
+    first = claim_folder(work, {"seed": 0}, overwrite=False)
+    task = task_of(image, options, first, "grid")
+    with opened(task) as (job, *_):
+        second = claim_folder(work, {"seed": 1}, overwrite=True)
+        with pytest.raises(FileNotFoundError):
+            stages.work(job, FIRST, 0)
+    assert first != second and not list(second.glob("records/*"))
+    assert claim_folder(work, {"seed": 1}, overwrite=False) == second
+
+
+def test_products_are_not_made_of_what_is_gone(image, options, tmp_path):
+    """Missing parts of an array read as zeros, and in an empty sky nothing else is read that could fail."""
+    replace(image)
+    task = task_of(image, options, claim_folder(tmp_path / "work", {}, overwrite=False), "two-step")
+    with finished(task, None, None, lambda place: True) as result:
+        shutil.rmtree(tmp_path / "work")
+        with pytest.raises(InputError, match="removed while it was read"):
+            result.write(tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_shard_that_fails_leaves_the_others_work(image, options, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("appulse.inference.store.DiskStore.put", die)
+        run_batch([image], {}, options, shard="1/2")
+    (place,) = options.output.glob(".f.work/*/")
+    with monkeypatch.context() as patch:
+        patch.setattr("appulse.engine.on_disk.measure_noise", lambda *_, **__: 1 / 0)
+        assert run_batch([image], {}, options, shard="2/2") == 1
+    assert (place / "records").exists()
+
+
+def test_of_many_who_claim_at_once_all_get_the_same_place(tmp_path):
+    work = tmp_path / "work"
+    with ThreadPoolExecutor(16) as pool:
+        places = list(pool.map(lambda _: claim_folder(work, {}, overwrite=False), range(64)))
+    assert len(set(places)) == 1 and (places[0] / "records").exists()

@@ -15,8 +15,9 @@ from astropy.wcs import WCS
 from appulse.engine.describe import catalogue_of, unpack
 from appulse.engine.observation import Observation
 from appulse.engine.stages import GALAXIES, Job
+from appulse.files import InputError
 from appulse.inference.exposure import Window, common, cropped, whole
-from appulse.inference.store import BAD, CENTRED
+from appulse.inference.store import BAD, CENTRED, is_there
 from appulse.inference.two_step import class_map
 from appulse.objects.flags import PixelFlag
 from appulse.products import MAPS
@@ -168,7 +169,11 @@ class Assembly:
 
         @functools.lru_cache(maxsize=1)  # all maps of a part are asked for, one after the other
         def part(top, bottom, left, right):
-            return self.maps((slice(top, bottom), slice(left, right)))
+            maps = self.maps((slice(top, bottom), slice(left, right)))
+            path = self.job.store.path
+            if not is_there(path):  # then what was read may be the zeros of chunks that are gone
+                raise InputError(f"{path} was removed while it was read; give the same command again.")
+            return maps
 
         def of_part(name, window):
             return part(window[0].start, window[0].stop, window[1].start, window[1].stop)[name]
