@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from appulse import products
 from appulse.batch import BatchOptions, run_batch
 from appulse.engine import stages
 from appulse.engine.on_disk import Task, claim_folder, finished, opened
@@ -153,15 +154,15 @@ def test_records_without_a_manifest_are_nobodys(image, options, monkeypatch):
     assert_products_are_of(image, other)
 
 
-def test_a_removal_that_is_stopped_leaves_no_half(image, options, monkeypatch):
-    kill_while_products_are_written(image, options, monkeypatch)
-    other = dataclasses.replace(options, seed=5)
+def test_a_removal_that_is_stopped_leaves_no_half(tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    first = claim_folder(work, {"seed": 0}, overwrite=False)
+    (first / "records" / "first-pass-000000.npz").write_bytes(b"a record")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr("shutil.rmtree", die)
-        run_batch([image], {}, other, overwrite=True)
-    assert not (options.output / ".f.work").exists()
-    assert run_batch([image], {}, other, overwrite=True) == 0
-    assert fits.getheader(options.output / "f_segmentation.fits")["SEED"] == 5
+        claim_folder(work, {"seed": 1}, overwrite=True)
+    assert not work.exists()
+    assert not list((claim_folder(work, {"seed": 0}, overwrite=False) / "records").iterdir())
 
 
 def test_what_is_written_after_the_end_of_a_run_reaches_no_other(image, options, tmp_path):
@@ -193,6 +194,7 @@ def test_a_shard_that_fails_leaves_the_others_work(image, options, monkeypatch):
         run_batch([image], {}, options, shard="1/2")
     (place,) = options.output.glob(".f.work/*/")
     with monkeypatch.context() as patch:
+        patch.setattr("appulse.engine.workers.PATIENCE", 0.0)
         patch.setattr("appulse.engine.on_disk.measure_noise", lambda *_, **__: 1 / 0)
         assert run_batch([image], {}, options, shard="2/2") == 1
     assert (place / "records").exists()
@@ -203,3 +205,64 @@ def test_of_many_who_claim_at_once_all_get_the_same_place(tmp_path):
     with ThreadPoolExecutor(16) as pool:
         places = list(pool.map(lambda _: claim_folder(work, {}, overwrite=False), range(64)))
     assert len(set(places)) == 1 and (places[0] / "records").exists()
+
+
+def test_the_products_of_a_shard_that_died_writing_them_are_written(image, options, monkeypatch, capsys):
+    kill_while_products_are_written(image, options, monkeypatch, shard="1/2")
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 0.1)
+    assert run_batch([image], {}, options, shard="3/4") == 0
+    assert_products_are_of(image, options)
+    for shard in ("4/4", "2/2"):
+        assert run_batch([image], {}, options, shard=shard) == 0
+    assert capsys.readouterr().out.count("done before") == 2
+
+
+def test_a_shard_that_comes_again_goes_on_at_once(image, options, monkeypatch):
+    kill_while_products_are_written(image, options, monkeypatch, shard="1/1")
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", float("inf"))
+    assert run_batch([image], {}, options, shard="1/1") == 0
+    assert_products_are_of(image, options)
+
+
+def test_a_shard_ends_well_only_when_the_products_are_there(image, options, monkeypatch, capsys):
+    """The one that writes them takes its time, and gives a sign of life now and then."""
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 3.0)
+    monkeypatch.setattr("appulse.engine.workers.POLL", 0.05)
+    write_catalog, found, ended = products.write_catalog, [], threading.Event()
+
+    def slowly(*given):
+        for step in range(9):
+            (options.output / ".f_catalog.0123456789abcdef.part.fits").write_text(f"{'x' * step}")
+            ended.wait(0.5)
+        return write_catalog(*given)
+
+    monkeypatch.setattr(products, "write_catalog", slowly)
+
+    def shard(number):
+        assert run_batch([image], {}, options, block=64, shard=f"{number}/2") == 0
+        found.append((options.output / "f_summary.json").exists())
+        ended.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(shard, (1, 2)))
+    assert found == [True, True] and capsys.readouterr().out.count(" 4 galaxies") == 1
+    monkeypatch.undo()
+    assert_products_are_of(image, options)
+
+
+def test_shards_take_turns_at_images_of_one_block(options, tmp_path, monkeypatch, capsys):
+    images = [tmp_path / f"{name}.fits" for name in "abcd"]
+    for seed, path in enumerate(images):
+        fits.writeto(path, discs((70, 70), (40, 40, 8), seed=seed))
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 60.0)
+    monkeypatch.setattr("appulse.engine.workers.POLL", 0.05)
+
+    def shard(number):
+        return run_batch(images, {}, options, block=128, shard=f"{number}/2")
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(shard, (1, 2))) == [0, 0]
+    out = capsys.readouterr().out
+    assert out.count(" 1 galaxies") == 4 and out.count("4 of 4 images done") == 2
+    # Of the two tables, each has two that it did itself.
+    assert sum(line.endswith("done by another shard") for line in out.splitlines()) == 4

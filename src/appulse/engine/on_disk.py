@@ -171,23 +171,46 @@ def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> Path:
         with contextlib.suppress(FileNotFoundError):  # removed by another just now
             folder.mkdir(parents=True, exist_ok=True)
             create_json(manifest, {"fingerprint": fingerprint, "place": secrets.token_hex(8)})
-            held = json.loads(manifest.read_text())
+            held = _held(manifest)
             if held.get("fingerprint") == fingerprint:
                 place = folder / held["place"]
                 place.mkdir(exist_ok=True)
                 (place / "records").mkdir(exist_ok=True)
-                if json.loads(manifest.read_text()) == held:
+                if _held(manifest) == held:
                     return place
-            else:
-                if not overwrite:
-                    _refuse(folder, held, fingerprint)
+            elif overwrite:
                 remove_folder(folder)
+            else:
+                check_claim(folder, fingerprint)
 
 
-def _refuse(folder, held, fingerprint):
-    held = held.get("fingerprint", {})
+def _held(manifest: Path) -> dict:
+    try:
+        return dict(json.loads(manifest.read_text()))
+    except ValueError:  # damaged: of something else, whatever it was
+        return {}
+
+
+def check_claim(folder: Path, fingerprint: dict) -> None:
+    """Make sure that a folder holds no work of something else, without claiming it.
+
+    Parameters
+    ----------
+    folder, fingerprint
+        As `claim_folder` takes them.
+
+    Raises
+    ------
+    UsageError
+        It does.
+    """
+    try:
+        held = _held(folder / _MANIFEST).get("fingerprint", {})
+    except FileNotFoundError:
+        return
     differing = ", ".join(sorted(key for key in fingerprint if held.get(key) != fingerprint[key]))
-    raise UsageError(f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite.")
+    if differing:
+        raise UsageError(f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite.")
 
 
 def sweep_place(place: Path) -> None:

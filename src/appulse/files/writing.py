@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ import numpy as np
 
 def atomic_write(path, write: Callable[[Path], object]):
     """Write a file that appears under its name only when complete, and survives a power cut from then on.
+
+    A writer that is killed leaves a hidden file named after it: `remove_temporaries`.
 
     Parameters
     ----------
@@ -59,8 +62,36 @@ def temporary_for(path: Path, write: Callable[[Path], object]) -> Iterator[Path]
         os.close(folder)
 
 
+# Bytes of a file's name that the name of its temporary begins with: file systems take 255.
+_KEPT = 200
+
+
 def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+    return path.with_name(f".{_kept(path.stem)}.{secrets.token_hex(8)}.part{path.suffix}")
+
+
+def _kept(stem: str) -> str:
+    return stem.encode()[:_KEPT].decode(errors="ignore")
+
+
+def remove_temporaries(directory, stems):
+    """Delete what writers that were killed have left; none may be at work, unless it is in vain.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Where they wrote.
+    stems : iterable of str
+        Names of their files, without suffix.
+    """
+    names = "|".join(re.escape(_kept(stem)) for stem in stems)
+    temporary = re.compile(rf"\.(?:{names})\.[0-9a-f]{{16}}\.part(?:\..*)?")
+    for path in Path(directory).iterdir():
+        if temporary.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def remove_folder(path):
