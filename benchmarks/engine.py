@@ -68,7 +68,7 @@ SEXTRACTOR = {
 BYTES = {
     "background": 3 * 4,
     "rebuilding": 4 + 2 * (8 + 14) + 4 + 5,
-    "parting": 4,
+    "parting": 8,
     "bridges": 8,
     "galaxies": 43,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import glob
 import hashlib
 import json
 import re
@@ -17,12 +19,14 @@ import appulse
 from appulse.engine.course import Course
 from appulse.engine.forecast import forecast
 from appulse.engine.observation import NO_MAP, observe
-from appulse.engine.on_disk import Task, claim_folder, finished
+from appulse.engine.on_disk import Task, check_claim, claim_folder, finished, sweep_place
 from appulse.engine.stages import Executor
-from appulse.engine.workers import FinishedElsewhere, Shard, cluster, processes
-from appulse.files import InputError, UsageError, split_hdu, stem, write_json
+from appulse.engine.workers import Shard, cluster, processes
+from appulse.files import InputError, UsageError, remove_folder, remove_temporaries, split_hdu, stem
+from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import Sampler
-from appulse.inference.store import DiskStore
+from appulse.inference.store import is_there
+from appulse.journal import Journal
 from appulse.network.weights import Model, load_model
 from appulse.segmentation import (
     BLOCK,
@@ -33,8 +37,7 @@ from appulse.segmentation import (
     choose_operating_point,
 )
 
-# What a directory holds: the options, and the content of every input segmented with them.
-FINGERPRINT = "appulse.json"
+_PRODUCTS = ("segmentation", "catalog", "regions", "preview", "summary")
 _MAP_KINDS = ("rms", "variance", "weight", "mask")
 
 
@@ -176,58 +179,52 @@ def run_batch(
         device = choose_device(options.device)
     except InputError as error:
         raise UsageError(str(error)) from None
+    part = _shard(shard)
     executors = _executors(workers, dask, shard, overwrite)
-    journal = _Journal.open(options, model, overwrite)
+    journal = Journal(options.output, options.fingerprint(model), overwrite)
+    journal.check()
+    inputs = []
+    for number, (path, name) in enumerate(zip(images, stems, strict=True)):
+        maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
+        inputs.append(_Input(number, path, name, maps_here, options.output / f".{name}.work"))
+    batch = _Batch(options, model, device, block, journal, overwrite, part, progress)
+    if not overwrite:
+        batch.check(inputs)
     if dry_run:
         sampler = Sampler(model, options.samples, options.seed, options.mode, device)
-        return _tell(images, paired, options, block, workers, sampler)
-
-    options.output.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        journal.write()
-    outcomes: list[_Outcome] = []
+        return _tell(inputs, options, block, workers, sampler)
     with executors as executor_for:
-        for number, (path, name) in enumerate(zip(images, stems, strict=True)):
-            maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
-            folder = options.output / f".{name}.work"
-            try:
-                content = _content_hash({"image": path, **maps_here})
-                if journal.has(name, content):
-                    DiskStore.remove(folder)
-                    print(f"{path}: done before")
-                    outcomes.append(_Outcome(path, "done before"))
-                    continue
-                fingerprint = {"options": journal.options, "content": content, "block": block}
-                claim_folder(folder, fingerprint, overwrite=overwrite)
-                started = time.perf_counter()
-                task = _task(path, maps_here, folder, options, model, device, block)
-                result = segment_to_files(task, options, name, executor_for and executor_for(task), progress)
-                if result is None:
-                    print(f"{path}: its blocks are done; another shard writes the products")
-                    outcomes.append(_Outcome(path, "left to another shard"))
-                    continue
-                journal.add(name, content)
-                DiskStore.remove(folder)
-                for warning in result["warnings"]:
-                    print(f"{path}: warning: {warning}", file=sys.stderr)
-                print(
-                    f"{path}: {result['galaxies']} galaxies, {result['galaxies_in_blends']} of them in "
-                    f"{result['blends']} blends; {_speed(result, time.perf_counter() - started)}"
-                )
-                outcomes.append(_Outcome(path, "done", result, time.perf_counter() - started))
-            except UsageError:
-                raise
-            except Exception as error:  # whatever is wrong with one image, the others go on
-                outcomes.append(_Outcome(path, "FAILED"))
-                if not any(folder.glob("records/*")):
-                    DiskStore.remove(folder)
-                message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-                print(message if str(path) in message else f"{path}: {message}", file=sys.stderr)
-    failed = sum(outcome.state == "FAILED" for outcome in outcomes)
+        journal.begin(stems)  # not before it is known who works
+        outcomes = [batch.segment(one, executor_for) for one in inputs]
+        if part is not None:
+            batch.wait_for_others(inputs, outcomes)
+    failed = sum(outcome.state == _FAILED for outcome in outcomes)
+    if not failed:
+        journal.end(stems)
     if len(images) > 1:
         print("\n".join(["", *_table(outcomes)]))
         print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")
     return 1 if failed else 0
+
+
+_ExecutorFor = Callable[[Task], Executor] | None
+
+
+@dataclass(frozen=True)
+class _Input:
+    number: int
+    path: Path
+    name: str
+    maps: dict[str, str]
+    folder: Path
+
+    @functools.cached_property
+    def content(self) -> str:
+        return _content_hash({"image": self.path, **self.maps})
+
+    @property
+    def temporaries(self) -> list[str]:
+        return [self.folder.stem, *(f"{self.name}_{kind}" for kind in _PRODUCTS)]
 
 
 @dataclass(frozen=True)
@@ -236,6 +233,157 @@ class _Outcome:
     state: str
     summary: dict | None = None
     seconds: float = 0.0
+
+
+_DONE, _DONE_BEFORE, _FAILED = "done", "done before", "FAILED"
+_DONE_ELSEWHERE, _LEFT = "done by another shard", "left to another shard"
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is common to the images of a run."""
+
+    options: BatchOptions
+    model: Model
+    device: str
+    block: int
+    journal: Journal
+    overwrite: bool
+    part: Shard | None
+    progress: Callable[[Course], None] | None
+
+    def check(self, inputs: Sequence[_Input]) -> None:
+        """Refuse what other inputs have left, before the first image is begun.
+
+        Parameters
+        ----------
+        inputs : sequence of _Input
+            All images.
+        """
+        for one in inputs:
+            if self.journal.knows(one.name) or one.folder.exists():
+                try:
+                    if not self.journal.has(one.name, one.content):
+                        check_claim(one.folder, self._fingerprint(one))
+                except UsageError:
+                    raise
+                except InputError:  # it will fail when its turn comes
+                    continue
+
+    def _fingerprint(self, one: _Input) -> dict:
+        return {"options": self.journal.options, "content": one.content, "block": self.block}
+
+    def segment(self, one: _Input, executor_for: _ExecutorFor, *, take_over: bool = False) -> _Outcome:
+        """Whatever is wrong with one image, the others go on.
+
+        Parameters
+        ----------
+        one : _Input
+            To segment.
+        executor_for : callable or None
+            Takes a task, and returns what does its blocks; by default this process.
+        take_over : bool
+            Whether to do what falls to other shards as well.
+        """
+        part = None if self.part is None or take_over else self.part.of(one.number)
+        try:
+            return self._segment(one, part, executor_for)
+        except Exception as error:
+            # Of a bad image nothing is kept; of shards, another may be at it.
+            if self.part is None and not any(one.folder.glob("*/records/*")):
+                remove_folder(one.folder)
+            message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            print(message if str(one.path) in message else f"{one.path}: {message}", file=sys.stderr)
+            return _Outcome(one.path, _FAILED)
+
+    def _segment(self, one: _Input, part: Shard | None, executor_for: _ExecutorFor) -> _Outcome:
+        if self._is_done(one):
+            print(f"{one.path}: done before")
+            return _Outcome(one.path, _DONE_BEFORE)
+        if part is not None:
+            with observe(one.path, self.options.hdu, one.maps) as observation:
+                blocks = len(Blocks(observation.exposure.shape, self.block))
+            if not any(part.owns(block) for block in range(blocks)):
+                return _Outcome(one.path, _LEFT)
+        if self.part is None:
+            remove_temporaries(self.options.output, one.temporaries)
+        place = claim_folder(one.folder, self._fingerprint(one), overwrite=self.overwrite)
+        if self._is_done(one):  # by another, since the first look; the claim is one of an empty place
+            return _Outcome(one.path, _DONE_ELSEWHERE)
+        started = time.perf_counter()
+        task = _task(one.path, one.maps, place, self.options, self.model, self.device, self.block)
+        executor = part or (executor_for and executor_for(task))
+        try:
+            result = segment_to_files(task, self.options, one.name, executor, self.progress)
+        except Exception:
+            # Where the work is gone, another shard has finished it; that is why something failed.
+            if self.part is None or is_there(place):
+                raise
+            sweep_place(place)
+            result = None
+        if result is None:
+            return _Outcome(one.path, _LEFT)
+        self.journal.add(one.name, one.content)
+        self._tidy(one)
+        seconds = time.perf_counter() - started
+        for warning in result["warnings"]:
+            print(f"{one.path}: warning: {warning}", file=sys.stderr)
+        print(
+            f"{one.path}: {result['galaxies']} galaxies, {result['galaxies_in_blends']} of them in "
+            f"{result['blends']} blends; {_speed(result, seconds)}"
+        )
+        return _Outcome(one.path, _DONE, result, seconds)
+
+    def _is_done(self, one: _Input) -> bool:
+        done = self.journal.has(one.name, one.content)
+        if done:
+            self._tidy(one)
+        return done
+
+    def _tidy(self, one: _Input) -> None:
+        """Remove what the way to finished products has left; who is still at it, is so in vain."""
+        remove_folder(one.folder)
+        remove_temporaries(self.options.output, one.temporaries)
+
+    def wait_for_others(self, inputs: Sequence[_Input], outcomes: list[_Outcome]) -> None:
+        """Until the products of what was left to other shards are there; what no shard is at, this one does.
+
+        Parameters
+        ----------
+        inputs : sequence of _Input
+            All images.
+        outcomes : list of _Outcome
+            Of them; those that were left are replaced.
+        """
+        left = [one for one in inputs if outcomes[one.number].state == _LEFT]
+        if left:
+            print(f"{len(left)} of {len(inputs)} images are left to other shards; waiting for their products")
+        heard = {one.number: (self._signs(one), time.monotonic()) for one in left}
+        while left:
+            # From the end: a shard that is slow goes on from the beginning.
+            for one in reversed(left):
+                signs, since = heard[one.number]
+                if self._is_done(one):
+                    outcomes[one.number] = _Outcome(one.path, _DONE_ELSEWHERE)
+                elif (now := self._signs(one)) != signs:
+                    heard[one.number] = now, time.monotonic()
+                elif time.monotonic() - since > appulse.engine.workers.PATIENCE:
+                    outcomes[one.number] = self.segment(one, None, take_over=True)
+                    heard[one.number] = self._signs(one), time.monotonic()
+                    break  # which may have taken long: look at the others again first
+            left = [one for one in left if outcomes[one.number].state == _LEFT]
+            if left:
+                time.sleep(appulse.engine.workers.POLL)
+
+    def _signs(self, one: _Input) -> frozenset:
+        """What changes as long as somebody works on an image or writes its products."""
+        found = []
+        temporary = self.options.output.glob(f".{glob.escape(one.name)}_*")
+        for path in (*one.folder.glob("*/records"), *one.folder.glob("*/written-by"), *temporary):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append((path, status.st_mtime_ns, status.st_size))
+        return frozenset(found)
 
 
 def _table(outcomes: Sequence[_Outcome]) -> list[str]:
@@ -284,25 +432,22 @@ def segment_to_files(
     dict or None
         Summary; None where another shard writes the products.
     """
-    wanted = executor.writes_products if isinstance(executor, Shard) else lambda folder: True
+    wanted = executor.writes_products if isinstance(executor, Shard) else lambda place: True
 
     def follow(shape):
         return Course(name, shape[0] * shape[1], task.method, progress or (lambda course: None))
 
-    try:
-        with finished(task, executor, follow, wanted) as result:
-            if result is None:
-                return None
-            written = result.write(
-                options.output,
-                name,
-                catalog_format=options.catalog_format,
-                keep_realisations=options.keep_realisations,
-                preview=options.preview,
-                regions=options.regions,
-            )
-    except FinishedElsewhere:
-        return None
+    with finished(task, executor, follow, wanted) as result:
+        if result is None:
+            return None
+        written = result.write(
+            options.output,
+            name,
+            catalog_format=options.catalog_format,
+            keep_realisations=options.keep_realisations,
+            preview=options.preview,
+            regions=options.regions,
+        )
     return json.loads(written[-1].read_text())
 
 
@@ -343,7 +488,7 @@ def _task(
 
 
 def _executors(workers: int, dask: str | None, shard: str | None, overwrite: bool):
-    """A context of what does the blocks: None for this process, else by task."""
+    """A context of what does the blocks, by task; None for this process, and for shards."""
     if shard is not None and overwrite:
         raise UsageError(
             "--shard and --overwrite: shards would delete each other's work; empty the directory."
@@ -357,34 +502,36 @@ def _executors(workers: int, dask: str | None, shard: str | None, overwrite: boo
         raise UsageError(f"--workers is {workers}; at least 1 is needed.")
     if dask is not None:
         return cluster(dask)
-    if shard is not None:
-        match = re.fullmatch(r"(\d+)/(\d+)", shard)
-        if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise UsageError(f"--shard is {shard!r}; it must be I/N with I from 1 to N, as in 2/8.")
-        return contextlib.nullcontext(lambda task: Shard(int(match[1]), int(match[2])))
     return processes(workers) if workers > 1 else contextlib.nullcontext()
 
 
+def _shard(given: str | None) -> Shard | None:
+    if given is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", given)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--shard is {given!r}; it must be I/N with I from 1 to N, as in 2/8.")
+    return Shard(int(match[1]), int(match[2]))
+
+
 def _tell(
-    images: Sequence[Path],
-    paired: dict[str, list[str] | None],
+    inputs: Sequence[_Input],
     options: BatchOptions,
     block: int,
     workers: int,
     sampler: Sampler,
 ) -> int:
     unusable = False
-    for number, path in enumerate(images):
-        maps = {kind: files[number] for kind, files in paired.items() if files is not None}
+    for one in inputs:
         try:
-            with observe(path, options.hdu, maps) as observation:
+            with observe(one.path, options.hdu, one.maps) as observation:
                 shape, temporary = observation.exposure.shape, observation.temporary
         except InputError as error:
             unusable = True
             print(error, file=sys.stderr)
             continue
         needs = forecast(shape, block, options.method, workers, sampler, options.keep_realisations, temporary)
-        print(f"{path}: would write {options.output / stem(path)}_*")
+        print(f"{one.path}: would write {options.output / one.name}_*")
         print(f"  {shape[0]} x {shape[1]} pixels in {needs}")
     return 1 if unusable else 0
 
@@ -417,48 +564,3 @@ def _content_hash(files: Mapping[str, str | Path]) -> str:
         with open(path, "rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-@dataclass
-class _Journal:
-    path: Path
-    options: dict
-    inputs: dict[str, str]
-
-    @classmethod
-    def open(cls, options: BatchOptions, model: Model, overwrite: bool) -> _Journal:
-        path = options.output / FINGERPRINT
-        wanted = options.fingerprint(model)
-        if path.exists() and not overwrite:
-            try:
-                held = json.loads(path.read_text())
-                held["options"], held["inputs"] = dict(held["options"]), dict(held["inputs"])
-            except (ValueError, KeyError, TypeError):
-                raise UsageError(f"{path} is damaged or not appulse's; remove it, or --overwrite.") from None
-            differing = sorted(key for key in wanted if held["options"].get(key) != wanted[key])
-            if differing:
-                raise UsageError(
-                    f"{options.output} holds results with other options ({', '.join(differing)}); "
-                    "choose another directory, or --overwrite."
-                )
-            return cls(path, wanted, held["inputs"])
-        return cls(path, wanted, {})
-
-    def has(self, name: str, content: str) -> bool:
-        """Whether this very input is done; another one under its name is a usage error."""
-        held = self.inputs.get(name)
-        if held is not None and held != content:
-            raise UsageError(
-                f"{self.path.parent} holds results of another file named {name}; "
-                "choose another directory, or --overwrite."
-            )
-        return held == content and (self.path.parent / f"{name}_summary.json").exists()
-
-    def add(self, name: str, content: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # another shard may have written it meanwhile
-            self.inputs = json.loads(self.path.read_text())["inputs"] | self.inputs
-        self.inputs[name] = content
-        self.write()
-
-    def write(self) -> None:
-        write_json(self.path, {"options": self.options, "inputs": self.inputs})

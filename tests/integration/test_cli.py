@@ -54,11 +54,11 @@ def done(tmp_path_factory):
 
 
 def names(directory):
-    return sorted(path.name for path in directory.iterdir())
+    return sorted(path.name for path in directory.glob("[!.]*"))
 
 
 def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.glob("[!.]*")}
 
 
 # ---------------------------------------------------------------------------------------------- products

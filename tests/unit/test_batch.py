@@ -1,5 +1,6 @@
 """Many images in one directory, with a network that has learnt nothing and finds nothing."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 import torch
 from astropy.io import fits
 
-from appulse.batch import FINGERPRINT, BatchOptions, run_batch
-from appulse.files import UsageError
+from appulse.batch import BatchOptions, run_batch
+from appulse.engine.on_disk import claim_folder
+from appulse.files import InputError, UsageError
+from appulse.journal import FINGERPRINT, RECORDS, Journal
 from appulse.network import NetworkConfig, ProbabilisticUNet
 from appulse.network.weights import Model, save_model
 
@@ -46,12 +49,13 @@ def options(tmp_path, weights):
 
 
 def products(directory):
-    return sorted(path.name for path in directory.iterdir() if path.name != FINGERPRINT)
+    return sorted(path.name for path in directory.iterdir() if path.name not in (FINGERPRINT, RECORDS))
 
 
 def state(directory):
     """Content and time of every file: tells whether anything was written again."""
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in directory.iterdir()}
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 def test_every_image_gets_its_products(images, options):
@@ -85,7 +89,7 @@ def test_products_without_their_mark_are_made_again(images, options):
     """Killed between writing and marking: the next run cannot know, and writes the same bytes once more."""
     run_batch(images[:1], {}, options())
     before = state(options().output)
-    (options().output / FINGERPRINT).unlink()
+    (options().output / RECORDS / "a.json").unlink()
     (options().output / "a_catalog.fits").write_bytes(b"half a file")
     assert run_batch(images[:1], {}, options()) == 0
     assert {n: c for n, (c, _) in state(options().output).items()} == {n: c for n, (c, _) in before.items()}
@@ -214,14 +218,16 @@ def test_after_overwriting_the_directory_forgets_its_earlier_inputs(images, opti
     run_batch(images, {}, options())
     run_batch(images[:1], {}, options(seed=1), overwrite=True)
     held = json.loads((options().output / FINGERPRINT).read_text())
-    assert list(held["inputs"]) == ["a"] and held["options"]["seed"] == 1
+    assert held["options"]["seed"] == 1
+    assert [path.name for path in (options().output / RECORDS).iterdir()] == ["a.json"]
 
 
 def test_the_fingerprint_names_no_path_and_is_the_same_everywhere(images, options, tmp_path):
     run_batch(images, {}, options())
     run_batch(images, {}, options(output=tmp_path / "elsewhere"))
-    one, two = ((tmp_path / name / FINGERPRINT).read_text() for name in ("out", "elsewhere"))
-    assert one == two and str(tmp_path) not in one
+    for file in (FINGERPRINT, *(f"{RECORDS}/{name}.json" for name in "abc")):
+        one, two = ((tmp_path / name / file).read_text() for name in ("out", "elsewhere"))
+        assert one == two and str(tmp_path) not in one
 
 
 @pytest.mark.parametrize("kind", ["rms", "variance", "weight", "mask"])
@@ -343,3 +349,99 @@ def test_a_damaged_fingerprint_is_explained(images, options):
     with pytest.raises(UsageError, match=FINGERPRINT):
         run_batch(images[:1], {}, options())
     assert run_batch(images[:1], {}, options(), overwrite=True) == 0
+
+
+def test_what_another_input_left_is_refused_before_the_first_image_is_begun(images, options, capsys):
+    run_batch(images[1:2], {}, options())
+    images[1].unlink()
+    image(images[1], 77)
+    before = state(options().output)
+    with pytest.raises(UsageError, match="another file named b"):
+        run_batch(images, {}, options())
+    assert state(options().output) == before
+
+
+def test_a_refusal_in_the_middle_costs_its_image_only(images, options, monkeypatch, capsys):
+    """Another run has begun there meanwhile: found out too late to stop everything."""
+    has = Journal.has
+
+    def refuse(journal, name, content):
+        if name == "b":
+            raise UsageError("holds another's")
+        return has(journal, name, content)
+
+    monkeypatch.setattr(Journal, "has", refuse)
+    assert run_batch(images, {}, options()) == 1
+    assert products(options().output) == [f"{name}_{each}" for name in "ac" for each in PRODUCTS]
+    captured = capsys.readouterr()
+    assert "2 of 3 images done" in captured.out and "b.fits: holds another's" in captured.err
+
+
+def test_overwriting_that_was_stopped_goes_on(images, options, monkeypatch, capsys):
+    class Killed(BaseException):
+        pass
+
+    def stop(folder, *others, **named):
+        if folder.name == ".c.work":
+            raise Killed
+        return claim_folder(folder, *others, **named)
+
+    run_batch(images, {}, options())
+    for changes in ({}, {"seed": 1}):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr("appulse.batch.claim_folder", stop)
+            run_batch(images, {}, options(**changes), overwrite=True)
+        done = {name: at for name, (_, at) in state(options().output).items() if name[0] in "ab"}
+        capsys.readouterr()
+        assert run_batch(images, {}, options(**changes), overwrite=True) == 0
+        assert capsys.readouterr().out.count("done before") == 2
+        assert {name: at for name, (_, at) in state(options().output).items() if name in done} == done
+    # Finished, it begins again when it is asked to.
+    assert run_batch(images, {}, options(seed=1), overwrite=True) == 0
+    assert "done before" not in capsys.readouterr().out
+
+
+def test_an_image_that_changed_while_overwriting_was_stopped_is_done_anew(images, options, tmp_path):
+    bad = tmp_path / "bad.fits"
+    bad.write_text("no FITS")
+    assert run_batch([images[0], bad], {}, options(), overwrite=True) == 1
+    images[0].unlink()
+    image(images[0], 77, scale=3.0)
+    before = state(options().output)["a_segmentation.fits"]
+    assert run_batch([images[0], bad], {}, options(), overwrite=True) == 1
+    assert state(options().output)["a_segmentation.fits"] != before
+
+
+def test_nothing_is_forgotten_for_a_scheduler_that_does_not_answer(images, options, monkeypatch):
+    @contextlib.contextmanager
+    def silent(address):
+        raise InputError("no scheduler answers")
+        yield
+
+    run_batch(images, {}, options())
+    before = state(options().output)
+    monkeypatch.setattr("appulse.batch.cluster", silent)
+    with pytest.raises(InputError, match="no scheduler"):
+        run_batch(images, {}, options(seed=1), overwrite=True, dask="tcp://nowhere:1")
+    assert state(options().output) == before
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/appulse"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_place_where_nothing_can_be_written_is_a_mistake(images, options, tmp_path, place, overwrite):
+    (tmp_path / "file").write_text("something else")
+    with pytest.raises(UsageError, match=r"-o .*(is a file; give a directory|cannot write there)"):
+        run_batch(images, {}, options(output=tmp_path / place), overwrite=overwrite)
+
+
+def test_temporaries_of_a_killed_run_are_removed(images, options):
+    output = options().output
+    output.mkdir()
+    number = "0123456789abcdef"
+    of_ours = [f"{name}.{number}.part" for name in (".a_segmentation", ".a_summary", "..a")]
+    of_others = [f"{name}.{number}.part" for name in (".a_b_catalog", ".d_catalog")] + [".a_summary.txt"]
+    for name in (*of_ours, *of_others):
+        (output / name).write_text("left")
+    run_batch(images[:1], {}, options())
+    left = {path.name for path in output.glob(".*")} - {RECORDS}
+    assert left == set(of_others)

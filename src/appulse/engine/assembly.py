@@ -15,9 +15,9 @@ from astropy.wcs import WCS
 from appulse.engine.describe import catalogue_of, unpack
 from appulse.engine.observation import Observation
 from appulse.engine.stages import GALAXIES, Job
+from appulse.files import InputError
 from appulse.inference.exposure import Window, common, cropped, whole
-from appulse.inference.realisations import Realisations
-from appulse.inference.store import BAD, CENTRED
+from appulse.inference.store import BAD, CENTRED, is_there
 from appulse.inference.two_step import class_map
 from appulse.objects.flags import PixelFlag
 from appulse.products import MAPS
@@ -77,13 +77,12 @@ class Assembly:
             By the maps' names in small letters; ``realisations`` is a `Realisations`.
         """
         store, job = self.job.store, self.job
-        p_galaxy, p_overlap = (np.array(store.array(name)[window]) for name in ("p_galaxy", "p_overlap"))
+        p_galaxy, p_overlap = job.probabilities(window)
         state = np.asarray(store.array("state")[window])
         bad = (state & BAD) > 0
         ternary = class_map(p_galaxy, p_overlap, job.point)
         ternary[bad] = 0
-        realisations = Realisations(job.sampler.samples, bad.shape)
-        realisations.planes[:] = store.array("planes")[:, :, *window]
+        realisations = job.realisations(window)
         mean, std = realisations.mean_and_std()
         for array in (mean, std, p_galaxy, p_overlap):
             array[bad] = np.nan
@@ -185,7 +184,11 @@ class Assembly:
 
         @functools.lru_cache(maxsize=1)  # all maps of a part are asked for, one after the other
         def part(top, bottom, left, right):
-            return self.maps((slice(top, bottom), slice(left, right)))
+            maps = self.maps((slice(top, bottom), slice(left, right)))
+            path = self.job.store.path
+            if not is_there(path):  # then what was read may be the zeros of chunks that are gone
+                raise InputError(f"{path} was removed while it was read; give the same command again.")
+            return maps
 
         def of_part(name, window):
             return part(window[0].start, window[0].stop, window[1].start, window[1].stop)[name]

@@ -18,7 +18,7 @@ from appulse.products import MAPS
 _MEMORY, _MEMORY_PER_SAMPLE = 0.39e9, 1.25e6
 _MEMORY_PER_PIXEL, _MEMORY_PER_PIXEL_AND_BYTE = 25.0, 5.0
 # Bytes per pixel of the compressed store: probabilities, which hardly compress, and the realisations.
-_STORE_PER_PIXEL, _STORE_PER_PIXEL_AND_BYTE = 10.7, 0.19
+_STORE_PER_PIXEL, _STORE_PER_PIXEL_AND_BYTE = 16.0, 0.38
 
 
 @dataclass(frozen=True)

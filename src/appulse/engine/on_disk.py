@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from pathlib import Path
 from appulse.engine.assembly import Assembly
 from appulse.engine.observation import Observation, observe
 from appulse.engine.stages import Executor, Job, run, work
-from appulse.files import InputError, UsageError, write_json
+from appulse.files import InputError, UsageError, create_json, remove_folder
 from appulse.inference.background import Noise, measure_noise
 from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import Sampler
@@ -38,7 +40,7 @@ class Task:
     maps : dict of str to str
         Files of ``rms``, ``variance``, ``weight`` and ``mask``, those that are given.
     folder : str
-        Where the work is kept.
+        Where the work is kept: a place that `claim_folder` gave, so that tasks of two runs are never equal.
     model, model_sha256, samples, seed, method, operating_point, mode, hdu, background, origin, device
         As in `appulse.batch.BatchOptions`.
     block : int, pixels
@@ -138,17 +140,26 @@ def finished(
         yield assembly.on_disk(observation, provenance, warnings_of(job))
 
 
-def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> None:
+def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> Path:
     """Make a folder for the work on a field, or go on with the one that is there.
+
+    The work itself is in a place within it, whose name is never used again: who comes late, with the work of
+    a run that is over, finds no place for it, and who has a field open knows by its place whether it is still
+    the same.
 
     Parameters
     ----------
     folder : Path
-        Where the work is kept.
+        Of the field.
     fingerprint : dict
         All that must agree for work to go on: options, content of the input, blocks.
     overwrite : bool
         Begin again where it differs.
+
+    Returns
+    -------
+    Path
+        Where the work is kept; the same for all who claim a field at once.
 
     Raises
     ------
@@ -156,18 +167,63 @@ def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> None:
         It holds the work of something else.
     """
     manifest = folder / _MANIFEST
-    # Without a manifest there is nothing, or what a removal that was stopped left: no records.
-    if manifest.exists():
-        held = json.loads(manifest.read_text())
-        if held == fingerprint:
-            return
-        if not overwrite:
-            differing = ", ".join(sorted(key for key in fingerprint if held.get(key) != fingerprint[key]))
-            raise UsageError(
-                f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite."
-            )
-        DiskStore.remove(folder)
-    write_json(manifest, fingerprint)
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # removed by another just now
+            folder.mkdir(parents=True, exist_ok=True)
+            create_json(manifest, {"fingerprint": fingerprint, "place": secrets.token_hex(8)})
+            held = _held(manifest)
+            if held.get("fingerprint") == fingerprint:
+                place = folder / held["place"]
+                place.mkdir(exist_ok=True)
+                (place / "records").mkdir(exist_ok=True)
+                if _held(manifest) == held:
+                    return place
+            elif overwrite:
+                remove_folder(folder)
+            else:
+                check_claim(folder, fingerprint)
+
+
+def _held(manifest: Path) -> dict:
+    try:
+        return dict(json.loads(manifest.read_text()))
+    except ValueError:  # damaged: of something else, whatever it was
+        return {}
+
+
+def check_claim(folder: Path, fingerprint: dict) -> None:
+    """Make sure that a folder holds no work of something else, without claiming it.
+
+    Parameters
+    ----------
+    folder, fingerprint
+        As `claim_folder` takes them.
+
+    Raises
+    ------
+    UsageError
+        It does.
+    """
+    try:
+        held = _held(folder / _MANIFEST).get("fingerprint", {})
+    except FileNotFoundError:
+        return
+    differing = ", ".join(sorted(key for key in fingerprint if held.get(key) != fingerprint[key]))
+    if differing:
+        raise UsageError(f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite.")
+
+
+def sweep_place(place: Path) -> None:
+    """Delete what a late writer has put where the work is gone.
+
+    Parameters
+    ----------
+    place : Path
+        As `claim_folder` gave it; its work is removed.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    with contextlib.suppress(OSError):  # there is new work
+        place.parent.rmdir()
 
 
 class _Open(threading.local):

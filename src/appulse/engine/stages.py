@@ -4,7 +4,7 @@
 2. *second pass*: a centred stamp for each object whose centre the block owns; its claims are kept.
 3. *rebuilding*: the block's pixels are given to the claims on them, its neighbours' among them.
 4. *bridges*: the objects whose centre the block owns are searched for faint bridges between galaxies.
-5. *parting*: the block's pixels of all bridges leave the maps; final pieces.
+5. *parting*: the block's pixels of all bridges leave the objects; final pieces.
 6. *galaxies*: the objects whose centre the block owns are separated and measured.
 
 A stage begins when the one before is finished in every block: objects reach over the seams.
@@ -110,6 +110,52 @@ class Job:
         sizes = objects.boxes[:, 1::2] - objects.boxes[:, ::2]
         return np.concatenate([[True], (sizes <= self.sampler.size - 2 * MARGIN).all(axis=1)])
 
+    def probabilities(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """P_GALAXY and P_OVERLAP of the final maps; bridges must be found in every block.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the image.
+
+        Returns
+        -------
+        p_galaxy, p_overlap : (height, width) float32 array
+        """
+        kept = [self.store.array(self._final(name)) for name in ("p_galaxy", "p_overlap")]
+        p_galaxy, p_overlap = (np.array(array[window]) for array in kept)
+        cut = self.bridges_in(window)
+        # What the light says of these pixels, in terms that keep TERNARY a function of the probabilities.
+        for probability in (p_galaxy, p_overlap):
+            probability[cut] = np.minimum(probability[cut], np.nextafter(np.float32(self.point.t_galaxy), 0))
+        return p_galaxy, p_overlap
+
+    def bridges_in(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels y, x of the faint bridges in a window, counted from its corner.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the image.
+        """
+        y, x = self.bridges.T
+        rows, columns = window
+        here = (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)
+        return y[here] - rows.start, x[here] - columns.start
+
+    def realisations(self, window: Window) -> Realisations:
+        """Final realisations; rebuilding must be finished in every block.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the image.
+        """
+        return _realisations(self, self._final("planes"), window)
+
+    def _final(self, name: str) -> str:
+        return name if self.method == "two-step" else f"first_{name}"
+
     def scale(self, window: Window):
         """Part of the image in units of the noise.
 
@@ -182,9 +228,9 @@ def keep_first_pass(job: Job, block: int, maps: FieldMaps) -> None:
     core = job.blocks.core(block)
     labels, pieces = Pieces.of(maps.ternary(job.point) > 0, core, job.blocks.shape[1])
     arrays = {
-        "p_galaxy": maps.p_galaxy,
-        "p_overlap": maps.p_overlap,
-        "planes": maps.realisations.planes,
+        "first_p_galaxy": maps.p_galaxy,
+        "first_p_overlap": maps.p_overlap,
+        "first_planes": maps.realisations.planes,
         "detections": maps.detections,
         "detected": labels,
     }
@@ -209,11 +255,10 @@ def _second_pass(job: Job, block: int, advance: Callable[[int], None]) -> None:
 
 def _rebuilding(job: Job, block: int, advance: Callable[[int], None]) -> None:
     core, store = job.blocks.core(block), job.store
-    realisations = Realisations(job.sampler.samples, tuple(side.stop - side.start for side in core))
-    realisations.planes[:] = store.array("planes")[:, :, *core]
+    realisations = _realisations(job, "first_planes", core)
     maps = FieldMaps(
-        np.array(store.array("p_galaxy")[core]),
-        np.array(store.array("p_overlap")[core]),
+        np.array(store.array("first_p_galaxy")[core]),
+        np.array(store.array("first_p_overlap")[core]),
         realisations,
         realisations.planes[0],
         np.zeros(realisations.shape, bool),
@@ -223,13 +268,12 @@ def _rebuilding(job: Job, block: int, advance: Callable[[int], None]) -> None:
         labels = job.detected.label(store.array("detected"), core, job.blocks)
         # What does not fit a stamp keeps its first pass: no neighbour's stamp may have it.
         settle(maps, _claims_on(job, core), ~job.fits_stamp(job.detected)[labels], _corner(core))
-        # Doing this again, after a kill between these arrays and the record, changes nothing.
         arrays = {"p_galaxy": maps.p_galaxy, "p_overlap": maps.p_overlap, "planes": realisations.planes}
     bad = job.noise.bad(job.exposure, core)
     arrays["state"] = np.where(maps.centred, CENTRED, 0).astype(np.uint8) | np.where(bad, BAD, 0).astype(
         np.uint8
     )
-    arrays["pieces"], pieces = Pieces.of((maps.ternary(job.point) > 0) & ~bad, core, job.blocks.shape[1])
+    arrays["rebuilt"], pieces = Pieces.of((maps.ternary(job.point) > 0) & ~bad, core, job.blocks.shape[1])
     _put(store, REBUILDING, block, core, arrays, vars(pieces))
     advance(1)
 
@@ -244,14 +288,14 @@ def _bridges(job: Job, block: int, advance: Callable[[int], None]) -> None:
             continue
         window = grown(job.rebuilt.box(int(number)), PEAK_MARGIN, job.blocks.shape)
         if scaled is None:
-            labels = job.rebuilt.label(job.store.array("pieces"), outer, job.blocks)
+            labels = job.rebuilt.label(job.store.array("rebuilt"), outer, job.blocks)
             scaled = job.scale(outer).scaled
         with contextlib.suppress(MemoryError):  # it stays in one piece then; it must not cost the field
             if common(window, outer) == window:
                 here = cropped(window, outer)
                 mask, image = labels[here] == number, scaled[here]
             else:  # larger than the block's surroundings
-                mask = job.rebuilt.label(job.store.array("pieces"), window, job.blocks) == number
+                mask = job.rebuilt.label(job.store.array("rebuilt"), window, job.blocks) == number
                 image = job.scale(window).scaled
             found.append(np.argwhere(faint_bridges(mask, image)) + _corner(window))
         advance(1)
@@ -260,21 +304,13 @@ def _bridges(job: Job, block: int, advance: Callable[[int], None]) -> None:
 
 def _parting(job: Job, block: int, advance: Callable[[int], None]) -> None:
     core, store = job.blocks.core(block), job.store
-    y, x = job.bridges.T
-    rows, columns = core
-    here = (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)
-    arrays, pieces = {}, Pieces(**store.get(REBUILDING, block))
-    if here.any():
-        cut = y[here] - rows.start, x[here] - columns.start
-        maps = {name: np.array(store.array(name)[core]) for name in ("p_galaxy", "p_overlap", "pieces")}
-        arrays = {name: maps[name] for name in ("p_galaxy", "p_overlap")}
-        # What the light says of these pixels, in terms that keep TERNARY a function of the probabilities.
-        for probability in arrays.values():
-            probability[cut] = np.minimum(probability[cut], np.nextafter(np.float32(job.point.t_galaxy), 0))
-        left = maps["pieces"] > 0
+    labels, pieces = np.array(store.array("rebuilt")[core]), Pieces(**store.get(REBUILDING, block))
+    cut = job.bridges_in(core)
+    if len(cut[0]):
+        left = labels > 0
         left[cut] = False
-        arrays["pieces"], pieces = Pieces.of(left, core, job.blocks.shape[1])
-    _put(store, PARTING, block, core, arrays, vars(pieces))
+        labels, pieces = Pieces.of(left, core, job.blocks.shape[1])
+    _put(store, PARTING, block, core, {"pieces": labels}, vars(pieces))
     advance(1)
 
 
@@ -331,10 +367,8 @@ def region_of(job: Job, window: Window) -> Region:
     Region
     """
     store, scaled = job.store, job.scale(window)
-    realisations = Realisations(job.sampler.samples, scaled.bad.shape)
-    realisations.planes[:] = store.array("planes")[:, :, *window]
-    p_galaxy = np.asarray(store.array("p_galaxy")[window])
-    ternary = class_map(p_galaxy, store.array("p_overlap")[window], job.point)
+    p_galaxy, p_overlap = job.probabilities(window)
+    ternary = class_map(p_galaxy, p_overlap, job.point)
     ternary[scaled.bad] = 0
     return Region(
         window,
@@ -342,10 +376,16 @@ def region_of(job: Job, window: Window) -> Region:
         job.objects.label(store.array("pieces"), window, job.blocks),
         ternary,
         p_galaxy,
-        realisations,
+        job.realisations(window),
         np.asarray(store.array("detections")[:, *window]),
         scaled,
     )
+
+
+def _realisations(job: Job, name: str, window: Window) -> Realisations:
+    realisations = Realisations(job.sampler.samples, tuple(side.stop - side.start for side in window))
+    realisations.planes[:] = job.store.array(name)[:, :, *window]
+    return realisations
 
 
 def _corner(window: Window) -> tuple[int, int]:

@@ -15,12 +15,13 @@ from pathlib import Path
 from appulse.engine.on_disk import Task, do_block
 from appulse.engine.stages import Executor, Job, one_after_another, steps
 from appulse.files import InputError
+from appulse.inference.store import is_there
 
 # Times that a block may take its worker with it before the run gives up.
 ATTEMPTS = 3
-# Seconds without a newly finished block after which a shard takes over what other shards have not done.
+# Seconds without news after which a shard takes over what other shards have not done.
 PATIENCE = 600.0
-_POLL = 1.0
+POLL = 1.0  # seconds between two looks at what others have done
 _FAREWELL = 5.0
 
 
@@ -200,10 +201,33 @@ class Shard:
     ----------
     number, count : int
         This one, from 1, and how many there are.
+    first : int
+        Shard that has the first block, from 0, modulo their count.
     """
 
     number: int
     count: int
+    first: int = 0
+
+    def of(self, image: int) -> Shard:
+        """The same shard for one of many images: their first blocks go round.
+
+        Parameters
+        ----------
+        image : int
+            Its place among the images.
+        """
+        return Shard(self.number, self.count, image % self.count)
+
+    def owns(self, block: int) -> bool:
+        """Whether a block is this shard's.
+
+        Parameters
+        ----------
+        block : int
+            Its number.
+        """
+        return (block + self.first) % self.count == self.number - 1
 
     def __call__(self, job: Job, stage: str, missing: list[int], advance: Callable[[int], None]) -> None:
         """Do this shard's blocks of a stage, and wait for those of the others.
@@ -224,12 +248,12 @@ class Shard:
         FinishedElsewhere
             The field is done.
         """
-        own = [block for block in missing if block % self.count == self.number - 1]
+        own = [block for block in missing if self.owns(block)]
         one_after_another(job, stage, own, advance)
         others = sorted(set(missing) - set(own), key=lambda block: (block - self.number) % len(job.blocks))
         heard = time.monotonic()
         while others:
-            if not job.store.is_there:
+            if not is_there(job.store.path):
                 raise FinishedElsewhere
             found = [block for block in others if job.store.has(stage, block)]
             if found:
@@ -240,20 +264,20 @@ class Shard:
                 # Whoever had it is gone; or else the same is done twice, with the same outcome.
                 one_after_another(job, stage, [others.pop(0)], advance)
             else:
-                time.sleep(_POLL)
+                time.sleep(POLL)
 
-    def writes_products(self, folder: Path) -> bool:
+    def writes_products(self, place: Path) -> bool:
         """Whether it falls to this shard to write the products of a finished field.
 
         Parameters
         ----------
-        folder : Path
+        place : Path
             Where the work is kept.
         """
-        claim = folder / "written-by"
+        claim = place / "written-by"
         with contextlib.suppress(FileExistsError):
             with open(claim, "x") as file:
                 file.write(f"{self.number}/{self.count}\n")
             return True
-        # A shard that was given the same number again goes on with what it had claimed.
+        # A shard that was given the same number again goes on with what it had claimed; others are patient.
         return claim.read_text() == f"{self.number}/{self.count}\n"

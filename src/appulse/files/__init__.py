@@ -7,4 +7,11 @@ from appulse.files.errors import InputError, UsageError
 from appulse.files.images import Image, ImageSource, Plane, open_image, read_image, read_map, split_hdu, stem
 from appulse.files.instruments import Layout, recognise
 from appulse.files.wcs import celestial_wcs, cutout_header, pixel_scale, wcs_cards
-from appulse.files.writing import atomic_write, write_json
+from appulse.files.writing import (
+    atomic_write,
+    create_json,
+    remove_folder,
+    remove_temporaries,
+    temporary_for,
+    write_json,
+)

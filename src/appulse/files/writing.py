@@ -1,10 +1,13 @@
 """Writing files that are whole or not there, and JSON."""
 
+import contextlib
 import json
 import math
 import os
+import re
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ import numpy as np
 
 def atomic_write(path, write: Callable[[Path], object]):
     """Write a file that appears under its name only when complete, and survives a power cut from then on.
+
+    A writer that is killed leaves a hidden file named after it: `remove_temporaries`.
 
     Parameters
     ----------
@@ -22,12 +27,32 @@ def atomic_write(path, write: Callable[[Path], object]):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+    with temporary_for(path, write) as temporary:
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def temporary_for(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
+    """A complete temporary file beside a path, to be moved there; the move, too, survives a power cut.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder must be there.
+    write : callable
+        As `atomic_write` takes it.
+
+    Yields
+    ------
+    Path
+        Of the temporary file; it is deleted if it is still there in the end.
+    """
+    temporary = _temporary_name(path)
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -37,10 +62,91 @@ def atomic_write(path, write: Callable[[Path], object]):
         os.close(folder)
 
 
+# Bytes of a file's name that the name of its temporary begins with: file systems take 255.
+_KEPT = 200
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{_kept(path.stem)}.{secrets.token_hex(8)}.part{path.suffix}")
+
+
+def _kept(stem: str) -> str:
+    return stem.encode()[:_KEPT].decode(errors="ignore")
+
+
+def remove_temporaries(directory, stems):
+    """Delete what writers that were killed have left; none may be at work, unless it is in vain.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Where they wrote.
+    stems : iterable of str
+        Names of their files, without suffix.
+    """
+    names = "|".join(re.escape(_kept(stem)) for stem in stems)
+    temporary = re.compile(rf"\.(?:{names})\.[0-9a-f]{{16}}\.part(?:\..*)?")
+    for path in Path(directory).iterdir():
+        if temporary.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def remove_folder(path):
+    """Delete a folder, which from the first moment on is not there: nobody finds the half of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the folder; it need not be there.
+    """
+    path = Path(path)
+    doomed = _temporary_name(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
 def write_json(path, content):
     """Write JSON, atomically. NumPy numbers and arrays become plain ones; what is not finite becomes null."""
-    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    text = _text(content)
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def create_json(path, content) -> bool:
+    """Write JSON unless the file is there; of several processes that try at once, on any machines, one does.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder must be there.
+    content : dict
+        As `write_json` takes it.
+
+    Returns
+    -------
+    bool
+        Whether it was this call that wrote it.
+    """
+    path, text = Path(path), _text(content)
+    with temporary_for(path, lambda temporary: temporary.write_text(text, encoding="utf-8")) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without links; there the promise is a weaker one
+            if path.exists():
+                return False
+            os.replace(temporary, path)
+    return True
+
+
+def _text(content):
+    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value):

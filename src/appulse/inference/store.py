@@ -9,23 +9,29 @@ from __future__ import annotations
 import functools
 import math
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from appulse.files import atomic_write
+from appulse.files import temporary_for
 
-# Axes before those of the image, and dtype, of each array; "bytes" is one per eight realisations.
+# Axes before those of the image, and dtype, of each array; "bytes" is one per eight realisations. Each is
+# written by one stage, so that who does a block a second time, late, writes what is there already.
 ARRAYS = {
-    "p_galaxy": ((), "float32"),
+    "first_p_galaxy": ((), "float32"),  # of the first pass, as are the next four
+    "first_p_overlap": ((), "float32"),
+    "first_planes": ((2, "bytes"), "uint8"),  # as Realisations.planes
+    "detections": (("bytes",), "uint8"),  # class >= 1
+    "detected": ((), "int32"),  # pieces of objects, numbered in each block
+    "p_galaxy": ((), "float32"),  # rebuilt from objects' own stamps, as are the next four
     "p_overlap": ((), "float32"),
-    "planes": ((2, "bytes"), "uint8"),  # as Realisations.planes
-    "detections": (("bytes",), "uint8"),  # class >= 1 in the first pass
-    "detected": ((), "int32"),  # pieces of objects in the first pass, numbered in each block
-    "pieces": ((), "int32"),  # the same of the final maps
+    "planes": ((2, "bytes"), "uint8"),
+    "rebuilt": ((), "int32"),  # pieces of objects
     "state": ((), "uint8"),  # bits CENTRED and BAD
+    "pieces": ((), "int32"),  # of the final maps
 }
+# Stages that in memory share an array with a later one: nobody is late there.
+_SHARED = {f"first_{name}": name for name in ("p_galaxy", "p_overlap", "planes")} | {"rebuilt": "pieces"}
 CENTRED, BAD = 1, 2
 # Width of a chunk on disk; a block is a multiple of it, or it of the block, so that a chunk has one writer.
 _CHUNK = 512
@@ -46,6 +52,7 @@ class MemoryStore:
         self._arrays = {
             name: np.zeros((*_leading(axes, samples), *shape), dtype)
             for name, (axes, dtype) in ARRAYS.items()
+            if name not in _SHARED
         }
         self._records: dict[tuple[str, int], dict[str, np.ndarray]] = {}
 
@@ -57,7 +64,7 @@ class MemoryStore:
         name : str
             Of the array.
         """
-        return self._arrays[name]
+        return self._arrays[_SHARED.get(name, name)]
 
     def has(self, kind: str, number: int = 0) -> bool:
         """Whether a record is there.
@@ -107,7 +114,7 @@ class DiskStore:
     Parameters
     ----------
     path : Path
-        Of the directory; made where missing.
+        Of the directory, in which there is a folder ``records``.
     shape : (height, width), pixels
         Of the image.
     samples : int
@@ -119,7 +126,6 @@ class DiskStore:
     def __init__(self, path: Path, shape: tuple[int, int], samples: int, block: int):
         self.path, self.shape, self.samples = Path(path), shape, samples
         self.chunk = math.gcd(block, _CHUNK)
-        (self.path / "records").mkdir(parents=True, exist_ok=True)
 
     @functools.lru_cache(maxsize=len(ARRAYS))  # noqa: B019  (a store lives as long as its process)
     def array(self, name: str):
@@ -159,7 +165,7 @@ class DiskStore:
         return self._record(kind, number).exists()
 
     def put(self, kind: str, record: dict[str, np.ndarray], number: int = 0) -> None:
-        """Write a record; from then on its block counts as finished.
+        """Write a record; from then on its block counts as finished. A store that was removed stays so.
 
         Parameters
         ----------
@@ -169,8 +175,15 @@ class DiskStore:
             What it found.
         number : int
             Of the block.
+
+        Raises
+        ------
+        FileNotFoundError
+            The store was removed.
         """
-        atomic_write(self._record(kind, number), lambda path: np.savez_compressed(path, **record))
+        path = self._record(kind, number)
+        with temporary_for(path, lambda part: np.savez_compressed(part, **record)) as part:
+            os.replace(part, path)
 
     def get(self, kind: str, number: int = 0, omit: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
         """Read a record.
@@ -187,30 +200,26 @@ class DiskStore:
         with np.load(self._record(kind, number), allow_pickle=False) as record:
             return {name: record[name] for name in record.files if name not in omit}
 
-    @property
-    def is_there(self) -> bool:
-        """Whether it has not been removed."""
-        return (self.path / "records").exists()
-
-    @staticmethod
-    def remove(path: Path) -> None:
-        """Delete a store and its folder; records go first, so that no half of it looks like a whole.
-
-        Parameters
-        ----------
-        path : Path
-            Of the folder.
-        """
-        shutil.rmtree(path / "records", ignore_errors=True)
-        for name in ARRAYS:
-            shutil.rmtree(path / name, ignore_errors=True)
-        shutil.rmtree(path, ignore_errors=True)
-
     def _record(self, kind, number):
         return self.path / "records" / f"{kind.replace(' ', '-')}-{number:06d}.npz"
 
 
 Store = MemoryStore | DiskStore
+
+
+def is_there(path: Path) -> bool:
+    """Whether a store has not been removed.
+
+    Parameters
+    ----------
+    path : Path
+        Of its directory.
+    """
+    try:  # opening asks the server of a shared file system; what is known here may be old
+        os.close(os.open(Path(path) / "records", os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 def _leading(axes, samples):

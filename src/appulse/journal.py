@@ -1,0 +1,181 @@
+"""What a directory of products holds: the options, and for each image the content it was made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appulse.files import UsageError, create_json, remove_folder, write_json
+
+# The options of all that is in the directory, and a folder with one record per image.
+FINGERPRINT = "appulse.json"
+RECORDS = ".appulse"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One directory's, as a run with certain options sees it.
+
+    Any number of runs with the same options may use it at once: the options are written by one of them, and a
+    record by the run that has finished its image.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the products.
+    options : dict
+        As `appulse.batch.BatchOptions.fingerprint` gives them.
+    overwrite : bool
+        Whether results of other options or inputs give way.
+    """
+
+    directory: Path
+    options: dict
+    overwrite: bool
+
+    def check(self) -> None:
+        """Make sure that these options may be used here, before anything is written.
+
+        Raises
+        ------
+        UsageError
+            Not a directory, or one of other options.
+        """
+        try:
+            there = next(
+                path for path in (self.directory, *self.directory.absolute().parents) if path.exists()
+            )
+        except OSError as error:
+            raise UsageError(f"-o {self.directory}: {error.strerror}.") from None
+        if not there.is_dir():
+            raise UsageError(f"-o {self.directory}: {there} is a file; give a directory.")
+        if not self.overwrite and self._path.exists():
+            if self._held() is None:
+                raise UsageError(f"{self._path} is damaged or not appulse's; remove it, or --overwrite.")
+            self._refuse_others()
+
+    def begin(self, names: Sequence[str]) -> None:
+        """Write down the options; to overwrite, forget what is to be made anew.
+
+        An overwriting run leaves a note until it has done all, so that the same again goes on where it was
+        stopped.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of the images of this run.
+
+        Raises
+        ------
+        UsageError
+            The directory cannot be made or written, or a run with other options has begun there just now.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if self.overwrite and self._held() != self.options:
+                remove_folder(self._records)
+                write_json(self._path, {"options": self.options})
+            self._records.mkdir(exist_ok=True)
+            create_json(self._path, {"options": self.options})
+            if self.overwrite and not self._note(names).exists():
+                for name in names:
+                    self._record(name).unlink(missing_ok=True)
+                create_json(self._note(names), {})
+        except OSError as error:
+            raise UsageError(f"-o {self.directory}: cannot write there ({error.strerror}).") from None
+        self._refuse_others()
+
+    def end(self, names: Sequence[str]) -> None:
+        """Take note that everything is done.
+
+        Parameters
+        ----------
+        names : sequence of str
+            As `begin` was given them.
+        """
+        self._note(names).unlink(missing_ok=True)
+
+    def has(self, name: str, content: str) -> bool:
+        """Whether this very input is done, by whomever.
+
+        Parameters
+        ----------
+        name : str
+            What its products' names begin with.
+        content : str
+            Hash of image and maps.
+
+        Raises
+        ------
+        UsageError
+            Another input is, under its name, or other options have come between.
+        """
+        self._refuse_others()
+        try:
+            record = json.loads(self._record(name).read_text())
+        except (OSError, ValueError):
+            return False
+        if record.get("options") != _digest(self.options):
+            return False
+        if record.get("content") != content and not self.overwrite:
+            raise UsageError(
+                f"{self.directory} holds results of another file named {name}; "
+                "choose another directory, or --overwrite."
+            )
+        return record.get("content") == content and (self.directory / f"{name}_summary.json").exists()
+
+    def add(self, name: str, content: str) -> None:
+        """Take note that an input is done.
+
+        Parameters
+        ----------
+        name, content : str
+            As `has` takes them.
+        """
+        write_json(self._record(name), {"content": content, "options": _digest(self.options)})
+
+    def _refuse_others(self) -> None:
+        held = self._held()
+        if held is not None and held != self.options:
+            differing = sorted(key for key in self.options if held.get(key) != self.options[key])
+            raise UsageError(
+                f"{self.directory} holds results with other options ({', '.join(differing)}); "
+                "choose another directory, or --overwrite."
+            )
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a record of an image, of whatever content.
+
+        Parameters
+        ----------
+        name : str
+            What its products' names begin with.
+        """
+        return self._record(name).exists()
+
+    @property
+    def _path(self) -> Path:
+        return self.directory / FINGERPRINT
+
+    @property
+    def _records(self) -> Path:
+        return self.directory / RECORDS
+
+    def _record(self, name: str) -> Path:
+        return self._records / f"{name}.json"
+
+    def _note(self, names: Sequence[str]) -> Path:
+        return self._records / f"overwriting-{_digest(sorted(names))[:16]}"
+
+    def _held(self) -> dict | None:
+        try:
+            return dict(json.loads(self._path.read_text())["options"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _digest(content) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

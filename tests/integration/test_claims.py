@@ -1,0 +1,269 @@
+"""Whose work a folder holds, when several runs follow or meet each other: none uses what is another's."""
+
+import dataclasses
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from appulse import products
+from appulse.batch import BatchOptions, run_batch
+from appulse.engine import stages
+from appulse.engine.on_disk import Task, claim_folder, finished, opened
+from appulse.engine.stages import FIRST
+from appulse.files import InputError
+from appulse.network.weights import load_model, save_model
+from appulse.segmentation import segment
+from by_hand import by_hand, discs
+
+SAMPLES = 4
+DISCS = ((64, 64, 8), (100, 100, 8), (30, 30, 8), (110, 40, 7))
+SHAPE = (130, 150)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(save_model(by_hand(), tmp_path_factory.mktemp("model") / "hand.safetensors"))
+
+
+@pytest.fixture
+def options(tmp_path, model):
+    return BatchOptions(output=tmp_path / "out", model=model, samples=SAMPLES, preview=False)
+
+
+@pytest.fixture
+def image(tmp_path):
+    fits.writeto(tmp_path / "f.fits", discs(SHAPE, *DISCS))
+    return tmp_path / "f.fits"
+
+
+def assert_products_are_of(image, options):
+    """Every byte is what this image gives in memory, and nothing else is left."""
+    result = segment(image, model=options.model, samples=options.samples, seed=options.seed)
+    expected = options.output.parent / "expected"
+    for path in result.write(expected, preview=False):
+        assert (options.output / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not list(options.output.glob(".f*")) and not list(options.output.glob("..*"))
+
+
+def replace(image, *circles):
+    new = image.with_name("new.fits")
+    fits.writeto(new, discs(SHAPE, *circles, seed=5) * 3)
+    new.replace(image)
+
+
+def test_a_worker_that_outlives_a_run_sees_the_new_image(image, options):
+    distributed = pytest.importorskip("distributed")
+    alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**alone) as cluster:
+        how = {"block": 192, "dask": cluster.scheduler_address}
+        assert run_batch([image], {}, options, **how) == 0
+        replace(image, (100, 40, 8), (40, 100, 8))
+        assert run_batch([image], {}, options, overwrite=True, **how) == 0
+    assert_products_are_of(image, options)
+
+
+def test_a_late_shard_writes_over_nothing(image, options, monkeypatch):
+    """One stalls with a block of the first pass in hand until the other has done everything."""
+    put, stalled, all_done, written = stages._put, *(threading.Event() for _ in range(3))
+
+    def slowly(store, stage, block, *others):
+        late = threading.current_thread().name == "late"
+        if late and (stage, block) == (FIRST, 0):
+            stalled.set()
+            assert all_done.wait(60)
+        put(store, stage, block, *others)
+        if late:
+            written.set()
+        elif len(list(options.output.glob(".f.work/*/records/galaxies*"))) == 9:
+            all_done.set()
+            assert written.wait(60)
+
+    monkeypatch.setattr(stages, "_put", slowly)
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 0.2)
+    codes = {}
+
+    def shard(number):
+        codes[number] = run_batch([image], {}, options, block=64, shard=f"{number}/2")
+
+    late, other = (threading.Thread(target=shard, args=(n,), name=name) for n, name in ((1, "late"), (2, "")))
+    late.start()
+    assert stalled.wait(60)
+    other.start()
+    late.join()
+    other.join()
+    assert codes == {1: 0, 2: 0}
+    assert_products_are_of(image, options)
+
+
+@pytest.mark.parametrize("method", ["two-step", "grid", "sliding"])
+def test_any_work_done_again_late_writes_what_is_there(image, options, tmp_path, method):
+    rows, columns = np.indices(SHAPE)
+    pair = [100 * np.exp(-((columns - x) ** 2 + (rows - 66) ** 2) / 50) for x in (65, 96.08)]
+    # Half-way between the two, and across seams, a faint bridge.
+    light = sum(pair) + discs(SHAPE, (30, 30, 8), (110, 110, 7), (120, 112, 7), noise=0.1)
+    fits.writeto(image, light.astype(np.float32), overwrite=True)
+    fits.writeto(tmp_path / "rms.fits", np.ones(SHAPE))
+    task = task_of(image, options, claim_folder(tmp_path / "work", {}, overwrite=False), method)
+    task = dataclasses.replace(task, maps={"rms": str(tmp_path / "rms.fits")}, background=False)
+    with opened(task) as (job, *_):
+        stages.run(job)
+        assert len(job.bridges), "a scene in which every stage changes something"
+    before = contents(tmp_path / "work")
+    done = [(stage, block) for stage in stages.stages(method) for block in range(9)]
+    for number in np.random.default_rng(0).permutation(len(done)):
+        with opened(task) as (job, *_):
+            stages.work(job, *done[number])
+    assert contents(tmp_path / "work") == before
+
+
+def task_of(image, options, place, method):
+    plain = {"image": str(image), "folder": str(place), "model": options.model, "block": 64, "device": "cpu"}
+    plain |= {"samples": options.samples, "seed": options.seed, "method": method, "mode": options.mode}
+    plain |= {"operating_point": options.operating_point, "hdu": None, "background": True, "origin": (0, 0)}
+    return Task(**plain, model_sha256=load_model(options.model).sha256)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing of ours catches it."""
+
+
+def die(*_, **__):
+    raise Killed
+
+
+def kill_while_products_are_written(image, options, monkeypatch, **how):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("appulse.products.write_catalog", die)
+        run_batch([image], {}, options, **how)
+
+
+def test_records_without_a_manifest_are_nobodys(image, options, monkeypatch):
+    """A removal that was stopped, or a late writer, may leave them."""
+    kill_while_products_are_written(image, options, monkeypatch)
+    (options.output / ".f.work" / "task.json").unlink()
+    other = dataclasses.replace(options, seed=5)
+    assert run_batch([image], {}, other, overwrite=True) == 0
+    assert_products_are_of(image, other)
+
+
+def test_a_removal_that_is_stopped_leaves_no_half(tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    first = claim_folder(work, {"seed": 0}, overwrite=False)
+    (first / "records" / "first-pass-000000.npz").write_bytes(b"a record")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("shutil.rmtree", die)
+        claim_folder(work, {"seed": 1}, overwrite=True)
+    assert not work.exists()
+    assert not list((claim_folder(work, {"seed": 0}, overwrite=False) / "records").iterdir())
+
+
+def test_what_is_written_after_the_end_of_a_run_reaches_no_other(image, options, tmp_path):
+    work = tmp_path / "work"
+    first = claim_folder(work, {"seed": 0}, overwrite=False)
+    task = task_of(image, options, first, "grid")
+    with opened(task) as (job, *_):
+        second = claim_folder(work, {"seed": 1}, overwrite=True)
+        with pytest.raises(FileNotFoundError):
+            stages.work(job, FIRST, 0)
+    assert first != second and not list(second.glob("records/*"))
+    assert claim_folder(work, {"seed": 1}, overwrite=False) == second
+
+
+def test_products_are_not_made_of_what_is_gone(image, options, tmp_path):
+    """Missing parts of an array read as zeros, and in an empty sky nothing else is read that could fail."""
+    replace(image)
+    task = task_of(image, options, claim_folder(tmp_path / "work", {}, overwrite=False), "two-step")
+    with finished(task, None, None, lambda place: True) as result:
+        shutil.rmtree(tmp_path / "work")
+        with pytest.raises(InputError, match="removed while it was read"):
+            result.write(tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_shard_that_fails_leaves_the_others_work(image, options, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("appulse.inference.store.DiskStore.put", die)
+        run_batch([image], {}, options, shard="1/2")
+    (place,) = options.output.glob(".f.work/*/")
+    with monkeypatch.context() as patch:
+        patch.setattr("appulse.engine.workers.PATIENCE", 0.0)
+        patch.setattr("appulse.engine.on_disk.measure_noise", lambda *_, **__: 1 / 0)
+        assert run_batch([image], {}, options, shard="2/2") == 1
+    assert (place / "records").exists()
+
+
+def test_of_many_who_claim_at_once_all_get_the_same_place(tmp_path):
+    work = tmp_path / "work"
+    with ThreadPoolExecutor(16) as pool:
+        places = list(pool.map(lambda _: claim_folder(work, {}, overwrite=False), range(64)))
+    assert len(set(places)) == 1 and (places[0] / "records").exists()
+
+
+def test_the_products_of_a_shard_that_died_writing_them_are_written(image, options, monkeypatch, capsys):
+    kill_while_products_are_written(image, options, monkeypatch, shard="1/2")
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 0.1)
+    assert run_batch([image], {}, options, shard="3/4") == 0
+    assert_products_are_of(image, options)
+    for shard in ("4/4", "2/2"):
+        assert run_batch([image], {}, options, shard=shard) == 0
+    assert capsys.readouterr().out.count("done before") == 2
+
+
+def test_a_shard_that_comes_again_goes_on_at_once(image, options, monkeypatch):
+    kill_while_products_are_written(image, options, monkeypatch, shard="1/1")
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", float("inf"))
+    assert run_batch([image], {}, options, shard="1/1") == 0
+    assert_products_are_of(image, options)
+
+
+def test_a_shard_ends_well_only_when_the_products_are_there(image, options, monkeypatch, capsys):
+    """The one that writes them takes its time, and gives a sign of life now and then."""
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 3.0)
+    monkeypatch.setattr("appulse.engine.workers.POLL", 0.05)
+    write_catalog, found, ended = products.write_catalog, [], threading.Event()
+
+    def slowly(*given):
+        for step in range(9):
+            (options.output / ".f_catalog.0123456789abcdef.part.fits").write_text(f"{'x' * step}")
+            ended.wait(0.5)
+        return write_catalog(*given)
+
+    monkeypatch.setattr(products, "write_catalog", slowly)
+
+    def shard(number):
+        assert run_batch([image], {}, options, block=64, shard=f"{number}/2") == 0
+        found.append((options.output / "f_summary.json").exists())
+        ended.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(shard, (1, 2)))
+    assert found == [True, True] and capsys.readouterr().out.count(" 4 galaxies") == 1
+    monkeypatch.undo()
+    assert_products_are_of(image, options)
+
+
+def test_shards_take_turns_at_images_of_one_block(options, tmp_path, monkeypatch, capsys):
+    images = [tmp_path / f"{name}.fits" for name in "abcd"]
+    for seed, path in enumerate(images):
+        fits.writeto(path, discs((70, 70), (40, 40, 8), seed=seed))
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 60.0)
+    monkeypatch.setattr("appulse.engine.workers.POLL", 0.05)
+
+    at = {1: set(), 2: set()}
+
+    def shard(number):
+        how = {"block": 128, "shard": f"{number}/2", "progress": lambda course: at[number].add(course.name)}
+        return run_batch(images, {}, options, **how)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(shard, (1, 2))) == [0, 0]
+    assert at == {1: {"a", "c"}, 2: {"b", "d"}}
+    assert capsys.readouterr().out.count("4 of 4 images done") == 2

@@ -1,0 +1,53 @@
+"""Runs that use one directory at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from appulse.files import UsageError
+from appulse.journal import Journal
+
+
+def test_many_runs_at_once_lose_no_entry(tmp_path):
+    names = [f"tile{number}" for number in range(48)]
+
+    def run(name):
+        journal = Journal(tmp_path, {"seed": 0}, overwrite=False)
+        journal.begin([name])
+        (tmp_path / f"{name}_summary.json").write_text("{}")
+        journal.add(name, f"content of {name}")
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(run, names))
+    journal = Journal(tmp_path, {"seed": 0}, overwrite=False)
+    assert all(journal.has(name, f"content of {name}") for name in names)
+
+
+def test_of_runs_with_different_options_one_begins(tmp_path):
+    def run(seed):
+        try:
+            Journal(tmp_path, {"seed": seed}, overwrite=False).begin(["a"])
+        except UsageError as error:
+            assert "other options (seed)" in str(error)
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(run, range(16))) == 1
+
+
+def test_a_run_that_others_replaced_says_so(tmp_path):
+    first = Journal(tmp_path, {"seed": 0}, overwrite=False)
+    first.begin(["a"])
+    Journal(tmp_path, {"seed": 1}, overwrite=True).begin(["a"])
+    with pytest.raises(UsageError, match="other options"):
+        first.has("a", "content")
+
+
+def test_records_of_other_options_count_for_nothing(tmp_path):
+    first, second = (Journal(tmp_path, {"seed": seed}, overwrite=True) for seed in (0, 1))
+    (tmp_path / "a_summary.json").write_text("{}")
+    first.begin(["a"])
+    second.begin(["a"])
+    first.add("a", "content")  # late
+    assert not second.has("a", "content")
