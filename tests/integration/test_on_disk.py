@@ -148,8 +148,8 @@ def test_unfinished_work_is_not_mixed_with_that_of_other_options(inputs, expecte
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 9, True)
         run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64)
-    for changes, block in (({"seed": 1}, 64), ({}, 128)):
-        with pytest.raises(UsageError, match="unfinished work"):
+    for changes, block, held in (({"seed": 1}, 64, "other options"), ({}, 128, "unfinished work")):
+        with pytest.raises(UsageError, match=held):
             run_batch([inputs[0]], {}, options(inputs, tmp_path, **changes), block=block)
     assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=128, overwrite=True) == 0
     assert read(tmp_path) == expected

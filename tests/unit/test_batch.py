@@ -394,7 +394,7 @@ def test_overwriting_that_was_stopped_goes_on(images, options, monkeypatch, caps
         done = {name: at for name, (_, at) in state(options().output).items() if name[0] in "ab"}
         capsys.readouterr()
         assert run_batch(images, {}, options(**changes), overwrite=True) == 0
-        assert capsys.readouterr().out.count("done before") == 2
+        assert capsys.readouterr().out.count(".fits: done before") == 2
         assert {name: at for name, (_, at) in state(options().output).items() if name in done} == done
     # Finished, it begins again when it is asked to.
     assert run_batch(images, {}, options(seed=1), overwrite=True) == 0
