@@ -56,7 +56,7 @@ def energy_columns(truth: TrueObjects, ternary: np.ndarray, result: Result, labe
     return columns
 
 
-def rank_table(field: Field, result: Result, measured: Table, *, largest: int = 400, seed: int = 0) -> Table:
+def rank_table(field: Field, result: Result, measured: Table, *, largest: int = 700, seed: int = 0) -> Table:
     """Where the truth lies among the realisations of each galaxy, their spread calibrated as the catalogue's.
 
     Parameters
