@@ -201,6 +201,8 @@ def run_batch(
     failed = sum(outcome.state == _FAILED for outcome in outcomes)
     if not failed:
         journal.end(stems)
+    elif part is None and failed == len(outcomes):
+        journal.abandon()
     if len(images) > 1:
         print("\n".join(["", *_table(outcomes)]))
         print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")

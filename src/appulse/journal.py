@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -97,6 +98,14 @@ class Journal:
             As `begin` was given them.
         """
         self._note(names).unlink(missing_ok=True)
+
+    def abandon(self) -> None:
+        """Leave a directory in which nothing came to anything to whatever options are tried next."""
+        begun = [*self._records.glob("*"), *self.directory.glob(".*.work")]
+        if not begun:
+            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another run has begun just now
+                self._records.rmdir()
 
     def has(self, name: str, content: str) -> bool:
         """Whether this very input is done, by whomever.

@@ -401,6 +401,18 @@ def test_overwriting_that_was_stopped_goes_on(images, options, monkeypatch, caps
     assert "done before" not in capsys.readouterr().out
 
 
+def test_after_nothing_but_failures_other_options_may_be_tried_in_the_same_place(images, options, tmp_path):
+    bad = tmp_path / "bad.fits"
+    bad.write_text("no FITS")
+    assert run_batch([bad], {}, options()) == 1
+    assert not list(options().output.iterdir())
+    assert run_batch(images, {}, options(seed=3)) == 0
+    # What is done keeps its options, whatever fails beside it.
+    assert run_batch([bad], {}, options(seed=3)) == 1
+    with pytest.raises(UsageError, match="other options"):
+        run_batch([bad], {}, options(seed=4))
+
+
 def test_an_image_that_changed_while_overwriting_was_stopped_is_done_anew(images, options, tmp_path):
     bad = tmp_path / "bad.fits"
     bad.write_text("no FITS")
