@@ -12,8 +12,9 @@ import numpy as np
 import appulse
 from appulse.engine.assembly import Assembly
 from appulse.engine.describe import calibration_warnings, fitted_for
+from appulse.engine.job import Job
 from appulse.engine.observation import Observation, observe
-from appulse.engine.stages import Job, run
+from appulse.engine.stages import run
 from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks

@@ -12,8 +12,9 @@ from astropy.io import fits
 from appulse import products
 from appulse.batch import BatchOptions, run_batch
 from appulse.engine import stages
+from appulse.engine.job import FIRST
+from appulse.engine.job import stages as stage_names
 from appulse.engine.on_disk import Task, claim_folder, finished, opened
-from appulse.engine.stages import FIRST
 from appulse.files import InputError
 from appulse.network.weights import load_model, save_model
 from appulse.segmentation import segment
@@ -113,7 +114,7 @@ def test_any_work_done_again_late_writes_what_is_there(image, options, tmp_path,
         stages.run(job)
         assert len(job.bridges), "a scene in which every stage changes something"
     before = contents(tmp_path / "work")
-    done = [(stage, block) for stage in stages.stages(method) for block in range(9)]
+    done = [(stage, block) for stage in stage_names(method) for block in range(9)]
     for number in np.random.default_rng(0).permutation(len(done)):
         with opened(task) as (job, *_):
             stages.work(job, *done[number])

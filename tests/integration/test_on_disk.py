@@ -14,12 +14,13 @@ import pytest
 from astropy.io import fits
 
 from appulse.batch import BatchOptions, run_batch
+from appulse.batch.journal import RECORDS
+from appulse.engine.job import FIRST, stages
 from appulse.engine.on_disk import Task, claim_folder, opened
-from appulse.engine.stages import FIRST, run, stages
+from appulse.engine.stages import run
 from appulse.engine.workers import processes
 from appulse.files import InputError, UsageError
 from appulse.inference.store import DiskStore
-from appulse.journal import RECORDS
 from appulse.network.weights import load_model, save_model
 from appulse.segmentation import segment
 from by_hand import SAMPLES, by_hand, discs

@@ -9,9 +9,10 @@ import torch
 from astropy.io import fits
 
 from appulse.batch import BatchOptions, run_batch
+from appulse.batch import images as images_of_a_batch
+from appulse.batch.journal import FINGERPRINT, RECORDS, Journal
 from appulse.engine.on_disk import claim_folder
 from appulse.files import InputError, UsageError
-from appulse.journal import FINGERPRINT, RECORDS, Journal
 from appulse.network import NetworkConfig, ProbabilisticUNet
 from appulse.network.weights import Model, save_model
 
@@ -328,16 +329,14 @@ def test_progress_is_passed_on(images, options):
 
 def test_an_unforeseen_failure_of_one_image_does_not_stop_the_others(images, options, monkeypatch, capsys):
     """Nothing aborts a field, let alone a batch: a defect of ours costs one image."""
-    import appulse.batch
-
-    segment_to_files = appulse.batch.segment_to_files
+    segment_to_files = images_of_a_batch.segment_to_files
 
     def fragile(task, *others):
         if task.image == str(images[0]):
             raise ZeroDivisionError("a defect")
         return segment_to_files(task, *others)
 
-    monkeypatch.setattr(appulse.batch, "segment_to_files", fragile)
+    monkeypatch.setattr("appulse.batch.images.segment_to_files", fragile)
     assert run_batch(images, {}, options()) == 1
     assert products(options().output) == [f"{name}_{each}" for name in "bc" for each in PRODUCTS]
     assert "a.fits" in capsys.readouterr().err
@@ -389,7 +388,7 @@ def test_overwriting_that_was_stopped_goes_on(images, options, monkeypatch, caps
     run_batch(images, {}, options())
     for changes in ({}, {"seed": 1}):
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr("appulse.batch.claim_folder", stop)
+            patch.setattr("appulse.batch.images.claim_folder", stop)
             run_batch(images, {}, options(**changes), overwrite=True)
         done = {name: at for name, (_, at) in state(options().output).items() if name[0] in "ab"}
         capsys.readouterr()
@@ -432,7 +431,7 @@ def test_nothing_is_forgotten_for_a_scheduler_that_does_not_answer(images, optio
 
     run_batch(images, {}, options())
     before = state(options().output)
-    monkeypatch.setattr("appulse.batch.cluster", silent)
+    monkeypatch.setattr("appulse.batch.run.cluster", silent)
     with pytest.raises(InputError, match="no scheduler"):
         run_batch(images, {}, options(seed=1), overwrite=True, dask="tcp://nowhere:1")
     assert state(options().output) == before

@@ -3,7 +3,7 @@
 import pytest
 
 from appulse.engine.course import Course, costs
-from appulse.engine.stages import stages
+from appulse.engine.job import stages
 
 STEPS = {"background": 8, "first pass": 100, "second pass": 160, "bridges": 160, "galaxies": 160}
 

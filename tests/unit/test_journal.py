@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from appulse.batch.journal import Journal
 from appulse.files import UsageError
-from appulse.journal import Journal
 
 
 def test_many_runs_at_once_lose_no_entry(tmp_path):

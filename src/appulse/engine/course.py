@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from appulse.engine.stages import BRIDGES, FIRST, GALAXIES, PARTING, REBUILDING, SECOND, stages
+from appulse.engine.job import BRIDGES, FIRST, GALAXIES, PARTING, REBUILDING, SECOND, stages
 
 BACKGROUND = "background"
 # What a step costs, in stamps drawn on the grid; of a stage without an entry, what a million pixels cost.

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appulse.engine.assembly import Assembly
+from appulse.engine.job import Job
 from appulse.engine.observation import Observation, observe
-from appulse.engine.stages import Executor, Job, run, work
+from appulse.engine.stages import Executor, run, work
 from appulse.files import InputError, UsageError, create_json, remove_folder
 from appulse.inference.background import Noise, measure_noise
 from appulse.inference.blocks import Blocks
@@ -245,7 +246,7 @@ def do_block(task: Task, stage: str, block: int) -> int:
     task : Task
         Whose block it is.
     stage : str
-        One of `appulse.engine.stages.stages`.
+        One of `appulse.engine.job.stages`.
     block : int
         Number of the block.
 

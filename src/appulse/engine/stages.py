@@ -13,174 +13,22 @@ A stage begins when the one before is finished in every block: objects reach ove
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from appulse.engine.claims import pack_claims, unpack_claims
 from appulse.engine.describe import REACH, Described, Region, describe_object, fitted_for, pack
+from appulse.engine.job import BRIDGES, FIRST, GALAXIES, PARTING, REBUILDING, SECOND, Job, stages, steps
 from appulse.engine.large import describe_whole, is_large
-from appulse.inference.background import Noise
-from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
-from appulse.inference.exposure import Exposure, Window, common, cropped, grown
-from appulse.inference.realisations import Realisations, Sampler
+from appulse.inference.blocks import Pieces
+from appulse.inference.exposure import Window, common, cropped, grown
 from appulse.inference.sliding import sliding_pass
 from appulse.inference.store import BAD, CENTRED, Store, sync_chunks
-from appulse.inference.tiles import grid_origins
-from appulse.inference.two_step import (
-    EDGE,
-    MARGIN,
-    Claim,
-    FieldMaps,
-    Progress,
-    class_map,
-    draw_claims,
-    first_pass,
-    settle,
-)
-from appulse.network.calibration import Calibration, OperatingPoint
+from appulse.inference.two_step import Claim, FieldMaps, Progress, draw_claims, first_pass, settle
+from appulse.network.calibration import Calibration
 from appulse.objects.bridges import faint_bridges
 from appulse.objects.separation import MARGIN as PEAK_MARGIN
-
-
-@dataclass(frozen=True)
-class Job:
-    """One field, and everything that decides what becomes of it.
-
-    Parameters
-    ----------
-    exposure : Exposure
-        Image and maps.
-    noise : Noise
-        Its background and noise.
-    sampler : Sampler
-        Model, seed and realisations.
-    point : OperatingPoint
-        Thresholds.
-    method : {"two-step", "grid", "sliding"}
-        Which stages there are.
-    blocks : Blocks
-        Division of the work.
-    store : Store
-        Where it is kept.
-    """
-
-    exposure: Exposure
-    noise: Noise
-    sampler: Sampler
-    point: OperatingPoint
-    method: str
-    blocks: Blocks
-    store: Store
-
-    @functools.cached_property
-    def detected(self) -> Objects:
-        """Objects of the first pass; it must be finished in every block."""
-        return self._objects(FIRST)
-
-    @functools.cached_property
-    def rebuilt(self) -> Objects:
-        """Objects of the rebuilt maps, bridges and all; rebuilding must be finished in every block."""
-        return self._objects(REBUILDING)
-
-    @functools.cached_property
-    def bridges(self) -> np.ndarray:
-        """Pixels (y, x) of all faint bridges, (n, 2); that stage must be finished in every block."""
-        records = (self.store.get(BRIDGES, block) for block in range(len(self.blocks)))
-        return np.concatenate([record["pixels"] for record in records])
-
-    @functools.cached_property
-    def objects(self) -> Objects:
-        """Objects of the final maps; parting must be finished in every block."""
-        return self._objects(PARTING)
-
-    def _objects(self, stage: str) -> Objects:
-        pieces = [Pieces(**self.store.get(stage, block)) for block in range(len(self.blocks))]
-        return join_pieces(pieces, self.blocks, self.point.min_area)
-
-    def fits_stamp(self, objects: Objects) -> np.ndarray:
-        """Which objects have a stamp of their own; (n + 1,) bool array, true at 0 for the background.
-
-        Parameters
-        ----------
-        objects : Objects
-            Of the field.
-        """
-        sizes = objects.boxes[:, 1::2] - objects.boxes[:, ::2]
-        return np.concatenate([[True], (sizes <= self.sampler.size - 2 * MARGIN).all(axis=1)])
-
-    def probabilities(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """P_GALAXY and P_OVERLAP of the final maps; bridges must be found in every block.
-
-        Parameters
-        ----------
-        window : (slice, slice)
-            Of the image.
-
-        Returns
-        -------
-        p_galaxy, p_overlap : (height, width) float32 array
-        """
-        kept = [self.store.array(self._final(name)) for name in ("p_galaxy", "p_overlap")]
-        p_galaxy, p_overlap = (np.array(array[window]) for array in kept)
-        cut = self.bridges_in(window)
-        # What the light says of these pixels, in terms that keep TERNARY a function of the probabilities.
-        for probability in (p_galaxy, p_overlap):
-            probability[cut] = np.minimum(probability[cut], np.nextafter(np.float32(self.point.t_galaxy), 0))
-        return p_galaxy, p_overlap
-
-    def bridges_in(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels y, x of the faint bridges in a window, counted from its corner.
-
-        Parameters
-        ----------
-        window : (slice, slice)
-            Of the image.
-        """
-        y, x = self.bridges.T
-        rows, columns = window
-        here = (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)
-        return y[here] - rows.start, x[here] - columns.start
-
-    def realisations(self, window: Window) -> Realisations:
-        """Final realisations; rebuilding must be finished in every block.
-
-        Parameters
-        ----------
-        window : (slice, slice)
-            Of the image.
-        """
-        return _realisations(self, self._final("planes"), window)
-
-    def _final(self, name: str) -> str:
-        return name if self.method == "two-step" else f"first_{name}"
-
-    def scale(self, window: Window):
-        """Part of the image in units of the noise.
-
-        Parameters
-        ----------
-        window : (slice, slice)
-            Of the image.
-        """
-        return self.noise.scale(self.exposure, window)
-
-
-FIRST, SECOND, REBUILDING = "first pass", "second pass", "rebuilding"
-BRIDGES, PARTING, GALAXIES = "bridges", "parting", "galaxies"
-
-
-def stages(method: str) -> tuple[str, ...]:
-    """Names of the stages, in their order.
-
-    Parameters
-    ----------
-    method : {"two-step", "grid", "sliding"}
-        As `appulse.segment` takes it.
-    """
-    last = (REBUILDING, BRIDGES, PARTING, GALAXIES)
-    return (FIRST, SECOND, *last) if method == "two-step" else (FIRST, *last)
 
 
 def work(job: Job, stage: str, block: int, advance: Callable[[int], None] = lambda by: None) -> None:
@@ -250,12 +98,12 @@ def _second_pass(job: Job, block: int, advance: Callable[[int], None]) -> None:
         for claim in draw_claims(scaled, labels, objects, job.sampler, job.point, _corner(outer)):
             claims.append(claim)
             advance(1)
-    _put(job.store, SECOND, block, core, {}, _pack_claims(claims))
+    _put(job.store, SECOND, block, core, {}, pack_claims(claims))
 
 
 def _rebuilding(job: Job, block: int, advance: Callable[[int], None]) -> None:
     core, store = job.blocks.core(block), job.store
-    realisations = _realisations(job, "first_planes", core)
+    realisations = job.first_realisations(core)
     maps = FieldMaps(
         np.array(store.array("first_p_galaxy")[core]),
         np.array(store.array("first_p_overlap")[core]),
@@ -318,7 +166,7 @@ def _galaxies(job: Job, block: int, advance: Callable[[int], None]) -> None:
     core = job.blocks.core(block)
     numbers = [int(number) for number in job.objects.owned_by(block, job.blocks)]
     outer = grown(core, job.sampler.size // 2 + REACH, job.blocks.shape)
-    region = region_of(job, outer) if numbers else None
+    region = job.region(outer) if numbers else None
     fitted = fitted_for(job.sampler.model.calibration, job.sampler.mode)
     described = []
     for number in numbers:
@@ -333,13 +181,11 @@ def _describe(job: Job, number: int, box: Window, region: Region, fitted: Calibr
     if not is_large(box):
         try:
             # An object larger than a stamp may reach further than the block's surroundings do.
-            here = region if common(window, region.window) == window else region_of(job, window)
+            here = region if common(window, region.window) == window else job.region(window)
             return describe_object(here, number, box, job.sampler.size, fitted)
         except MemoryError:  # one object must not cost the field
             pass
-    return describe_whole(
-        functools.partial(region_of, job), number, box, job.blocks.shape, job.sampler.samples
-    )
+    return describe_whole(job.region, number, box, job.blocks.shape, job.sampler.samples)
 
 
 _WORK = {
@@ -350,42 +196,6 @@ _WORK = {
     PARTING: _parting,
     GALAXIES: _galaxies,
 }
-
-
-def region_of(job: Job, window: Window) -> Region:
-    """All that the finished maps say of a window of the image.
-
-    Parameters
-    ----------
-    job : Job
-        Parting is finished in every block.
-    window : (slice, slice)
-        Of the image.
-
-    Returns
-    -------
-    Region
-    """
-    store, scaled = job.store, job.scale(window)
-    p_galaxy, p_overlap = job.probabilities(window)
-    ternary = class_map(p_galaxy, p_overlap, job.point)
-    ternary[scaled.bad] = 0
-    return Region(
-        window,
-        job.blocks.shape,
-        job.objects.label(store.array("pieces"), window, job.blocks),
-        ternary,
-        p_galaxy,
-        job.realisations(window),
-        np.asarray(store.array("detections")[:, *window]),
-        scaled,
-    )
-
-
-def _realisations(job: Job, name: str, window: Window) -> Realisations:
-    realisations = Realisations(job.sampler.samples, tuple(side.stop - side.start for side in window))
-    realisations.planes[:] = job.store.array(name)[:, :, *window]
-    return realisations
 
 
 def _corner(window: Window) -> tuple[int, int]:
@@ -406,66 +216,10 @@ def _claims_on(job: Job, core: Window) -> Iterator[Claim]:
     claims = [
         claim
         for block in job.blocks.meeting(outer)
-        for claim in _unpack_claims(job.store.get(SECOND, block))
+        for claim in unpack_claims(job.store.get(SECOND, block))
         if common(claim.window, core)
     ]
     yield from sorted(claims, key=lambda claim: claim.number)
-
-
-_PARTS = ("distance", "p_galaxy", "p_overlap", "planes")
-
-
-def _pack_claims(claims: list[Claim]) -> dict[str, np.ndarray]:
-    packed = {
-        "number": np.array([claim.number for claim in claims], np.int64),
-        "windows": np.array([(w.start, w.stop) for claim in claims for w in claim.window], np.int64),
-    }
-    for name in _PARTS:
-        parts = [getattr(claim, name) for claim in claims]
-        packed[name] = np.concatenate([part.ravel() for part in parts]) if parts else np.empty(0, np.float32)
-    return packed
-
-
-def _unpack_claims(packed: dict[str, np.ndarray]) -> Iterator[Claim]:
-    windows = packed["windows"].reshape(-1, 2, 2)
-    shapes = windows[:, :, 1] - windows[:, :, 0]
-    ends = np.cumsum(shapes.prod(axis=1))
-    per_pixel = {name: len(packed[name]) // max(ends[-1] if len(ends) else 0, 1) for name in _PARTS}
-    for number, window, shape, end in zip(packed["number"], windows, shapes, ends, strict=True):
-        start = end - shape.prod()
-        parts = {name: packed[name][start * n : end * n] for name, n in per_pixel.items()}
-        parts = {name: part.reshape(*shape) for name, part in parts.items() if name != "planes"} | {
-            "planes": parts["planes"].reshape(2, -1, *shape)
-        }
-        rows, columns = (slice(int(a), int(b)) for a, b in window)
-        yield Claim(int(number), (rows, columns), **parts)
-
-
-def steps(job: Job, stage: str, block: int) -> int:
-    """How much work a stage of a block is: stamps, objects, or one.
-
-    Parameters
-    ----------
-    job : Job
-        The stages before must be finished in every block.
-    stage : str
-        One of `stages`.
-    block : int
-        Number of the block.
-    """
-    if stage == FIRST:
-        core = job.blocks.core(block)
-        height, width = (side.stop - side.start for side in core)
-        if job.method == "sliding":
-            stride = job.sampler.size // 2
-            return (-(-height // stride) + 1) * (-(-width // stride) + 1)
-        return len(grid_origins(core, job.sampler.size, EDGE))
-    if stage in (REBUILDING, PARTING):
-        return 1
-    objects = {SECOND: "detected", BRIDGES: "rebuilt", GALAXIES: "objects"}[stage]
-    objects = getattr(job, objects)
-    owned = objects.owned_by(block, job.blocks)
-    return int(job.fits_stamp(objects)[owned].sum()) if stage == SECOND else len(owned)
 
 
 # Takes the job, a stage, the blocks that lack it, and a function to be told of the steps done; returns when

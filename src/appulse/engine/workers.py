@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from appulse.engine.job import Job, steps
 from appulse.engine.on_disk import Task, do_block
-from appulse.engine.stages import Executor, Job, one_after_another, steps
+from appulse.engine.stages import Executor, one_after_another
 from appulse.files import InputError
 from appulse.inference.store import is_there
 
@@ -237,7 +238,7 @@ class Shard:
         job : Job
             Whose blocks they are.
         stage : str
-            One of `appulse.engine.stages.stages`.
+            One of `appulse.engine.job.stages`.
         missing : list of int
             Blocks that lack it.
         advance : callable

@@ -14,8 +14,9 @@ import numpy as np
 from astropy.table import Table
 
 from appulse.engine.assembly import Assembly
+from appulse.engine.job import Job
 from appulse.engine.observation import observe
-from appulse.engine.stages import Job, keep_first_pass, run
+from appulse.engine.stages import keep_first_pass, run
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, claim, threshold_curves
 from appulse.evaluation.fields import refuse_seen_seeds
