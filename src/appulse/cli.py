@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from appulse import __version__
 from appulse.bars import field_bar, stage_bars
+from appulse.heap import use_large_pages
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -466,6 +467,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     from appulse.files import InputError, UsageError
 
+    use_large_pages()
     try:
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, UsageError) as error:

@@ -332,19 +332,20 @@ class _Crop:
         self.detections = region.detections[:, *here]
 
 
-class _Realisations(Sequence):
-    """Realisations of a window, unpacked one by one; 0 elsewhere than allowed."""
+@dataclass(frozen=True)
+class _Realisations:
+    """Realisations of a window, a few unpacked at a time; 0 elsewhere than allowed."""
 
-    def __init__(self, realisations: Realisations, window: Window, allowed: np.ndarray):
-        self._realisations, self._window, self._allowed = realisations, window, allowed
+    kept: Realisations
+    window: Window
+    allowed: np.ndarray
 
-    def __len__(self):
-        return self._realisations.samples
+    def __len__(self) -> int:
+        return self.kept.samples
 
-    def __getitem__(self, sample):
-        if not 0 <= sample < len(self):
-            raise IndexError(sample)
-        return self._realisations.one(sample, self._window) * self._allowed
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for few in self.kept.eights(self.window):
+            yield from few * self.allowed
 
 
 def _galaxies_of(crop: _Crop) -> tuple[Separation, Ensemble, np.ndarray, bool]:

@@ -16,6 +16,7 @@ from appulse.engine.job import Job, steps
 from appulse.engine.on_disk import Task, do_block
 from appulse.engine.stages import Executor, one_after_another
 from appulse.files import InputError
+from appulse.heap import use_large_pages
 from appulse.inference.store import is_there
 
 # Times that a block may take its worker with it before the run gives up.
@@ -117,6 +118,7 @@ def _deaths(block: int, stage: str) -> InputError:
 
 def _serve(line: Connection) -> None:
     """Do what comes down the line until it is closed."""
+    use_large_pages()
     use_one_thread()
     while True:
         try:

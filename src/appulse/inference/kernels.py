@@ -46,24 +46,30 @@ def _read(table, index, share):
 
 
 @numba.njit(inline="always")
-def copy_around(ring, start, target):
-    """Part of a row that repeats, from any place on; without a division per pixel.
+def draw_row(ring, start, p_galaxy, p_overlap, classes):
+    """Classes of a row of pixels in one realisation of the copula.
 
     Parameters
     ----------
-    ring : (period,) array
-        Of which copies lie side by side.
+    ring : (period,) float32 array
+        Row of the uniform field, of which copies lie side by side.
     start : int
-        Where the part begins.
-    target : (length,) array
+        Where the row of pixels begins in it; any.
+    p_galaxy, p_overlap : (width,) float32 array
+        P(class >= 1) and P(class 2).
+    classes : (width,) uint8 array
         Filled.
     """
     period, done = len(ring), 0
     at = start % period
-    while done < len(target):
-        n = min(period - at, len(target) - done)
+    while done < len(classes):
+        # Slices, for the compiler cannot know that a sum of two places is not negative; then it takes one
+        # pixel at a time.
+        n = min(period - at, len(classes) - done)
+        drawn, filled = ring[at : at + n], classes[done : done + n]
+        galaxy, overlap = p_galaxy[done : done + n], p_overlap[done : done + n]
         for x in range(n):
-            target[done + x] = ring[at + x]
+            filled[x] = np.uint8(drawn[x] < galaxy[x]) + np.uint8(drawn[x] < overlap[x])
         done, at = done + n, 0
 
 
@@ -123,7 +129,6 @@ def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, 
         at, along = np.empty(width, np.int32), np.empty(width, np.float32)
         p_galaxy, p_overlap = np.empty(width, np.float32), np.empty(width, np.float32)
         sum_galaxy, sum_overlap = np.zeros(width, np.float32), np.zeros(width, np.float32)
-        drawn = np.empty(width, np.float32)
         row = (y0 + y) % uniform.shape[1]
         for s in range(classes.shape[0]):
             if s < biases.shape[0]:  # else the latent is the one before
@@ -136,9 +141,7 @@ def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, 
                     sum_overlap[x] += p_overlap[x]
             drawn_classes = classes[s, y]
             if copula:
-                copy_around(uniform[s, row], x0, drawn)
-                for x in range(width):
-                    drawn_classes[x] = np.uint8(drawn[x] < p_galaxy[x]) + np.uint8(drawn[x] < p_overlap[x])
+                draw_row(uniform[s, row], x0, p_galaxy, p_overlap, drawn_classes)
             else:
                 for x in range(width):
                     above = max(one[x], two[x]) > 0.0

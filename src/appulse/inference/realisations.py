@@ -340,23 +340,22 @@ class Realisations:
         )
         return galaxy + double
 
-    def one(self, sample: int, window: tuple[slice, slice]) -> np.ndarray:
-        """One realisation of a window.
+    def eights(self, window: tuple[slice, slice]) -> Iterator[np.ndarray]:
+        """Realisations of a window, a few at a time: as many as a byte holds.
 
         Parameters
         ----------
-        sample : int
-            Its number, from 0.
         window : (slice, slice)
             Of the field.
 
-        Returns
-        -------
-        (height, width) uint8 array
+        Yields
+        ------
+        (8 or fewer, height, width) uint8 array
         """
-        byte, shift = divmod(sample, 8)
-        galaxy, double = (plane[byte][window] >> (7 - shift) & 1 for plane in self.planes)
-        return galaxy + double
+        for byte in range(self.planes.shape[1]):
+            count = min(8, self.samples - 8 * byte)
+            galaxy, double = (np.unpackbits(plane[byte, *window][None], axis=0) for plane in self.planes)
+            yield (galaxy + double)[:count]
 
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
         """The paper's maps: mean class over the realisations and its standard deviation (ddof 0).

@@ -15,7 +15,7 @@ import numpy as np
 
 from appulse.inference import random_sky
 from appulse.inference.exposure import Window, cropped
-from appulse.inference.kernels import copy_around
+from appulse.inference.kernels import draw_row
 from appulse.inference.realisations import Realisations, Sampler
 from appulse.inference.two_step import FieldMaps
 
@@ -125,15 +125,12 @@ def _decide(maps, here, blended, sums, sampler, origin):
 @numba.njit(cache=True, error_model="numpy", nogil=True)
 def _threshold(blended, uniform, y0, x0, copula, classes):
     n_samples, height, width = classes.shape
-    drawn = np.empty(width, np.float32)
     for s in range(n_samples):
         latent = min(s, blended.shape[1] - 1)
         for y in range(height):
             row, galaxy, overlap = classes[s, y], blended[0, latent, y], blended[1, latent, y]
             if copula:
-                copy_around(uniform[s, (y0 + y) % uniform.shape[1]], x0, drawn)
-                for x in range(width):
-                    row[x] = np.uint8(drawn[x] < galaxy[x]) + np.uint8(drawn[x] < overlap[x])
+                draw_row(uniform[s, (y0 + y) % uniform.shape[1]], x0, galaxy, overlap, row)
             else:  # the most probable class; of equals the lowest
                 for x in range(width):
                     p_galaxy, p_overlap = galaxy[x], overlap[x]

@@ -77,11 +77,23 @@ def measure_values(image, mask, share=None):
     if image.shape != mask.shape or image.ndim != 2:
         raise ValueError(f"image {image.shape} and mask {mask.shape} must be 2-D and of one shape.")
     light = image if share is None else image * share
-    return _measure(np.ascontiguousarray(light), mask)
+    return measure_pixels(np.ascontiguousarray(light), mask)
 
 
 @njit(**_COMPILE)
-def _measure(light, mask):
+def measure_pixels(light, mask):
+    """`measure_values` for compiled code.
+
+    Parameters
+    ----------
+    light : (height, width) float64 array
+        Contiguous; the galaxy's light.
+    mask : (height, width) bool array
+
+    Returns
+    -------
+    (7,) float64 array
+    """
     h, w = mask.shape
     result = np.full(7, np.nan)
     area = 0
