@@ -22,7 +22,7 @@ import torch
 from astropy.io import fits
 from torch.utils.flop_counter import FlopCounterMode
 
-from appulse.inference.realisations import BATCH, Sampler
+from appulse.inference.realisations import Sampler
 from appulse.inference.two_step import first_pass
 from appulse.network.weights import load_model
 
@@ -46,12 +46,12 @@ peak = 2 * n**3 / min(seconds(lambda: a @ a) for _ in range(5))
 sky = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
 fits.writeto(f"{os.environ['FOLDER']}/sky.fits", sky)
 sampler = Sampler(load_model("euclid"), 50, 0, "copula", device)
-stamps = sky[: sampler.size, : sampler.size][None].repeat(BATCH, axis=0)
-origins = [(0, 0)] * BATCH
+stamps = sky[: sampler.size, : sampler.size][None].repeat(sampler.batch, axis=0)
+origins = [(0, 0)] * sampler.batch
 with FlopCounterMode(display=False) as counter:
     sampler.encode(stamps, origins)
-flops = counter.get_total_flops() / BATCH
-encode = seconds(lambda: sampler.encode(stamps, origins)) / BATCH
+flops = counter.get_total_flops() / sampler.batch
+encode = seconds(lambda: sampler.encode(stamps, origins)) / sampler.batch
 drawn = seconds(lambda: first_pass(sky, sampler))
 print(f"bfloat16 peak measured        {peak / 1e12:10.2f} TFLOP/s")
 print(f"network, per stamp            {flops / 1e9:10.2f} GFLOP in {encode * 1e3:.3f} ms, ", end="")

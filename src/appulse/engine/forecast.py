@@ -10,7 +10,7 @@ import torch
 
 from appulse.engine.course import costs
 from appulse.inference.blocks import Blocks
-from appulse.inference.realisations import BATCH, Sampler
+from appulse.inference.realisations import Sampler
 from appulse.products import MAPS
 
 # Measured by benchmarks/engine.py with 50 realisations, and by what 8 to 400 take: memory of a process with
@@ -63,12 +63,14 @@ def seconds_per_stamp(sampler: Sampler) -> float:
     sampler : Sampler
         Of the run.
     """
-    sky = np.random.default_rng(0).standard_normal((sampler.size, BATCH * sampler.size), dtype=np.float32)
-    origins = [(0, slot * sampler.size) for slot in range(BATCH)]
+    sky = np.random.default_rng(0).standard_normal(
+        (sampler.size, sampler.batch * sampler.size), dtype=np.float32
+    )
+    origins = [(0, slot * sampler.size) for slot in range(sampler.batch)]
     list(sampler.draw(sky, origins))  # compiles
     start = time.perf_counter()
     list(sampler.draw(sky, origins))
-    return (time.perf_counter() - start) / BATCH
+    return (time.perf_counter() - start) / sampler.batch
 
 
 def forecast(

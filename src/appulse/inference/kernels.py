@@ -74,9 +74,17 @@ def draw_row(ring, start, p_galaxy, p_overlap, classes):
 
 
 @numba.njit(inline="always")
-def _scores(joined, biases, weights, offsets, s, y, one, two):
+def _row_of(joined, y, features):
+    """Features of a row, channel by channel: the network leaves them pixel by pixel."""
+    for x in range(features.shape[1]):
+        for c in range(features.shape[0]):
+            features[c, x] = joined[c, y, x]
+
+
+@numba.njit(inline="always")
+def _scores(features, biases, weights, offsets, s, one, two):
     """Scores of classes 1 and 2 over class 0, of a row in one realisation."""
-    n_channels, _, width = joined.shape
+    n_channels, width = features.shape
     for x in range(width):
         one[x] = offsets[0]
         two[x] = offsets[1]
@@ -85,7 +93,7 @@ def _scores(joined, biases, weights, offsets, s, y, one, two):
         w_one = weights[0, c]
         w_two = weights[1, c]
         for x in range(width):
-            hidden = max(joined[c, y, x] + bias, np.float32(0.0))
+            hidden = max(features[c, x] + bias, np.float32(0.0))
             one[x] += hidden * w_one
             two[x] += hidden * w_two
 
@@ -122,8 +130,10 @@ def _probabilities(galaxy, overlap, place, share, at, along, p_galaxy, p_overlap
 @numba.njit(parallel=True, cache=True, error_model="numpy")
 def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, copula, classes, means):
     """Fill ``classes`` (samples, height, width) and ``means`` (2, height, width); see `sample_fused`."""
-    _, height, width = joined.shape
+    n_channels, height, width = joined.shape
     for y in numba.prange(height):
+        features = np.empty((n_channels, width), np.float32)
+        _row_of(joined, y, features)
         one, two = np.empty(width, np.float32), np.empty(width, np.float32)
         place, share = np.empty(width, np.int32), np.empty(width, np.float32)
         at, along = np.empty(width, np.int32), np.empty(width, np.float32)
@@ -132,7 +142,7 @@ def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, 
         row = (y0 + y) % uniform.shape[1]
         for s in range(classes.shape[0]):
             if s < biases.shape[0]:  # else the latent is the one before
-                _scores(joined, biases, weights, offsets, s, y, one, two)
+                _scores(features, biases, weights, offsets, s, one, two)
                 _places(one, two, place, share, at, along)
                 _probabilities(galaxy, overlap, place, share, at, along, p_galaxy, p_overlap)
                 for x in range(width):
@@ -158,12 +168,14 @@ def _blend(joined, biases, weights, offsets, tables, same, shares, y0, x0, blend
     ``tables``: of P(class >= 1) and P(class 2 | >= 1), calibrated; of the same as they are blended. ``same``:
     whether these are those.
     """
-    _, height, width = joined.shape
+    n_channels, height, width = joined.shape
     first, last = max(-x0, 0), min(width, blended.shape[3] - x0)
     for y in numba.prange(height):
         row = y0 + y
         if row < 0 or row >= blended.shape[2]:
             continue
+        features = np.empty((n_channels, width), np.float32)
+        _row_of(joined, y, features)
         one, two = np.empty(width, np.float32), np.empty(width, np.float32)
         place, share = np.empty(width, np.int32), np.empty(width, np.float32)
         at, along = np.empty(width, np.int32), np.empty(width, np.float32)
@@ -171,7 +183,7 @@ def _blend(joined, biases, weights, offsets, tables, same, shares, y0, x0, blend
         weight = shares[y] * shares
         sums_galaxy, sums_overlap = sums[0, row], sums[1, row]
         for s in range(biases.shape[0]):
-            _scores(joined, biases, weights, offsets, s, y, one, two)
+            _scores(features, biases, weights, offsets, s, one, two)
             _places(one, two, place, share, at, along)
             _probabilities(tables[0], tables[1], place, share, at, along, p_galaxy, p_overlap)
             for x in range(first, last):
@@ -218,7 +230,8 @@ def sample_fused(joined_chw, latent_biases, combiner, calibration, uniform, orig
     Parameters
     ----------
     joined_chw : (width, height, width) float32 array
-        The combiner's first layer applied to the features.
+        The combiner's first layer applied to the features; quickest where its last axis in memory is the
+        first, as in the network.
     latent_biases : (samples or 1, width) float32 array
         Its latent part, per realisation or for all.
     combiner : Combiner

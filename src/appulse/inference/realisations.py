@@ -20,14 +20,16 @@ from appulse.inference.kernels import (
     sample_fused,
     sample_torch,
 )
-from appulse.inference.tiles import overlap, wrapped
+from appulse.inference.tiles import overlap
 from appulse.network.layers import native_bfloat16
 from appulse.network.weights import Model
 
 # Stamps per forward pass; always this many, the last batch padded, so that no result depends on the batch.
-BATCH = 16
+# On a GPU as many as keep it busy while the next are cut.
+BATCH, BATCH_GPU = 16, 256
 
 Mode = Literal["copula", "latent"]
+_Batch = tuple[np.ndarray, Sequence[tuple[int, int]]]  # stamps, the last ones empty, and where they were cut
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Sampler:
         self.model, self.samples, self.seed, self.mode = model, samples, seed, mode
         self.device = torch.device(device)
         self.size = model.network.config.stamp_size
+        self.batch = BATCH if self.device.type == "cpu" else BATCH_GPU
         self.network = model.for_inference.to(self.device)
         self.latent_scale = model.calibration.latent_scale if mode == "copula" else 1.0
         # Distinct latents of a stamp: one for each realisation, or one for all where none is drawn.
@@ -150,9 +153,13 @@ class Sampler:
         ------
         SampledStamp
         """
-        for start in range(0, len(origins), BATCH):
-            batch = origins[start : start + BATCH]
-            yield from self._draw_batch(self._cut_batch(scaled, batch, corner), batch)
+
+        def batches():
+            for start in range(0, len(origins), self.batch):
+                batch = origins[start : start + self.batch]
+                yield self._cut_batch(scaled, batch, corner), batch
+
+        yield from self._draw_batches(batches())
 
     def draw_stamps(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
         """Draw the realisations of stamps that are cut already.
@@ -168,14 +175,18 @@ class Sampler:
         ------
         SampledStamp
         """
-        for start in range(0, len(origins), BATCH):
-            batch = slice(start, start + BATCH)
-            padded = np.zeros((BATCH, self.size, self.size), np.float32)
-            padded[: len(origins[batch])] = stamps[batch]
-            yield from self._draw_batch(padded, origins[batch])
+
+        def batches():
+            for start in range(0, len(origins), self.batch):
+                batch = slice(start, start + self.batch)
+                padded = np.zeros((self.batch, self.size, self.size), np.float32)
+                padded[: len(origins[batch])] = stamps[batch]
+                yield padded, origins[batch]
+
+        yield from self._draw_batches(batches())
 
     def _cut_batch(self, scaled, origins, corner):
-        stamps = np.zeros((BATCH, self.size, self.size), np.float32)
+        stamps = np.zeros((self.batch, self.size, self.size), np.float32)
         for slot, origin in enumerate(origins):
             stamps[slot] = self.cut(scaled, origin, corner)
         return stamps
@@ -207,13 +218,13 @@ class Sampler:
         """
         blend = blend_fused if self._fused else blend_torch
         known = (self.network.combiner, self.model.calibration, self.mode)
-        for start in range(0, len(origins), BATCH):
-            batch = slice(start, start + BATCH)
-            stacked = np.zeros((self.latents, BATCH, self.network.config.latent_dimensions), np.float32)
+        for start in range(0, len(origins), self.batch):
+            batch = slice(start, start + self.batch)
+            stacked = np.zeros((self.latents, self.batch, self.network.config.latent_dimensions), np.float32)
             stacked[:, : len(draws[batch])] = np.stack(draws[batch], axis=1)
             joined_bchw, biases = self._encode(self._cut_batch(scaled, origins[batch], corner), stacked)
             for slot in range(len(origins[batch])):
-                parts = joined_bchw[slot].contiguous(), biases[:, slot].contiguous()
+                parts = joined_bchw[slot], biases[:, slot].contiguous()
                 parts = tuple(part.numpy() for part in parts) if self._fused else parts
                 yield functools.partial(blend, *parts, *known)
 
@@ -225,26 +236,70 @@ class Sampler:
     def _fused(self) -> bool:
         return self.device.type == "cpu" and len(self.network.combiner.rest) == 1
 
+    def _draw_batches(self, batches: Iterator[_Batch]) -> Iterator[SampledStamp]:
+        if self._fused:
+            for stamps, origins in batches:
+                yield from self._draw_fused(stamps, origins)
+            return
+        # While a GPU draws one batch, the one before it is used and the next one cut.
+        begun = None
+        for stamps, origins in batches:
+            after = self._begin(stamps, origins)
+            if begun is not None:
+                yield from begun()
+            begun = after
+        if begun is not None:
+            yield from begun()
+
     @torch.inference_mode()
-    def _draw_batch(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
+    def _draw_fused(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
         joined_bchw, biases = self.encode(stamps, origins)
-        fused = self._fused
-        if not fused:
-            sampled = self._draw_torch(joined_bchw, biases, origins)
         for slot, origin in enumerate(origins):
-            if fused:
-                classes, means = sample_fused(
-                    joined_bchw[slot].contiguous().numpy(),
-                    np.ascontiguousarray(biases[:, slot].numpy()),
-                    self.network.combiner,
-                    self.model.calibration,
-                    self.uniform,
-                    self.on_sky(origin),
-                    self.mode,
-                )
-            else:
-                classes, means = (part[:, slot] for part in sampled)
+            classes, means = sample_fused(
+                joined_bchw[slot].numpy(),
+                np.ascontiguousarray(biases[:, slot].numpy()),
+                self.network.combiner,
+                self.model.calibration,
+                self.uniform,
+                self.on_sky(origin),
+                self.mode,
+            )
             yield SampledStamp(origin, classes, means[0], means[1])
+
+    @torch.inference_mode()
+    def _begin(
+        self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]
+    ) -> Callable[[], Iterator[SampledStamp]]:
+        """Set the device to work on a batch; what is returned waits for it."""
+        joined_bchw, biases = self.encode(stamps, origins)
+        corners = np.zeros((len(stamps), 2), np.int64)
+        corners[: len(origins)] = [self.on_sky(origin) for origin in origins]
+        rows, columns = (
+            torch.from_numpy((corners[:, axis, None] + np.arange(self.size)) % random_sky.PERIOD)
+            for axis in (0, 1)
+        )
+        uniform = self._uniform_there[:, self._there(rows)[:, :, None], self._there(columns)[:, None, :]]
+        sampled = sample_torch(
+            joined_bchw, biases, self.network.combiner, self.model.calibration, uniform, self.mode
+        )
+        classes, means = (_to_host(part) for part in sampled)
+        done = torch.cuda.Event() if self.device.type == "cuda" else None
+        if done is not None:
+            done.record()
+
+        def finish():
+            if done is not None:
+                done.synchronize()
+            for slot, origin in enumerate(origins):
+                yield SampledStamp(origin, classes[:, slot], means[0, slot], means[1, slot])
+
+        return finish
+
+    def _there(self, tensor: torch.Tensor, **how) -> torch.Tensor:
+        """The same on the device; a copy to a GPU goes on while the CPU does something else."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True, **how)
+        return tensor.to(self.device, **how)
 
     @torch.inference_mode()
     def encode(
@@ -254,16 +309,16 @@ class Sampler:
 
         Parameters
         ----------
-        stamps : (BATCH, size, size) float32 array, units of the noise
+        stamps : (batch, size, size) float32 array, units of the noise
             Stamps, the last ones empty where there are fewer origins.
         origins : sequence of (y0, x0)
             They choose the latent draws.
 
         Returns
         -------
-        joined_bchw : (BATCH, width, size, size) float32 tensor
+        joined_bchw : (batch, width, size, size) float32 tensor
             The combiner's first layer applied to the features.
-        biases : (latents, BATCH, width) float32 tensor
+        biases : (latents, batch, width) float32 tensor
             Its latent part.
         """
         dimensions = self.network.config.latent_dimensions
@@ -274,22 +329,22 @@ class Sampler:
 
     @torch.inference_mode()
     def _encode(self, stamps: np.ndarray, draws: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        stamps_bchw = torch.from_numpy(stamps)[:, None].to(self.device, memory_format=torch.channels_last)
+        stamps_bchw = self._there(torch.from_numpy(stamps)[:, None], memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=native_bfloat16(self.device.type)):
             joined_bchw, prior = self.network.encode(stamps_bchw)
-        latents = prior.at(torch.from_numpy(draws * np.float32(self.latent_scale)).to(self.device))
+        latents = prior.at(self._there(torch.from_numpy(draws * np.float32(self.latent_scale))))
         return joined_bchw.float(), latent_biases(self.network.combiner, latents).float()
 
-    def _draw_torch(self, joined_bchw, biases, origins):
-        shape = (self.size, self.size)
-        uniform = torch.zeros((self.samples, len(joined_bchw), *shape), device=self.device)
-        for slot, origin in enumerate(origins):
-            where = wrapped(self.on_sky(origin), shape, random_sky.PERIOD)
-            rows, columns = (torch.from_numpy(each) for each in where)
-            uniform[:, slot] = self._uniform_there[:, rows.to(self.device), columns.to(self.device)]
-        combiner, calibration = self.network.combiner, self.model.calibration
-        sampled = sample_torch(joined_bchw, biases, combiner, calibration, uniform, self.mode)
-        return [part.cpu().numpy() for part in sampled]
+
+def _to_host(tensor: torch.Tensor) -> np.ndarray:
+    """Filled as soon as the device comes to it: wait for that before looking."""
+    if tensor.device.type == "cpu":
+        return tensor.numpy()
+    return (
+        torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        .copy_(tensor, non_blocking=True)
+        .numpy()
+    )
 
 
 class Realisations:

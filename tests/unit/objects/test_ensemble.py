@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, label
 
-from appulse.objects import light_shares, measure, measure_ensemble, separate
+from appulse.objects import Separation, light_shares, measure, measure_ensemble, separate
 
 ROWS, COLUMNS = np.mgrid[:36, :44]
 QUANTITIES = ("area", "flux", "half_light_radius", "ellipticity", "orientation")
@@ -112,6 +112,31 @@ def test_a_neighbour_in_the_cutout_is_not_the_object():
     with_neighbour = ((lone > 1) | (exponential(38, 30, 40, 1.0) > 1)).astype(np.uint8)
     ensemble = measure_ensemble(with_neighbour[None], reference, image)
     assert ensemble.area.tolist() == [[(lone > 1).sum()]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lone_galaxy_is_what_touches_it_and_resembles_it(seed):
+    """SciPy's labels of noise around a disc: pieces that touch it, others that do not, specks of class 2."""
+    rng = np.random.default_rng(seed)
+    disc = np.hypot(COLUMNS - 20, ROWS - 18) < 5
+    image = rng.normal(2, 1, ROWS.shape)
+    smooth = gaussian_filter(rng.normal(size=(40, *ROWS.shape)), (0, 2, 2))
+    realisations = (disc + smooth / smooth.std() > np.linspace(0, 2.5, 40)[:, None, None]).astype(np.uint8)
+    realisations[:, 18, 20:23] *= 2  # fewer than an overlap
+    reference = Separation(disc[None], np.zeros(1, bool))
+    ensemble = measure_ensemble(realisations, reference, image)
+    present = []
+    for sample, each in enumerate(realisations > 0):
+        labels, _ = label(each, np.ones((3, 3)))
+        own = np.isin(labels, labels[disc & each]) & each
+        present.append((own & disc).sum() / (own | disc).sum() >= 0.3)
+        if present[-1]:
+            numbers = measure(image, own)
+            for name in QUANTITIES:
+                assert getattr(ensemble, name)[0, sample] == np.float32(getattr(numbers, name))
+    np.testing.assert_array_equal(ensemble.present[0], present)
+    assert {True, False} == set(present)
+    assert not ensemble.blended.any()
 
 
 def test_spread_is_that_of_the_isophotes():
