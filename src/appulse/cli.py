@@ -254,8 +254,9 @@ def train(
     from appulse.sky import field_paths
     from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
-    from appulse.training.fit import fit, refuse_output
+    from appulse.training.fit import WORKING_MEMORY, fit, refuse_output
 
+    use_large_pages(WORKING_MEMORY)
     refuse_output(output, resume)
     config = TrainingConfig.load(preset)
     if calibration is not None:

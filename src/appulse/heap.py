@@ -6,18 +6,21 @@ import ctypes
 
 # A batch's activations are tens of megabytes each, which glibc asks the kernel for and gives back every time.
 # The kernel clears every page anew: a quarter of the time of a forward pass (docs/experiments.md).
-_KEPT = 64 << 20  # bytes; blocks up to this size come from the heap
-_SPARE = 512 << 20  # bytes; the free end of the heap that is kept
-_LARGE = 256 << 20  # bytes; of the heap in large pages
+WORKING_MEMORY = 256 << 20  # bytes; of a batch of 16 stamps
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _MADV_HUGEPAGE = 14  # <sys/mman.h>
-_PAGE = 4096
+_PAGE, _LARGEST = 4096, 2**31 - 1
 
 
-def use_large_pages() -> bool:
+def use_large_pages(working_memory: int = WORKING_MEMORY) -> bool:
     """Let this process keep the memory of its tensors, in large pages; for processes that are ours alone.
 
-    No result depends on it. Memory that was freed stays with the process, up to half a gigabyte.
+    No result depends on it. Memory that was freed stays with the process, up to twice that size.
+
+    Parameters
+    ----------
+    working_memory : int, bytes
+        What it works in; single arrays of up to a quarter of it are kept.
 
     Returns
     -------
@@ -32,14 +35,14 @@ def use_large_pages() -> bool:
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    libc.mallopt(_M_TRIM_THRESHOLD, _SPARE)
-    libc.mallopt(_M_MMAP_THRESHOLD, 2 * _LARGE)
+    libc.mallopt(_M_TRIM_THRESHOLD, min(2 * working_memory, _LARGEST))
+    libc.mallopt(_M_MMAP_THRESHOLD, min(2 * working_memory, _LARGEST))
     # The end of the heap for a moment: not written to, it takes no memory before something else is there.
-    end = libc.malloc(_LARGE)
+    end = libc.malloc(working_memory)
     if not end:
         return False
     start = -(-end // _PAGE) * _PAGE
-    advised = libc.madvise(start, (end + _LARGE - start) // _PAGE * _PAGE, _MADV_HUGEPAGE)
+    advised = libc.madvise(start, (end + working_memory - start) // _PAGE * _PAGE, _MADV_HUGEPAGE)
     libc.free(end)
-    libc.mallopt(_M_MMAP_THRESHOLD, _KEPT)
+    libc.mallopt(_M_MMAP_THRESHOLD, working_memory // 4)
     return advised == 0

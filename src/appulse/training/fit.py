@@ -35,6 +35,8 @@ from appulse.training.progress import (
 from appulse.training.validation import ValidationStamps
 
 CHECKPOINT_MINUTES = 1
+# Of a step with 32 stamps, forward and back, bytes: what the command lets the process keep.
+WORKING_MEMORY = 1 << 30
 
 
 class _Batches(IterableDataset):
