@@ -3,7 +3,7 @@
 usage: python benchmarks/engine.py --what memory|throughput|stages|samples|pattern [options]
 
 memory      `appulse segment`, one worker, on 4096 x 4096 and 8192 x 8192 pixels and a band 25,000 wide: peak
-            memory, disk, and time per pixel over that of the first.
+            memory, disk, and time per pixel over that of the first, measured before and after each.
 throughput  `appulse segment` by every method with --workers processes, SExtractor and SEP, on one field.
 stages      each stage of a method as a share of the run; the network against the machine's
             measured float32 or bfloat16 peak, the others against its memory bandwidth.
@@ -197,16 +197,29 @@ def measure_memory(folder, light, sigma, options):
         f"{options.workers} worker(s)"
     )
     print(HEAD)
-    found = []
-    for shape in options.shapes:
+    found, reference = {}, []
+
+    def measured(shape):
         path = folder / f"field-{shape[0]}.fits"
         write_mosaic(path, light, sigma, shape)
-        found.append(line(shape, "appulse", segment(path, folder, options, options.method)))
+        taken = line(shape, "appulse", segment(path, folder, options, options.method))
         path.unlink()
-    (first, _), (_, largest) = found[0], max(found, key=lambda each: each[1])
-    for shape, (processor, most) in zip(options.shapes, found, strict=True):
-        print(f"{shape[1]:7d}x{shape[0]:<6d} time per pixel {processor / first:.3f} of the first, ", end="")
-        print(f"memory {most / largest:.3f} of the largest")
+        return taken
+
+    first, *others = options.shapes
+    reference.append(measured(first))
+    for shape in others:
+        found[shape] = measured(shape)
+        reference.append(measured(first))
+    most = max(largest for _, largest in [*found.values(), *reference])
+    # A shared machine drifts by more than this is about: the first is measured before and after each.
+    for (before, _), (after, _), (shape, (processor, largest)) in zip(
+        reference, reference[1:], found.items(), strict=False
+    ):
+        ratio = 2 * processor / (before + after)
+        print(f"{shape[1]:7d}x{shape[0]:<6d} time per pixel {ratio:.3f} of the first ", end="")
+        print(f"({processor / before:.3f} before, {processor / after:.3f} after), ", end="")
+        print(f"memory {largest / most:.3f} of the largest")
 
 
 def measure_throughput(folder, light, sigma, options):
