@@ -14,6 +14,8 @@ from appulse.inference.exposure import common, cropped, grown
 from appulse.result import BUSY_CELL, Window, busyness
 
 if TYPE_CHECKING:
+    from astropy.table import Table
+
     from appulse.result import Result
 
 # Overlapping galaxies are told apart by colour (Okabe and Ito's palette, safe for the colour-blind).
@@ -143,7 +145,9 @@ def _draw_image(axes, image: np.ndarray, extent) -> None:
 
 def _draw_outlines(axes, result: Result, window) -> None:
     nearby = grown(window, 2, result.ternary.shape)  # so that where it ends is not seen
-    for number, cutout in enumerate(result.cutouts):
+    # A cutout is read when it is asked for, and a survey's field has a hundred thousand.
+    for number in _meeting(result.catalog, nearby):
+        cutout = result.cutouts[number]
         seen = common(cutout.window, nearby)
         if seen is None:
             continue
@@ -158,6 +162,15 @@ def _draw_outlines(axes, result: Result, window) -> None:
         axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=0.9)
     axes.set_xlim(window[1].start - 0.5, window[1].stop - 0.5)
     axes.set_ylim(window[0].start - 0.5, window[0].stop - 0.5)
+
+
+def _meeting(catalog: Table, window: Window) -> list[int]:
+    """Rows of the galaxies whose boxes meet a window."""
+    meets = np.ones(len(catalog), bool)
+    for axis, side in zip("yx", window, strict=True):
+        meets &= np.asarray(catalog[f"bbox_{axis}max"]) >= side.start
+        meets &= np.asarray(catalog[f"bbox_{axis}min"]) < side.stop
+    return np.flatnonzero(meets).tolist()
 
 
 def busiest_window(cells: np.ndarray, shape: tuple[int, int]) -> Window:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Window = tuple[slice, slice]
 # Maps are written in parts of this many rows and columns, multiples of a chunk of the store on disk.
 _PART = (512, 2048)
+# They go down a band before they go on to the right, so that what a block of work has left is read once.
+_BAND = 2048
 # Cells in which a field's business is counted, to choose what its picture shows; parts are multiples of it.
 BUSY_CELL = 64
 
@@ -62,12 +64,13 @@ class GalaxyCutout:
 
 
 def _windows(shape: tuple[int, int]) -> Iterator[Window]:
-    for top in range(0, shape[0], _PART[0]):
+    for band in range(0, shape[0], _BAND):
         for left in range(0, shape[1], _PART[1]):
-            yield (
-                slice(top, min(top + _PART[0], shape[0])),
-                slice(left, min(left + _PART[1], shape[1])),
-            )
+            for top in range(band, min(band + _BAND, shape[0]), _PART[0]):
+                yield (
+                    slice(top, min(top + _PART[0], shape[0])),
+                    slice(left, min(left + _PART[1], shape[1])),
+                )
 
 
 class _Tally:

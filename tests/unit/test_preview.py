@@ -1,5 +1,6 @@
 """Pictures, read back from the drawn figure and from the file; no pixel of the rendering is compared."""
 
+import dataclasses
 import struct
 import zlib
 
@@ -21,7 +22,8 @@ def made_by_hand(shape=(60, 80), windows=(np.s_[5:20, 10:30], np.s_[12:30, 25:45
         covered[window] += 1
     rows = [
         {"label": i, "blend_id": int(blended), "area": 10.0, "ellipticity": 0.1}
-        for i in range(1, len(windows) + 1)
+        | {"bbox_ymin": y.start, "bbox_ymax": y.stop - 1, "bbox_xmin": x.start, "bbox_xmax": x.stop - 1}
+        for i, (y, x) in enumerate(windows, 1)
     ]
     store = Realisations(samples, shape)
     store.put(np.s_[0 : shape[0], 0 : shape[1]], np.broadcast_to(covered, (samples, *shape)))
@@ -103,6 +105,17 @@ def test_a_large_field_is_shown_by_its_busiest_part():
     left, right, bottom, top = axes.get_images()[0].get_extent()
     assert right - left == top - bottom == LARGEST_PREVIEW
     assert left <= 20 and right >= 120 and bottom <= 700 and top >= 780
+
+
+def test_only_what_is_shown_is_read():
+    """On disk a cutout costs reading its block: those outside must not be asked for."""
+    result = made_by_hand((900, 1000), windows=(np.s_[720:760, 20:90], np.s_[10:20, 900:910]))
+    first, _ = result.cutouts
+    result = dataclasses.replace(result, cutouts=(first, None))
+    axes = field_figure(result, np.s_[300:900, 0:600]).axes[0]
+    (outline,) = [each for each in axes.collections if each.get_paths()]
+    vertices = np.concatenate([path.vertices for path in outline.get_paths()])
+    assert vertices.min(axis=0) == pytest.approx([19.5, 719.5])
 
 
 @pytest.mark.parametrize("samples", [1, 3, 9])

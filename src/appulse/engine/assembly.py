@@ -230,7 +230,7 @@ class _Stored:
 class _Cutouts(Sequence):
     def __init__(self, assembly: Assembly):
         self._assembly = assembly
-        self._of_block = functools.lru_cache(maxsize=2)(self._read)
+        self._of_block = functools.lru_cache(maxsize=4)(self._read)  # around a corner
 
     def __len__(self):
         return len(self._assembly.catalog)
