@@ -152,7 +152,11 @@ def measure(variant, options):
         expected = Runtime("torch", network, middle, folder).probabilities(middle)
     found = found[..., start : start + STAMP, start : start + STAMP]
     change = (found - expected).abs()[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-    return {"ms": median(times[1:]), "largest": change.max().item(), "rare": np.quantile(change, 0.999)}
+    return {
+        "ms": median(times[1:]),
+        "largest": change.max().item(),
+        "rare": float(np.quantile(change, 0.999)),
+    }
 
 
 def main():
