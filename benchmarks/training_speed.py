@@ -97,7 +97,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("fields", help="of `appulse simulate`, their stamps cut already")
+    parser.add_argument("fields", help="directory of `appulse simulate`")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--variant", choices=("appulse", "usual"), help=argparse.SUPPRESS)
