@@ -9,7 +9,8 @@ stages      each stage of a method as a share of the run; the network against th
             measured float32 or bfloat16 peak, the others against its memory bandwidth.
 samples     50 realisations against 1, whole program and network with kernel alone.
 pattern     the usual pattern (benchmarks/speed.py: float32, contiguous, a loop over the combiner, every
-            realisation kept) against the program, same weights, stamps of the same field.
+            realisation kept) against the program, same weights, stamps of the same field; both with the
+            program's memory kept in large pages, which helps the usual pattern more.
 
 A field is a mosaic of one tile of the euclid-wide sky, which `appulse simulate` makes; the tile is turned and
 mirrored by its place, and noise is drawn afresh, strip by strip. Times are the processes' CPU seconds, which
