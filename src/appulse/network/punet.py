@@ -51,7 +51,8 @@ class Combiner(nn.Module):
         """
         x = joined_bchw + latent_bias[:, :, None, None].to(joined_bchw.dtype)
         for layer in self.rest:
-            x = layer(F.relu(x))
+            # In place: neither a sum nor a convolution needs its result for the gradient.
+            x = layer(F.relu(x, inplace=True))
         return x
 
 

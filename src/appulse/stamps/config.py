@@ -26,6 +26,9 @@ class StampConfig:
         of such objects' outskirts, which alone in a stamp look like sky.
     depth_range : (float, float) or None, mag / arcsec^2
         Shallowest and deepest noise; None keeps each field's own.
+    dimming_range : (float, float) or None, mag
+        Least and most by which a stamp's noise is shallower than its field's own: instead of ``depth_range``
+        where fields differ in pixel scale, and thus in depth.
     depth_power : float
         Depth is ``deepest - range * u**depth_power`` with u uniform: above 1, deep stamps are more frequent.
     flips : bool
@@ -48,6 +51,7 @@ class StampConfig:
     overlap_share: float = 0.5
     giant_share: float = 0.05
     depth_range: tuple[float, float] | None = None
+    dimming_range: tuple[float, float] | None = None
     depth_power: float = 2.0
     flips: bool = True
     background_scatter: float = 0.05
@@ -66,8 +70,11 @@ class StampConfig:
             raise ValueError(
                 f"overlap_share {self.overlap_share} and giant_share {self.giant_share} add up to more than 1"
             )
+        if self.depth_range and self.dimming_range:
+            raise ValueError("depth_range and dimming_range both say how deep stamps are; give one")
         for name, meaning in (
             ("depth_range", "the shallower first"),
+            ("dimming_range", "the smaller first, not below 0"),
             ("background_range", "the lower first"),
             ("noise_correlation", f"the lower first, between 0 and {_LONGEST_CORRELATION:g}"),
         ):
@@ -76,6 +83,8 @@ class StampConfig:
                 continue
             object.__setattr__(self, name, tuple(bounds))
             fits = len(bounds) == 2 and bounds[0] <= bounds[1]
+            if name == "dimming_range":
+                fits = fits and bounds[0] >= 0.0
             if name == "noise_correlation":
                 fits = fits and bounds[0] >= 0.0 and bounds[1] <= _LONGEST_CORRELATION
             if not fits:

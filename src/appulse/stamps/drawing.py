@@ -194,6 +194,9 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     if config.depth_range:
         shallowest, deepest = config.depth_range
         depth = deepest - (deepest - shallowest) * rng.random(size) ** config.depth_power
+    elif config.dimming_range:
+        least, most = config.dimming_range
+        depth = field_noise - least - (most - least) * rng.random(size) ** config.depth_power
     background = config.background_scatter * rng.standard_normal(size)
     if config.background_range:
         background += rng.uniform(*config.background_range, size)

@@ -1,4 +1,4 @@
-"""How a network is trained, as one frozen dataclass and two presets."""
+"""How a network is trained, as one frozen dataclass and its presets."""
 
 from __future__ import annotations
 
@@ -118,7 +118,11 @@ class TrainingConfig:
         for name, table in tables.items():
             if not isinstance(table, dict):
                 raise TypeError(f"{name} is {table!r}; it must be a table")
-        stamps = dataclasses.replace(cls().stamps, **tables["stamps"])
+        stamps = cls().stamps
+        if "dimming_range" in tables["stamps"]:
+            # The default depth gives way: a table of TOML cannot say None.
+            stamps = dataclasses.replace(stamps, depth_range=None)
+        stamps = dataclasses.replace(stamps, **tables["stamps"])
         return cls(network=NetworkConfig(**tables["network"]), stamps=stamps, **rest)
 
     @classmethod
@@ -128,7 +132,7 @@ class TrainingConfig:
         Parameters
         ----------
         name_or_path : str or Path
-            ``default``, ``paper``, or a file ending in ``.toml`` with the keys of this class, those of the
+            ``default``, ``paper``, ``mixed``, or a file ending in ``.toml`` with the keys of this class, those of the
             architecture in a table ``[network]`` and those of the stamps in ``[stamps]``.
 
         Returns
@@ -174,5 +178,16 @@ PRESETS = {
         warmup_steps=0,
         cross_entropy_weight=0.0,
         kl_weight=1e-3,
+    ),
+    # For fields of the survey `mixed`: images that nobody simulated.
+    "mixed": TrainingConfig(
+        stamps=StampConfig(
+            overlap_share=0.25,
+            giant_share=0.08,
+            dimming_range=(0.0, 3.2),
+            depth_power=1.0,
+            noise_correlation=(0.0, 1.2),
+        ),
+        prior_mean_share=0.75,
     ),
 }

@@ -198,6 +198,20 @@ def test_depths_fill_their_range_and_favour_the_deep(store_of):
         assert np.median(depth) == pytest.approx(27.0 - 2.0 * median, abs=0.12)
 
 
+def test_dimming_starts_from_the_depth_of_each_field(store_of):
+    deep, shallow = field_of(np.full((32, 32), 1000.0)), field_of(np.full((32, 32), 1000.0), index=1)
+    shallow = dataclasses.replace(shallow, survey=dataclasses.replace(shallow.survey, noise=NOISE - 1.0))
+    store = store_of(deep, shallow, count=400)
+    source = StampSource(store, plain(dimming_range=(0.5, 2.0), depth_power=1.0))
+    exposures = draw_exposures(store, source.config, 0, 0, 400)
+    bright = store.dense(exposures.stamps)[:, 0, 0, 0]
+    dimming = -2.5 * np.log10(source.batch(0, 400).images.mean(axis=(1, 2)) / bright)
+    for field in (0, 1):
+        here = dimming[store.field[exposures.stamps] == field]
+        assert here.min() > 0.49 and here.max() < 2.01
+        assert np.median(here) == pytest.approx(1.25, abs=0.15)
+
+
 def test_flips_give_the_eight_orientations_of_image_and_truth_alike(store_of):
     first, second = (8 * layer for layer in blobs())  # brighter than any noise
     store = store_of(field_of(first, second), config=plain(size=96), count=1)
@@ -250,6 +264,7 @@ def test_refusals(empty, sky_store):
     "wrong",
     [
         {"depth_range": (27.0, 25.0)},
+        {"dimming_range": (-0.5, 1.0)},
         {"noise_correlation": (-0.1, 1.0)},
         {"noise_correlation": (0.0, 9.0)},
         {"background_range": (1.0,)},
@@ -259,3 +274,8 @@ def test_ranges_that_are_none(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} is .*; it must be two numbers"):
         plain(**wrong)
+
+
+def test_depth_is_said_once():
+    with pytest.raises(ValueError, match="give one"):
+        plain(depth_range=(25.0, 27.0), dimming_range=(0.0, 1.0))

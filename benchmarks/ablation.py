@@ -1,0 +1,114 @@
+"""Ablations of the training recipe: one change at a time, same budget, same validation field, several seeds.
+
+usage: python benchmarks/ablation.py FIELDS VALIDATION OUTPUT [--stamps N] [--seeds N] [--only NAME ...]
+
+Every run is `appulse train` with a preset of its own, in a directory of its own under OUTPUT; one that is there
+already is not done again, one that was stopped goes on. The table is printed as far as runs are finished, in
+Markdown: mean over seeds and, behind it, half the distance between the best and the worst seed. Scores are those
+of `appulse.training.validation` on stamps in a grid: strict, at thresholds of 0.5, latents from the prior.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+WIDE = "filters = [32, 64, 128, 192, 192, 192, 256]"
+# Name: lines of the preset, of its table of stamps, of its table of the network.
+VARIANTS = {
+    "reference": ((), (), ()),
+    "no normalisation, learning rate halved": (("learning_rate = 1e-3",), (), ('normalisation = "none"',)),
+    "input over its maximum": ((), (), ('input_scaling = "maximum"',)),
+    "Dice alone": (("cross_entropy_weight = 0.0",), (), ()),
+    # Adam and the clipping see directions: with a hundredfold weight the Dice term is as good as absent.
+    "cross-entropy alone": (("cross_entropy_weight = 100.0", "kl_weight = 0.2"), (), ()),
+    "divergence 1e-3": (("kl_weight = 1e-3",), (), ()),
+    "divergence 0.1": (("kl_weight = 0.1",), (), ()),
+    "three quarters at the prior's mean": (("prior_mean_share = 0.75",), (), ()),
+    "a quarter around overlaps": ((), ("overlap_share = 0.25",), ()),
+    "no stamps chosen": ((), ("overlap_share = 0.0", "giant_share = 0.0"), ()),
+    "no flips": ((), ("flips = false",), ()),
+    "no averaging of weights": (("average_decay = 0.0",), (), ()),
+    "twice as wide": ((), (), (WIDE,)),
+    "three convolutions per level": ((), (), ("convolutions_per_level = 3",)),
+    "three hidden layers in the combiner": ((), (), ("combiner_layers = 3",)),
+    "seven poolings in the encoders": ((), (), ("encoder_poolings = 7",)),
+}
+COLUMNS = {
+    "isolated completeness": "completeness_isolated",
+    "purity": "purity_isolated",
+    "blended completeness": "completeness_blended",
+    "blended purity": "purity_blended",
+    "Dice, overlap": "dice_overlap",
+    "cross-entropy, 1e-3": "cross_entropy",
+    "divergence, nats": "kl",
+    "active": "active_dimensions",
+    "diversity": "diversity",
+}
+
+
+def preset(name, stamps, seed):
+    """The text of a variant's preset."""
+    recipe, of_stamps, of_network = VARIANTS[name]
+    changed = {line.split(" = ")[0] for line in recipe}
+    lines = ["epochs = 1", f"stamps_per_epoch = {stamps}", "warmup_steps = 60", f"seed = {seed}"]
+    # The mean is shorter than in the default: a run of a few hundred steps would end on its beginning.
+    lines += [line for line in ("average_decay = 0.98",) if line.split(" = ")[0] not in changed]
+    return "\n".join([*lines, *recipe, "[stamps]", *of_stamps, "[network]", *of_network]) + "\n"
+
+
+def run(name, seed, options):
+    """Train one variant with one seed, unless that is done; its scores."""
+    folder = Path(options.output) / f"{name.replace(' ', '-').replace(',', '')}-{options.stamps}-{seed}"
+    if not (folder / "model.safetensors").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe = folder / "preset.toml"
+        recipe.write_text(preset(name, options.stamps, seed))
+        command = [sys.executable, "-m", "appulse", "train", "-o", folder, "--fields", options.fields]
+        command += ["--validation", options.validation, "--preset", recipe]
+        if (folder / "last.ckpt").exists():
+            command.append("--resume")
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+    with open(folder / "log" / "metrics.csv", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row.get("val_cross_entropy")]
+    return {column: float(rows[-1][f"val_{key}"] or "nan") for column, key in COLUMNS.items()}
+
+
+def print_table(found, seeds):
+    """What is there so far."""
+    print(f"| one change | seeds | {' | '.join(COLUMNS)} |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
+    for name, runs in found.items():
+        cells = []
+        for column in COLUMNS:
+            values = [scores[column] * (1e3 if "1e-3" in column else 1.0) for scores in runs]
+            spread = (max(values) - min(values)) / 2
+            cells.append(f"{sum(values) / len(values):.3f} ({spread:.3f})")
+        print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("fields", help="directory of `appulse simulate`, training seeds")
+    parser.add_argument("validation", help="field of the selection seeds")
+    parser.add_argument("output", help="directory for the runs")
+    parser.add_argument("--stamps", type=int, default=9600)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
+    options = parser.parse_args()
+    found = {}
+    # All variants with one seed before any with the next: a run that must end early still compares all.
+    for seed in range(options.seeds):
+        for name in options.only:
+            found.setdefault(name, []).append(run(name, seed, options))
+            print(f"{name}, seed {seed}: {found[name][-1]}", file=sys.stderr, flush=True)
+    print_table(found, options.seeds)
+
+
+if __name__ == "__main__":
+    main()
