@@ -2,10 +2,10 @@
 
 usage: python benchmarks/ablation.py FIELDS VALIDATION OUTPUT [--stamps N] [--seeds N] [--only NAME ...]
 
-Every run is `appulse train` with a preset of its own, in a directory of its own under OUTPUT; one that is there
-already is not done again, one that was stopped goes on. The table is printed as far as runs are finished, in
-Markdown: mean over seeds and, behind it, half the distance between the best and the worst seed. Scores are those
-of `appulse.training.validation` on stamps in a grid: strict, at thresholds of 0.5, latents from the prior.
+Every run is `appulse train` with a preset of its own, in a directory of its own under OUTPUT; one that is
+there already is not done again, one that was stopped goes on. A table in Markdown: mean over seeds and,
+behind it, half the distance between the best and the worst seed. Scores are those of
+`appulse.training.validation` on stamps in a grid: strict, thresholds of 0.5, latents from the prior.
 """
 
 import argparse
@@ -76,8 +76,8 @@ def run(name, seed, options):
     return {column: float(rows[-1][f"val_{key}"] or "nan") for column, key in COLUMNS.items()}
 
 
-def print_table(found, seeds):
-    """What is there so far."""
+def print_table(found):
+    """A row for every variant."""
     print(f"| one change | seeds | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 2) + "|")
     for name, runs in found.items():
@@ -107,7 +107,7 @@ def main():
         for name in options.only:
             found.setdefault(name, []).append(run(name, seed, options))
             print(f"{name}, seed {seed}: {found[name][-1]}", file=sys.stderr, flush=True)
-    print_table(found, options.seeds)
+    print_table(found)
 
 
 if __name__ == "__main__":

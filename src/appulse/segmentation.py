@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 import appulse
+from appulse.crowding import measure_crowding, parts
 from appulse.engine.assembly import Assembly
 from appulse.engine.describe import calibration_warnings, fitted_for
 from appulse.engine.job import Job
@@ -32,6 +33,9 @@ Method = Literal["two-step", "sliding", "grid"]
 SEED_LIMIT = 2**32
 # Width of a block, pixels: large beside a stamp, small beside the memory of any machine.
 BLOCK = 2048
+# Whether the sources of an image are such as the model knows is measured, along an axis longer than
+# LARGEST_SIDE, in PARTS parts of PART pixels: a second or less.
+LARGEST_SIDE, PART, PARTS = 1536, 512, 3
 
 
 def segment(
@@ -212,8 +216,18 @@ def warnings_of(job: Job) -> tuple[str, ...]:
     job : Job
         Of the field.
     """
-    fitted = fitted_for(job.sampler.model.calibration, job.sampler.mode)
-    return (*job.noise.warnings, *calibration_warnings(fitted))
+    model = job.sampler.model
+    windows = parts(job.blocks.shape, LARGEST_SIDE, PART, PARTS)
+    sample = [[job.scale(window) for window in row] for row in windows]
+    scaled, bad = (
+        np.block([[getattr(part, name) for part in row] for row in sample]) for name in ("scaled", "bad")
+    )
+    crowding = measure_crowding(scaled, bad)
+    return (
+        *job.noise.warnings,
+        *model.validity.warnings(job.noise.correlation, *crowding),
+        *calibration_warnings(fitted_for(model.calibration, job.sampler.mode)),
+    )
 
 
 def choose_operating_point(model: Model, name: str) -> OperatingPoint:

@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from appulse.check import Check, check_image
 from appulse.files import InputError
-from appulse.inference.correlation import LARGEST_CORRELATION
 from appulse.network import NetworkConfig, ProbabilisticUNet
+from appulse.network.validity import LARGEST_CORRELATION
 from appulse.network.weights import Model
 from appulse.sky.field import simulate_field
 from appulse.sky.survey import Survey

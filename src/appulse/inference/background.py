@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from appulse.files import InputError
-from appulse.inference.correlation import LARGEST_CORRELATION, PairSums
+from appulse.inference.correlation import PairSums
 from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window, cropped, whole
 from appulse.inference.mesh import (
     CELL,
@@ -37,6 +37,7 @@ from appulse.inference.mesh import (
 )
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
+from appulse.network.validity import LARGEST_CORRELATION
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
 FINE = 1.5  # steps in the noise of an image whose sky has many values
@@ -71,22 +72,12 @@ class NoiseQuality:
         return not RATIO_RANGE[0] <= self.noise_ratio <= RATIO_RANGE[1]
 
     @property
-    def is_correlated(self) -> bool:
-        """Whether neighbouring sky pixels know of each other."""
-        return abs(self.correlation) > LARGEST_CORRELATION
-
-    @property
     def warnings(self) -> list[str]:
-        """What in the noise is unlike what the models were trained for; one sentence each."""
+        """What is odd about the noise, whatever the model; one sentence each."""
         found = []
         if self.noise_disagrees:
             found.append(
                 f"the scatter is {self.noise_ratio:.2f} times the supplied noise: every threshold moves"
-            )
-        if self.is_correlated:
-            found.append(
-                f"neighbouring sky pixels correlate by {self.correlation:.2f} (drizzled?); the models know "
-                "independent noise, so expect false small objects and too small error bars"
             )
         if self.empty:
             share = max(round(100 * self.empty), 1)
@@ -112,7 +103,7 @@ class NoiseScaled(NoiseQuality):
     bad : (height, width) bool array
         Not finite, masked, without a positive and finite noise, or the zero padding of a mosaic.
     correlated : (height, width) bool array
-        Where neighbouring sky pixels know of each other.
+        Where neighbouring sky pixels know of each other, more than was taken.
     """
 
     scaled: np.ndarray
@@ -186,7 +177,12 @@ class Noise(NoiseQuality):
             plain[name] = None if record[name].ndim == 0 and np.isnan(record[name]) else plain[name]
         return cls(**plain)
 
-    def scale(self, exposure: Exposure, window: Window | None = None) -> NoiseScaled:
+    def scale(
+        self,
+        exposure: Exposure,
+        window: Window | None = None,
+        largest_correlation: float = LARGEST_CORRELATION,
+    ) -> NoiseScaled:
         """A window of the image in units of its noise.
 
         Parameters
@@ -195,6 +191,8 @@ class Noise(NoiseQuality):
             What was measured.
         window : (slice, slice), optional
             By default the whole image.
+        largest_correlation : float
+            Of neighbouring sky pixels, past which they are marked as `correlated`.
 
         Returns
         -------
@@ -217,7 +215,7 @@ class Noise(NoiseQuality):
         scaled = np.full(image.shape, np.nan, np.float32)
         np.divide(light, sigma, out=scaled, where=~bad, casting="same_kind")
         sigma, noise = sigma.astype(np.float32, copy=False), noise.astype(np.float32, copy=False)
-        correlated = np.abs(of_pixels(self.correlations, window)) > LARGEST_CORRELATION
+        correlated = np.abs(of_pixels(self.correlations, window)) > largest_correlation
         quality = self.noise_ratio, self.correlation, self.empty
         return NoiseScaled(*quality, scaled, sigma, background, noise, bad, correlated)
 

@@ -5,8 +5,6 @@ from scipy import ndimage
 
 from appulse.inference.mesh import CLIP
 
-# Correlation past which an image is unlike the independent noise of the training.
-LARGEST_CORRELATION = 0.25
 INDEPENDENT = 6  # pixels; further than drizzling or resampling correlates noise
 
 

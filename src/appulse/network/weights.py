@@ -15,6 +15,7 @@ from appulse.files import InputError, UsageError, atomic_write
 from appulse.network.calibration import Calibration
 from appulse.network.config import NetworkConfig
 from appulse.network.punet import ProbabilisticUNet
+from appulse.network.validity import Validity
 
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
@@ -52,6 +53,11 @@ class Model:
     def for_inference(self) -> ProbabilisticUNet:
         """Folded copy of the network without its posterior; made once."""
         return self.network.for_inference()
+
+    @functools.cached_property
+    def validity(self) -> Validity:
+        """What images the model is for."""
+        return Validity.of(self.training)
 
     def calibrated(self, calibration: Calibration) -> Model:
         """The same network with another calibration.

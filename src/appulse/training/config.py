@@ -132,8 +132,8 @@ class TrainingConfig:
         Parameters
         ----------
         name_or_path : str or Path
-            ``default``, ``paper``, ``mixed``, or a file ending in ``.toml`` with the keys of this class, those of the
-            architecture in a table ``[network]`` and those of the stamps in ``[stamps]``.
+            ``default``, ``paper``, ``mixed``, or a file ending in ``.toml`` with the keys of this class,
+            those of the architecture in a table ``[network]`` and those of the stamps in ``[stamps]``.
 
         Returns
         -------

@@ -234,6 +234,7 @@ def _history(
     store: StampStore, config: TrainingConfig, init: str | Path | None, validation: str | Path | None
 ) -> dict:
     surveys, seeds, widths = dict(store.surveys), set(store.seeds), list(store.psf_fwhm_pixels)
+    lengths = [*(config.stamps.noise_correlation or map(float, store.correlation))]
     selection: set[int] = set()
     if validation is not None:
         with open_field(validation) as field:
@@ -245,6 +246,7 @@ def _history(
         surveys = parent.get("surveys", {}) | surveys
         seeds |= set(parent.get("seeds", ()))
         widths += parent.get("psf_fwhm_pixels", [])
+        lengths += parent.get("noise_correlation", [])
     return {
         "version": appulse.__version__,
         "recipe": config.to_dict(),
@@ -254,6 +256,7 @@ def _history(
         "fields": len(store.noise),
         "stamps_stored": len(store),
         "psf_fwhm_pixels": [min(widths), max(widths)],
+        "noise_correlation": [min(lengths), max(lengths)],
         "init": Path(init).name if init is not None else None,
     }
 

@@ -1,0 +1,95 @@
+"""What a model knows, from its header."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from appulse.crowding import measure_crowding, parts
+from appulse.network.validity import LARGEST_CORRELATION, LARGEST_COVERAGE, Validity
+from appulse.segmentation import segment
+from by_hand import by_hand
+
+KNOWN = Validity((1.8, 3.0), 0.0)
+
+
+def test_a_header_that_says_nothing_limits_no_width():
+    taken = Validity.of({})
+    assert taken.widths is None and taken.largest_correlation == LARGEST_CORRELATION
+    assert taken.warnings(0.0, 0.1, 40.0) == []
+
+
+def test_each_thing_outside_is_named_once():
+    assert KNOWN.warnings(0.0, 0.1, 2.5) == []
+    for found, words in (
+        (KNOWN.warnings(0.5, 0.1, 2.5), "independent noise"),
+        (KNOWN.warnings(-0.5, 0.1, 2.5), "independent noise"),
+        (KNOWN.warnings(0.0, LARGEST_COVERAGE + 0.01, 2.5), "hold sources"),
+        (KNOWN.warnings(0.0, 0.1, 0.9), "cosmic rays"),
+        (KNOWN.warnings(0.0, 0.1, 6.0), "more than the model knows"),
+    ):
+        (warning,) = found
+        assert words in warning
+    assert KNOWN.warnings(0.0, 0.1, float("nan")) == []
+
+
+@pytest.mark.parametrize("length", [0.6, 1.0, 2.0])
+def test_the_correlation_taken_is_that_of_the_training_noise(length):
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((700, 700)), length)
+    measured = np.corrcoef(smooth[:, 1:].ravel(), smooth[:, :-1].ravel())[0, 1]
+    taken = Validity.of({"noise_correlation": [0.0, length]})
+    assert taken.largest_correlation == pytest.approx(max(measured + 0.05, LARGEST_CORRELATION), abs=0.02)
+
+
+def test_parts_are_spread_over_a_large_image():
+    assert parts((100, 300), 300, 50, 3) == [[(slice(0, 100), slice(0, 300))]]
+    ((first, second),) = parts((100, 301), 300, 50, 2)
+    assert first[1] == slice(0, 50) and second[1] == slice(251, 301) and first[0] == slice(0, 100)
+
+
+def test_coverage_is_the_share_of_good_pixels():
+    image = np.random.default_rng(0).standard_normal((200, 200))
+    image[50:100, 50:150] += 20
+    bad = np.zeros(image.shape, bool)
+    bad[:, 150:] = True
+    coverage, width = measure_crowding(image, bad)
+    assert coverage == pytest.approx(50 * 100 / (200 * 150), rel=0.1)
+    assert np.isnan(width)
+    assert measure_crowding(image, np.ones(image.shape, bool)).coverage == 0
+
+
+def scene(correlated):
+    """Thirty-six wide Gaussian sources."""
+    rng = np.random.default_rng(3)
+    sky = rng.standard_normal((300, 300))
+    if correlated:
+        sky = ndimage.gaussian_filter(sky, 1.0)
+        sky /= sky.std()
+    spikes = np.zeros(sky.shape)
+    spikes[25::50, 25::50] = 4000
+    return sky + ndimage.gaussian_filter(spikes, 2.0)
+
+
+def knowing(**training):
+    return dataclasses.replace(by_hand(), training=training)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_segment_warns_of_what_the_model_does_not_know(correlated):
+    options = {"samples": 2, "method": "grid"}
+    image = scene(correlated)
+    strange = segment(image, model=knowing(psf_fwhm_pixels=[1.8, 1.8]), **options)
+    (width,) = (text for text in strange.warnings if "pixels wide" in text)
+    measured = float(width.split()[3])
+    assert measured == pytest.approx(2 * np.sqrt(2 * np.log(2)) * 2, rel=0.05)
+    noise = [text for text in strange.warnings if "neighbouring sky pixels" in text]
+    assert len(noise) == correlated
+    at_home = segment(
+        image, model=knowing(psf_fwhm_pixels=[1.8, 5.0], noise_correlation=[0.0, 1.2]), **options
+    )
+    assert not [text for text in at_home.warnings if "pixels" in text]
+    # The flag of the catalogue follows the same limit.
+    assert (strange.catalog["flags"] & 32).astype(bool).any() == correlated
+    assert not (at_home.catalog["flags"] & 32).any()
