@@ -222,7 +222,14 @@ def fit_covariance(renderer: Renderer, parameters: np.ndarray, sersic_index: flo
     return np.linalg.inv(information)
 
 
-def _half_width(renderer, parameters, sersic_index):
+def half_width(renderer: Renderer, parameters: np.ndarray, sersic_index: float) -> int:
+    """Half the width, in pixels, of an image that holds a galaxy down to a fifth of the noise.
+
+    Parameters
+    ----------
+    renderer, parameters, sersic_index
+        As for `model_image`.
+    """
     survey = renderer.survey
     flux, radius, *_, g1, g2 = parameters
     shear = np.hypot(g1, g2)
@@ -235,7 +242,7 @@ def _half_width(renderer, parameters, sersic_index):
 def _fit_ious(renderer, truth, draws, rng):
     parameters, index = truth[:6], truth[6]
     sigma = renderer.survey.sigma
-    half = _half_width(renderer, parameters, index)
+    half = half_width(renderer, parameters, index)
     mask = model_image(renderer, parameters, index, half) > sigma
     if np.count_nonzero(mask) < MIN_VISIBLE_AREA:
         return None
