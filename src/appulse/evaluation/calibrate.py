@@ -66,12 +66,16 @@ def calibrate_file(path: str | Path, fields: str | Path, *, progress: Progress |
     calibration, report = calibrate(model, loaded, progress=progress)
     training = model.training | {
         "calibration_seeds": sorted(seeds),
-        "calibration_survey": loaded[0].survey.name,
+        "calibration_survey": _surveys(loaded),
     }
     save_model(dataclasses.replace(model.calibrated(calibration), training=training), path)
     report_path = Path(path).with_name("calibration.txt")
     atomic_write(report_path, lambda temporary: temporary.write_text(report + "\n"))
     return report
+
+
+def _surveys(fields: Sequence[Field]) -> str:
+    return " and ".join(sorted({field.survey.name for field in fields}))
 
 
 def calibrate(
@@ -98,7 +102,7 @@ def calibrate(
     report : str
         For people.
     """
-    lines = [f"calibrated on {len(fields)} fields of {fields[0].survey.name}:"]
+    lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
     scale = fit_latent_scale(model, fields[0], progress)
     lines.append(f"  latent drawn with {scale:g} times the prior's spread")
     drawn = [Draws.of(model, field, latent_scale=scale, progress=progress) for field in fields]

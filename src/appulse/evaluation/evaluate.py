@@ -35,8 +35,9 @@ from appulse.sky.field import Field
 from appulse.sky.true_objects import Kind
 
 Progress = Callable[[str, int, int], None]
-# Width of the field of pure noise, pixels, and its seed.
-NOISE_SIDE, _NOISE_SEED = 4096, 9900
+# Width of the field of pure noise, pixels, and its seed: 4096 stamps, of which one may hold something if the
+# interval is to reach 0.999.
+NOISE_SIDE, _NOISE_SEED = 8192, 9900
 
 
 @dataclass(frozen=True)

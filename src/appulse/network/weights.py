@@ -23,6 +23,8 @@ BUNDLED_SHA256 = {
     "euclid": "7bd788b56cc0ede7d1a2ef79b77fcedff39cce93de98ce48edabdfd621d369a7",
 }
 _FORMAT = "appulse-1"
+# Buffers of batch normalisation.
+_MOMENTS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Model:
         return replace(self, calibration=calibration, sha256="")
 
 
-def save_model(model: Model, path: str | Path) -> Path:
+def save_model(model: Model, path: str | Path, *, half: bool = False) -> Path:
     """Write a model as one file; written whole or not at all.
 
     Parameters
@@ -79,6 +81,9 @@ def save_model(model: Model, path: str | Path) -> Path:
         To write.
     path : str or Path
         Ends in ``.safetensors``.
+    half : bool
+        Keep the weights in half precision, as the bundled models are: half the size. The moments of the
+        normalisation, which span many powers of ten, stay as they are. Reading gives float32 again.
 
     Returns
     -------
@@ -92,6 +97,10 @@ def save_model(model: Model, path: str | Path) -> Path:
         "training": json.dumps(model.training),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
+    if half:
+        tensors = {
+            name: value if name.endswith(_MOMENTS) else value.half() for name, value in tensors.items()
+        }
     content = _sorted_header(safetensors.torch.save(tensors, metadata=metadata))
     atomic_write(path, lambda temporary, **_: Path(temporary).write_bytes(content))
     return Path(path)

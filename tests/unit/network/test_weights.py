@@ -66,6 +66,23 @@ def test_round_trip_is_bit_exact(model, path):
     assert torch.equal(*maps)
 
 
+def test_half_precision_halves_the_file_and_keeps_the_moments(model, path, tmp_path):
+    half_path = save_model(model, tmp_path / "half.safetensors", half=True)
+    ours, theirs = model.network.state_dict(), load_model(half_path).network.state_dict()
+    stored = safetensors.torch.load_file(half_path)
+    for name, value in ours.items():
+        if "running" in name or "tracked" in name:
+            assert torch.equal(value, theirs[name])
+        else:
+            assert stored[name].dtype == torch.float16 and theirs[name].dtype == torch.float32
+            torch.testing.assert_close(theirs[name], value, rtol=2**-11, atol=2**-25)  # IEEE 754 binary16
+    sizes = [sum(t.nbytes for t in safetensors.torch.load_file(p).values()) for p in (half_path, path)]
+    assert sizes[0] < 0.53 * sizes[1]
+    # Halving what is half already changes nothing: weights may be calibrated after it.
+    again = save_model(load_model(half_path), tmp_path / "again.safetensors", half=True)
+    assert again.read_bytes() == half_path.read_bytes()
+
+
 def test_channels_last_weights_are_saved_too(model, path, tmp_path):
     model.network.to(memory_format=torch.channels_last)
     again = save_model(model, tmp_path / "again.safetensors")

@@ -1,0 +1,61 @@
+"""One model for all surveys beside models trained for each: strict scores on the same unseen fields.
+
+usage: python benchmarks/specialists.py MIXED --survey FIELDS MODEL [--survey FIELDS MODEL ...] [--samples 10]
+
+MIXED and every MODEL are bundled names or .safetensors files; FIELDS is a directory of `appulse simulate` of
+test seeds, which neither may have seen. Each field is segmented by both, two-step, thresholds `balanced` of
+each. A table in Markdown with 95 % intervals, and the difference of the two.
+"""
+
+import argparse
+import functools
+import operator
+
+from appulse.evaluation.comparison import score_table
+from appulse.evaluation.evaluate import evidence_of
+from appulse.evaluation.fields import read_fields, unseen_paths
+from appulse.evaluation.intervals import Interval
+from appulse.network.weights import load_model
+
+SCORES = (
+    "isolated completeness",
+    "isolated purity",
+    "blended completeness",
+    "blended purity",
+    "mean IoU of isolated galaxies",
+    "mean IoU of blended galaxies",
+)
+
+
+def scored(model, paths, samples):
+    """Scores of a model on fields, by name."""
+    each = (evidence_of(model, field, samples=samples, details=False) for field in read_fields(paths))
+    table = score_table(functools.reduce(operator.add, each), {})
+    return {row["score"]: Interval(row["value"], row["low"], row["high"]) for row in table}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("mixed")
+    parser.add_argument("--survey", nargs=2, action="append", required=True, metavar=("FIELDS", "MODEL"))
+    parser.add_argument("--samples", type=int, default=10)
+    options = parser.parse_args()
+    mixed = load_model(options.mixed)
+    print(f"| survey | score | {mixed.name} | trained for it | difference |")
+    print("|---|---|---|---|---|")
+    for fields, model in options.survey:
+        specialist = load_model(model)
+        unseen_paths(fields, mixed)
+        paths = unseen_paths(fields, specialist)
+        first = next(read_fields(paths))
+        one, other = (scored(each, paths, options.samples) for each in (mixed, specialist))
+        for name in SCORES:
+            difference = one[name].value - other[name].value
+            cells = (first.survey.name, name, one[name], f"{specialist.name}: {other[name]}")
+            print(f"| {' | '.join(map(str, cells))} | {difference:+.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
