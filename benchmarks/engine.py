@@ -268,7 +268,7 @@ def timed(work):
 def measure_stages(folder, light, sigma, options):
     from torch.utils.flop_counter import FlopCounterMode
 
-    from appulse.inference.realisations import BATCH, Sampler
+    from appulse.inference.sampler import BATCH, Sampler
     from appulse.network.layers import native_bfloat16
     from appulse.network.weights import load_model
     from appulse.segmentation import segment
@@ -323,7 +323,7 @@ def measure_stages(folder, light, sigma, options):
 
 
 def measure_samples(folder, light, sigma, options):
-    from appulse.inference.realisations import BATCH, Sampler
+    from appulse.inference.sampler import BATCH, Sampler
     from appulse.network.weights import load_model
     from appulse.segmentation import segment
 
@@ -353,7 +353,7 @@ def measure_pattern(folder, light, sigma, options):
     import torch
     from speed import plain_realisations
 
-    from appulse.inference.realisations import BATCH, Sampler
+    from appulse.inference.sampler import BATCH, Sampler
     from appulse.network.weights import load_model
 
     path = folder / "field.fits"

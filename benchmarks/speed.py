@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from appulse.inference.realisations import BATCH, Sampler
+from appulse.inference.sampler import BATCH, Sampler
 from appulse.network.weights import load_model
 from appulse.sky import Survey, simulate_field
 

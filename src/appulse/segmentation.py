@@ -20,7 +20,7 @@ from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
 from appulse.inference.mesh import CELL
-from appulse.inference.realisations import Mode, Sampler
+from appulse.inference.sampler import Mode, Sampler
 from appulse.inference.store import MemoryStore
 from appulse.inference.two_step import EDGE
 from appulse.network.calibration import OperatingPoint

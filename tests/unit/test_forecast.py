@@ -9,7 +9,8 @@ from astropy.io import fits
 
 from appulse.engine.forecast import forecast
 from appulse.engine.observation import observe
-from appulse.inference.realisations import Realisations, Sampler
+from appulse.inference.realisations import Realisations
+from appulse.inference.sampler import Sampler
 from appulse.inference.store import MemoryStore
 from by_hand import by_hand, discs
 

@@ -16,7 +16,7 @@ from appulse.engine.forecast import forecast
 from appulse.engine.observation import NO_MAP, observe
 from appulse.engine.workers import Shard, cluster, processes
 from appulse.files import InputError, UsageError, stem
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.network.weights import load_model
 from appulse.segmentation import (
     BLOCK,

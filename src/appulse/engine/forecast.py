@@ -10,7 +10,7 @@ import torch
 
 from appulse.engine.course import costs
 from appulse.inference.blocks import Blocks
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.products import MAPS
 
 # Measured by benchmarks/engine.py with 50 realisations, and by what 8 to 400 take: memory of a process with

@@ -11,7 +11,8 @@ from appulse.engine.describe import Region
 from appulse.inference.background import Noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window
-from appulse.inference.realisations import Realisations, Sampler
+from appulse.inference.realisations import Realisations
+from appulse.inference.sampler import Sampler
 from appulse.inference.store import Store
 from appulse.inference.tiles import grid_origins
 from appulse.inference.two_step import EDGE, MARGIN, class_map

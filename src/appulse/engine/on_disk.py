@@ -19,7 +19,7 @@ from appulse.engine.stages import Executor, run, work
 from appulse.files import InputError, UsageError, create_json, remove_folder
 from appulse.inference.background import Noise, measure_noise
 from appulse.inference.blocks import Blocks
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.inference.store import DiskStore
 from appulse.inference.two_step import Progress
 from appulse.network.weights import load_model

@@ -25,7 +25,7 @@ from appulse.evaluation.intervals import Interval, bounded, wilson
 from appulse.evaluation.pixel_scores import rank_correlation
 from appulse.evaluation.scores import ObjectCounts, format_table
 from appulse.files import InputError, atomic_write, write_json
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.weights import Model
 from appulse.objects.catalog import MEASURED

@@ -11,7 +11,7 @@ from scipy import special
 
 from appulse.evaluation.curves import along, fit_curve
 from appulse.inference.background import scale_to_noise
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.calibration import Calibration
 from appulse.network.weights import Model

@@ -27,7 +27,7 @@ from appulse.evaluation.tables import STAMPS, blend_tables, field_tables, stamp_
 from appulse.evaluation.test_set import StampJob, TestSet, unseen_test_set
 from appulse.files import InputError, write_json
 from appulse.inference.background import scale_to_noise
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.weights import Model, load_model
 from appulse.segmentation import choose_operating_point

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.result import Result
 from appulse.sky.field import Field
 

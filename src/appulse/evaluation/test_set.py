@@ -26,7 +26,8 @@ from appulse.evaluation.truth_tables import TrueGalaxies, galaxy_table, object_t
 from appulse.files import InputError, UsageError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
-from appulse.inference.realisations import Realisations, Sampler
+from appulse.inference.realisations import Realisations
+from appulse.inference.sampler import Sampler
 from appulse.inference.store import MemoryStore
 from appulse.inference.two_step import FieldMaps, Progress
 from appulse.network.calibration import OperatingPoint

@@ -16,7 +16,8 @@ import numpy as np
 from appulse.inference import random_sky
 from appulse.inference.exposure import Window, cropped
 from appulse.inference.kernels import draw_row
-from appulse.inference.realisations import Realisations, Sampler
+from appulse.inference.realisations import Realisations
+from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import FieldMaps
 
 # Standard deviation, in strides, of the Gaussian that makes latents smooth: a stamp wide. Stamps that share

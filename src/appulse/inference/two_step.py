@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from appulse.inference.exposure import Window, common, cropped
 from appulse.inference.kernels import pack_classes
-from appulse.inference.realisations import Realisations, SampledStamp, Sampler
+from appulse.inference.realisations import Realisations
+from appulse.inference.sampler import SampledStamp, Sampler
 from appulse.inference.tiles import centred_origin, fits_stamp, grid_origins, overlap
 from appulse.network.calibration import OperatingPoint
 from appulse.objects.components import central_component, label_connected, label_objects

@@ -6,7 +6,7 @@ import pytest
 from appulse.evaluation.detection import Detection, detection_from_result
 from appulse.evaluation.snapshots import figure1_stamps, figure5_region, uncertain_blends, worst_failures
 from appulse.evaluation.truth_tables import TrueGalaxies, object_table, result_masks
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.segmentation import segment
 from appulse.sky.true_objects import true_objects
 from by_hand import SHAPE, SIZE, by_hand, field_of_discs

@@ -4,7 +4,8 @@ import torch
 from scipy import special
 
 from appulse.inference.random_sky import copula_field, empty_sky, latent_draws, look_at
-from appulse.inference.realisations import BATCH, Realisations, Sampler
+from appulse.inference.realisations import Realisations
+from appulse.inference.sampler import BATCH, Sampler
 from appulse.network import Calibration, NetworkConfig, ProbabilisticUNet
 from appulse.network.calibration import IDENTITY
 from appulse.network.weights import Model

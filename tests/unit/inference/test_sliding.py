@@ -6,7 +6,7 @@ import torch
 
 from appulse.inference import random_sky
 from appulse.inference.kernels import blend_fused, blend_torch, calibrated
-from appulse.inference.realisations import BATCH, Sampler
+from appulse.inference.sampler import BATCH, Sampler
 from appulse.inference.sliding import SMOOTHING, _latents, hat, sliding_pass
 from appulse.network.calibration import Calibration
 from appulse.segmentation import segment

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from appulse.inference.realisations import SampledStamp
+from appulse.inference.sampler import SampledStamp
 from appulse.inference.tiles import centred_origin
 from appulse.inference.two_step import EDGE, MARGIN, class_map, first_pass, second_pass
 from appulse.network import OperatingPoint
