@@ -9,6 +9,7 @@ from appulse.inference.kernels import blend_fused, blend_torch, calibrated
 from appulse.inference.sampler import BATCH, Sampler
 from appulse.inference.sliding import SMOOTHING, _latents, hat, sliding_pass
 from appulse.network.calibration import Calibration
+from appulse.network.layers import native_bfloat16
 from appulse.segmentation import segment
 from by_hand import SIZE, by_hand, discs, thresholding_model
 
@@ -48,9 +49,10 @@ def naive(image, sampler, mode):
             draws = latents[:, :, y // STRIDE % latents.shape[2], x // STRIDE % latents.shape[3]]
             stamp = torch.from_numpy(sampler.cut(image, (y, x)))[None, None].expand(BATCH, 1, -1, -1)
             with torch.inference_mode():
-                joined, prior = network.encode(stamp)
+                with torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16("cpu")):
+                    joined, prior = network.encode(stamp)
                 for sample, draw in enumerate(draws):
-                    logits = network.realise(joined, prior.at(torch.from_numpy(draw).expand(BATCH, -1)))[0]
+                    logits = network.realise(joined.float(), prior.at(torch.from_numpy(draw).expand(BATCH, -1)))[0]
                     one, two = logits[1] - logits[0], logits[2] - logits[0]
                     used = calibration if mode == "copula" else Calibration()
                     parts = [part.double().numpy() for part in calibrated(one, two, used)]

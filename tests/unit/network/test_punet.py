@@ -76,6 +76,30 @@ def test_realise_equals_naive_concatenation(network):
         torch.testing.assert_close(network.realise(joined, latents), x, rtol=1e-5, atol=1e-5)
 
 
+def test_gradients_do_not_depend_on_the_memory_format():
+    """The decoder puts its gradients in another order for speed; their values are those of plain torch."""
+    images, gradients = stamps().double(), []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(1)
+        network = ProbabilisticUNet(TINY).double().to(memory_format=layout)
+        joined, prior = network.encode(images.contiguous(memory_format=layout))
+        network.realise(joined, prior.mean).square().mean().backward()
+        gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_half_precision_stays_so_between_the_levels():
+    """Under autocast torch interpolates in float32, and everything after it would follow."""
+    seen = []
+    network = ProbabilisticUNet(TINY)
+    for block in network.unet.up:
+        block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        network.encode(stamps())
+    assert seen == [torch.bfloat16] * len(network.unet.up)
+
+
 def test_combiner_has_the_asked_hidden_layers():
     for layers in range(4):
         combiner = ProbabilisticUNet(dataclasses.replace(TINY, combiner_layers=layers)).combiner
