@@ -12,6 +12,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 from astropy.table import Table
 
 from appulse.network.weights import load_model
@@ -61,6 +62,13 @@ Whole fields ({fields}; {blends} true blends), two-step, 50 realisations, the sa
 
 {headline}
 
+Mean IoU by magnitude beside the ideal fit that knows the profile's family, and mean variance over
+realisations inside the isolated galaxies that were found:
+
+{magnitudes}
+
+- Standard deviation over realisations, mean over galaxies: {border} in the outermost pixels, {core} inside;
+  at the border it is the larger one in {share} of the galaxies.
 - Pure-noise stamps in which nothing is found: {noise}.
 - Rank correlation of spread and error of a galaxy's area over {galaxies} galaxies: {rank}; of the
   relative ones: {relative}.
@@ -116,10 +124,35 @@ def confusion(counts, where):
     )
 
 
+def by_magnitude(folder, name):
+    """Figures 2 and 3 as one table; the oracle's bins are matched by their faint edges."""
+    ious, variance = (Table.read(folder / f"{figure}.ecsv") for figure in ("figure2", "figure3"))
+
+    def means(detector, kind):
+        chosen = ious[(ious["detector"] == detector) & (ious["kind"] == kind)]
+        return {round(float(row["high_edge"]), 2): row for row in chosen}
+
+    isolated, blended, oracle = means(name, "isolated"), means(name, "blended"), means("oracle", "isolated")
+    spread = {round(float(r["high_edge"]), 2): r["mean"] for r in variance[variance["kind"] == "isolated"]}
+    rows = []
+    for edge, row in isolated.items():
+        if not row["n"]:
+            continue
+        limit = f"{oracle[edge]['mean']:.3f}" if edge in oracle else "-"
+        of_blends = f"{blended[edge]['mean']:.3f} ({blended[edge]['n']})" if blended[edge]["n"] else "-"
+        magnitudes = f"{row['low_edge']:.1f} to {row['high_edge']:.1f}"
+        cells = [magnitudes, f"{row['mean']:.3f} ({row['n']})", limit, of_blends, f"{spread[edge]:.4f}"]
+        rows.append(cells)
+    return table(["magnitude", "isolated (galaxies)", "ideal fit", "blended (galaxies)", "variance"], rows)
+
+
 def measured(scores, folder, calibration, points):
     """The text between the headings."""
     detectors, stamps, errors = scores["detectors"], scores["test_set"], scores["calibration_error"]
     names = list(detectors)
+    galaxies = Table.read(folder / "galaxies.ecsv")
+    both = np.isfinite(galaxies["std_border"]) & np.isfinite(galaxies["std_core"])
+    border, core = (np.asarray(galaxies[f"std_{place}"])[both] for place in ("border", "core"))
     gain, modes = (Table.read(folder / f"{name}.ecsv") for name in ("calibration", "modes"))
     return CARD.format(
         test_set=table(
@@ -136,6 +169,10 @@ def measured(scores, folder, calibration, points):
             ["", *names], [[key, *(interval(detectors[name][key]) for name in names)] for key in FIELDS]
         ),
         headline=scores["headline"],
+        magnitudes=by_magnitude(folder, names[0]),
+        border=f"{border.mean():.3f}",
+        core=f"{core.mean():.3f}",
+        share=f"{(border > core).mean():.3f}",
         noise=interval(detectors[names[0]]["pure-noise stamps without detection"]),
         galaxies=scores["matched_galaxies"],
         rank=interval(scores["area_rank_correlation"]),

@@ -19,6 +19,8 @@ from appulse.sky.true_objects import MIN_TRUE_AREA, Kind, TrueObjects, galaxy_pi
 
 # Any overlap at all: the galaxies' IoU is wanted for bad matches too.
 _ANY_IOU = 1e-6
+# Columns about the model's spread inside a galaxy.
+_SPREADS = ("variance", "std_border", "std_core")
 KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
 Masks = tuple[tuple[tuple[slice, slice], np.ndarray], ...]
 
@@ -150,8 +152,9 @@ def galaxy_table(
         ``separation`` (pixels) to the nearest galaxy of the same object, ``separation_over_size`` (by the
         mean of the two half-light radii) and ``flux_ratio`` (fainter over brighter), NaN where alone;
         ``iou_NAME`` with the galaxy that detector NAME has there (one to one), 0 where it has none;
-        ``variance``: mean of ``std ** 2`` over the mask that the model found (IoU 0.5 and more), else NaN.
-        Only `counted` galaxies.
+        of the mask that the model found (IoU 0.5 and more), else NaN: ``variance``, mean of ``std ** 2``, and
+        ``std_border`` and ``std_core``, mean of ``std`` over the pixels that have and have not an 8-neighbour
+        outside it. Only `counted` galaxies.
     """
     catalog = field.galaxies(galaxies.ids)
     kept = galaxies.counted & ~truth.ignored[galaxies.objects]
@@ -171,13 +174,23 @@ def galaxy_table(
         iou[match.true] = match.score
         table[f"iou_{name}"] = iou
         if number == 0:
-            variance = np.full(len(table), np.nan)
             good = match.score >= 0.5
+            for column in _SPREADS:
+                table[column] = np.nan
             for i, j in zip(match.true[good], match.predicted[good], strict=True):
-                box, mask = detection.masks[j]
-                variance[i] = np.nanmean(std[box][mask].astype(np.float64) ** 2)
-            table["variance"] = variance
+                for column, value in _spreads(std, *detection.masks[j]).items():
+                    table[column][i] = value
     return table[kept]
+
+
+def _spreads(std: np.ndarray, box: tuple[slice, slice], mask: np.ndarray) -> dict[str, float]:
+    inside = std[box].astype(np.float64)
+    core = ndimage.binary_erosion(np.pad(mask, 1), np.ones((3, 3)))[1:-1, 1:-1]
+    values = inside[mask] ** 2, inside[mask & ~core], inside[core]
+    return {
+        name: float(np.nanmean(value)) if np.isfinite(value).any() else np.nan
+        for name, value in zip(_SPREADS, values, strict=True)
+    }
 
 
 def _nearest(table: Table, radius: np.ndarray, objects: np.ndarray) -> dict[str, np.ndarray]:

@@ -66,6 +66,19 @@ def test_galaxies_know_their_neighbours_and_what_was_found(scene):
     np.testing.assert_allclose(table["variance"], [0.25, np.nan, 0.25])
 
 
+def test_spread_at_the_border_and_in_the_core(scene):
+    field, truth, galaxies = scene
+    found = detection(truth, (80, 60, 7))
+    inside = disc(80, 60, 7)
+    # A disc's pixels whose 3 x 3 surroundings all lie in it.
+    core = np.all([np.roll(inside, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
+    std = np.where(core, 0.1, 0.6).astype(np.float32)
+    (row,) = galaxy_table(field, truth, galaxies, {"ours": found}, std)[[2]]
+    assert (row["std_border"], row["std_core"]) == pytest.approx((0.6, 0.1))
+    share = core.sum() / inside.sum()
+    assert row["variance"] == pytest.approx(share * 0.01 + (1 - share) * 0.36)
+
+
 def test_objects_know_their_galaxies_and_outcomes(scene):
     field, truth, galaxies = scene
     found = detection(truth, (30, 40, 8))
