@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from appulse.crowding import FEWEST_COMPACT, measure_crowding, parts
 from appulse.files import open_image, pixel_scale
 from appulse.inference.background import scale_to_noise
+from appulse.inference.crowding import FEWEST_COMPACT, measure_crowding, parts
 from appulse.network.validity import LARGEST_COVERAGE, Validity
 from appulse.network.weights import Model, load_model
 

@@ -10,7 +10,6 @@ from typing import Literal, get_args
 import numpy as np
 
 import appulse
-from appulse.crowding import measure_crowding, parts
 from appulse.engine.assembly import Assembly
 from appulse.engine.describe import calibration_warnings, fitted_for
 from appulse.engine.job import Job
@@ -19,6 +18,7 @@ from appulse.engine.stages import run
 from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
+from appulse.inference.crowding import measure_crowding, parts
 from appulse.inference.mesh import CELL
 from appulse.inference.sampler import Mode, Sampler
 from appulse.inference.store import MemoryStore

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from appulse.crowding import measure_crowding, parts
+from appulse.inference.crowding import measure_crowding, parts
 from appulse.network.validity import LARGEST_CORRELATION, LARGEST_COVERAGE, Validity
 from appulse.segmentation import segment
 from by_hand import by_hand

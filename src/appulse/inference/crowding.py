@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import sep
 
-from appulse.baselines.sep import with_growing_buffers
-
 # Radii whose fluxes tell the width of a core up to 7 pixels: small, so that wings of a PSF or a galaxy, and
 # neighbours, stay outside.
 INNER, OUTER = 1.0, 2.0
 FEWEST_COMPACT = 8
+# sep's buffers are process-wide and too small for dense fields; on overflow they grow by this factor.
+_GROWTH = 4
+_MAX_GROWTHS = 8
 
 
 class Crowding(NamedTuple):
@@ -87,3 +88,30 @@ def _compact_width(image: np.ndarray, bad: np.ndarray, sources: np.ndarray) -> f
     shares = np.expm1(-(INNER**2) / (2 * sigmas**2)) / np.expm1(-(OUTER**2) / (2 * sigmas**2))
     sigma = np.interp(-inner / outer, -shares, sigmas)
     return float(2 * np.sqrt(2 * np.log(2)) * np.percentile(sigma, 10))
+
+
+def with_growing_buffers(extract):
+    """Call ``extract``; enlarge sep's buffers as long as it complains of them, then put them back.
+
+    Parameters
+    ----------
+    extract : callable
+        Calls ``sep.extract``.
+    """
+    pixstack, sub_objects = sep.get_extract_pixstack(), sep.get_sub_object_limit()
+    try:
+        for _ in range(_MAX_GROWTHS):
+            try:
+                return extract()
+            except Exception as error:  # sep raises bare Exception
+                message = str(error)
+                if "pixel buffer full" in message:
+                    sep.set_extract_pixstack(sep.get_extract_pixstack() * _GROWTH)
+                elif "deblending overflow" in message:
+                    sep.set_sub_object_limit(sep.get_sub_object_limit() * _GROWTH)
+                else:
+                    raise
+        return extract()
+    finally:
+        sep.set_extract_pixstack(pixstack)
+        sep.set_sub_object_limit(sub_objects)
