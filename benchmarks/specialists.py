@@ -4,7 +4,8 @@ usage: python benchmarks/specialists.py MIXED --survey FIELDS MODEL [--survey FI
 
 MIXED and every MODEL are bundled names or .safetensors files; FIELDS is a directory of `appulse simulate` of
 test seeds, which neither may have seen. Each field is segmented by both, two-step, thresholds `balanced` of
-each. A table in Markdown with 95 % intervals, and the difference of the two.
+each. A table in Markdown with 95 % intervals, and the difference of the two; a model that was not calibrated
+has thresholds of 0.5, and no error bars to speak of.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import operator
 from appulse.evaluation.comparison import score_table
 from appulse.evaluation.evaluate import evidence_of
 from appulse.evaluation.fields import read_fields, unseen_paths
+from appulse.evaluation.interval_coverage import covered
 from appulse.evaluation.intervals import Interval
 from appulse.network.weights import load_model
 
@@ -24,14 +26,24 @@ SCORES = (
     "blended purity",
     "mean IoU of isolated galaxies",
     "mean IoU of blended galaxies",
+    "coverage of area, 68 %",
+    "coverage of flux, 68 %",
+    "calibration error of P_GALAXY",
+    "calibration error of P_OVERLAP",
 )
 
 
 def scored(model, paths, samples):
     """Scores of a model on fields, by name."""
     each = (evidence_of(model, field, samples=samples, details=False) for field in read_fields(paths))
-    table = score_table(functools.reduce(operator.add, each), {})
-    return {row["score"]: Interval(row["value"], row["low"], row["high"]) for row in table}
+    evidence = functools.reduce(operator.add, each)
+    table = score_table(evidence, {})
+    found = {row["score"]: Interval(row["value"], row["low"], row["high"]) for row in table}
+    for quantity in ("area", "flux"):
+        found[f"coverage of {quantity}, 68 %"] = covered(evidence.measured, quantity, model.calibration, 0.68)
+    for event in ("P_GALAXY", "P_OVERLAP"):
+        found[f"calibration error of {event}"] = evidence.pixels[event].calibration_error()
+    return found
 
 
 def main():
