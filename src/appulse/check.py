@@ -77,7 +77,11 @@ class Check:
     @property
     def warnings(self) -> list[str]:
         """What does not fit, one line each; `appulse.segment` warns of the same."""
-        return [*self.of_noise, *self.taken.warnings(self.correlation, self.coverage, self.width)]
+        given = bool(self.noise_map)
+        return [
+            *self.of_noise,
+            *self.taken.warnings(self.correlation, self.coverage, self.width, noise_given=given),
+        ]
 
     @property
     def fits(self) -> bool:
@@ -90,8 +94,9 @@ class Check:
             "size": self._size_in_words(),
             "background noise": self._noise_in_words(),
             "noise correlation": (
-                f"{self.correlation:.3f} between neighbours "
-                f"(taken: up to {self.taken.largest_correlation:.2g})"
+                f"{self.correlation:.3f} between neighbours (taken: {{:.2f}} to {{:.2f}})".format(
+                    *self.taken.correlations
+                )
             ),
             "pixels with sources": (
                 f"{100 * self.coverage:.1f} % (taken: up to {100 * LARGEST_COVERAGE:.0f} %)"

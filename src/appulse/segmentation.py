@@ -225,7 +225,7 @@ def warnings_of(job: Job) -> tuple[str, ...]:
     crowding = measure_crowding(scaled, bad)
     return (
         *job.noise.warnings,
-        *model.validity.warnings(job.noise.correlation, *crowding),
+        *model.validity.warnings(job.noise.correlation, *crowding, noise_given=job.exposure.kind is not None),
         *calibration_warnings(fitted_for(model.calibration, job.sampler.mode)),
     )
 

@@ -17,7 +17,7 @@ from appulse.sky.simulate import simulate_fields
 from appulse.stamps import build_test_set
 from by_hand import SIZE, by_hand, thresholding_model
 
-TINY = Effort(side=320, fields=1, samples=8, noise_side=256, part_side=192)
+TINY = Effort(side=320, fields=1, samples=8, noise_side=256, noise_fields=2, part_side=192)
 FIGURES = ("figure1", "figure2", "figure3", "figure5", "tradeoff", "reliability", "coverage", "ranks")
 FIGURES += ("test_set_figure2", "test_set_blends", "test_set_tradeoff")
 
@@ -210,7 +210,7 @@ def test_the_same_evaluation_again_gives_the_same_bytes(sky, output):
 @pytest.mark.slow
 def test_workers_do_not_change_a_byte(sky):
     simulate_fields(sky / "two", "euclid-crowded", size=200, fields=2, seed=9000)
-    effort = Effort(side=200, fields=None, samples=4, noise_side=64, part_side=128)
+    effort = Effort(side=200, fields=None, samples=4, noise_side=64, noise_fields=1, part_side=128)
     for workers in (1, 2):
         options = {"test_set": sky / "set.fits", "effort": effort, "workers": workers}
         evaluate_model(sky / f"by{workers}", sky / "two", by_hand(), [SepDetector()], **options)
@@ -221,7 +221,7 @@ def test_workers_do_not_change_a_byte(sky):
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_after_its_last_field(sky, monkeypatch):
     simulate_fields(sky / "three", "euclid-crowded", size=200, fields=2, seed=9000)
-    effort = Effort(side=200, fields=None, samples=4, noise_side=64, part_side=128)
+    effort = Effort(side=200, fields=None, samples=4, noise_side=64, noise_fields=1, part_side=128)
     evaluate_model(sky / "whole", sky / "three", by_hand(), [SepDetector()], effort=effort)
     gathered = []
 

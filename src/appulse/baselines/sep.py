@@ -6,7 +6,6 @@ import numpy as np
 import sep
 
 from appulse.baselines.segments import detection_from_segments
-from appulse.inference.crowding import with_growing_buffers
 
 # Detection kernels, in pixels. The pyramid is SExtractor's default.conv; "none" switches the filter off.
 SMOOTHING = {
@@ -17,6 +16,10 @@ SMOOTHING = {
 
 # Deblending contrasts along which a curve is drawn; at 1 nothing is deblended.
 CONTRASTS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
+
+# sep's buffers are process-wide and too small for dense fields; on overflow they grow by this factor.
+_GROWTH = 4
+_MAX_GROWTHS = 8
 
 
 @dataclass(frozen=True)
@@ -129,3 +132,30 @@ class SepDetector:
             deblend_contrast=float(10 ** rng.uniform(-4, -1)),
             smoothing=str(rng.choice(sorted(SMOOTHING))),
         )
+
+
+def with_growing_buffers(extract):
+    """Call ``extract``; enlarge sep's buffers as long as it complains of them, then put them back.
+
+    Parameters
+    ----------
+    extract : callable
+        Calls ``sep.extract``.
+    """
+    pixstack, sub_objects = sep.get_extract_pixstack(), sep.get_sub_object_limit()
+    try:
+        for _ in range(_MAX_GROWTHS):
+            try:
+                return extract()
+            except Exception as error:  # sep raises bare Exception
+                message = str(error)
+                if "pixel buffer full" in message:
+                    sep.set_extract_pixstack(sep.get_extract_pixstack() * _GROWTH)
+                elif "deblending overflow" in message:
+                    sep.set_sub_object_limit(sep.get_sub_object_limit() * _GROWTH)
+                else:
+                    raise
+        return extract()
+    finally:
+        sep.set_extract_pixstack(pixstack)
+        sep.set_sub_object_limit(sub_objects)

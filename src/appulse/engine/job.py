@@ -169,7 +169,7 @@ class Job:
         window : (slice, slice)
             Of the image.
         """
-        return self.noise.scale(self.exposure, window, self.sampler.model.validity.largest_correlation)
+        return self.noise.scale(self.exposure, window, self.sampler.model.validity.correlations)
 
     def region(self, window: Window) -> Region:
         """All that the maps say of a window of the image; parting must be finished in every block.

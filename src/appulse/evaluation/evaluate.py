@@ -35,9 +35,9 @@ from appulse.sky.field import Field
 from appulse.sky.true_objects import Kind
 
 Progress = Callable[[str, int, int], None]
-# Width of the field of pure noise, pixels, and its seed: 4096 stamps, of which one may hold something if the
-# interval is to reach 0.999.
-NOISE_SIDE, _NOISE_SEED = 8192, 9900
+# Pure noise: width and number of its fields, and the first one's seed. In 4096 stamps nothing may be found if
+# the interval is to begin at 0.999.
+NOISE_SIDE, NOISE_FIELDS, _NOISE_SEED = 4096, 4, 9900
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,7 @@ def score_fields(
     method: str = "two-step",
     samples: int = 50,
     noise_side: int = NOISE_SIDE,
+    noise_fields: int = NOISE_FIELDS,
     details: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
@@ -232,8 +233,8 @@ def score_fields(
         As `appulse.segment` takes it.
     samples : int
         Realisations.
-    noise_side : int, pixels
-        Width of the field of pure noise.
+    noise_side, noise_fields : int
+        Width, pixels, and number of the fields of pure noise.
     details : bool
         Whether to gather what only the report shows.
     progress : callable, optional
@@ -250,7 +251,8 @@ def score_fields(
     """
     options = {"method": method, "samples": samples, "details": details, "progress": progress}
     evidences = (evidence_of(model, field, detectors, **options) for field in fields)
-    return pool(model, evidences, detectors, samples=samples, noise_side=noise_side, progress=progress)
+    noise = {"noise_side": noise_side, "noise_fields": noise_fields}
+    return pool(model, evidences, detectors, samples=samples, progress=progress, **noise)
 
 
 def evidence_of(
@@ -296,6 +298,7 @@ def pool(
     *,
     samples: int = 50,
     noise_side: int = NOISE_SIDE,
+    noise_fields: int = NOISE_FIELDS,
     progress: Progress | None = None,
 ) -> Scores:
     """Scores of all fields together, and of pure noise.
@@ -306,7 +309,7 @@ def pool(
         What to score.
     evidences : iterable of Evidence
         Of each field, from `evidence_of`; each is added up as it comes.
-    detectors, samples, noise_side, progress
+    detectors, samples, noise_side, noise_fields, progress
         As for `score_fields`.
 
     Returns
@@ -323,18 +326,22 @@ def pool(
         evidence = one if evidence is None else evidence + one
     if evidence is None:
         raise InputError("no fields to score.")
-    noise = np.random.default_rng(_NOISE_SEED).standard_normal((noise_side, noise_side), dtype=np.float32)
-    clean = {model.name: clean_noise_stamps(model, noise, samples=samples, progress=progress)}
+    dark: dict[str, list[np.ndarray]] = {}
     size = model.network.config.stamp_size
-    for detector in detectors:
-        clean[detector.name] = _dark_stamps(detector.detect(noise).objects, size)
+    for seed in range(_NOISE_SEED, _NOISE_SEED + noise_fields):
+        noise = np.random.default_rng(seed).standard_normal((noise_side, noise_side), dtype=np.float32)
+        found = {model.name: objects_in_noise(model, noise, samples=samples, progress=progress)}
+        found |= {detector.name: detector.detect(noise).objects for detector in detectors}
+        for name, labels in found.items():
+            dark.setdefault(name, []).append(_dark_stamps(labels, size))
+    clean = {name: wilson(int(np.sum(stamps)), np.size(stamps)) for name, stamps in dark.items()}
     return Scores(model, evidence, clean)
 
 
-def clean_noise_stamps(
+def objects_in_noise(
     model: Model, noise: np.ndarray, *, samples: int = 50, progress: Progress | None = None
-) -> Interval:
-    """Share of pure-noise stamps in which nothing is found, at the model's own thresholds.
+) -> np.ndarray:
+    """What a model finds in pure noise, at its own thresholds.
 
     Parameters
     ----------
@@ -349,22 +356,20 @@ def clean_noise_stamps(
 
     Returns
     -------
-    Interval
-        Wilson's, 95 %.
+    (height, width) int array
+        Labels; 0 where nothing is found.
     """
     point = choose_operating_point(model, "balanced")
     sampler = Sampler(model, samples, _NOISE_SEED)
     maps = first_pass(noise, sampler, progress)
     second_pass(noise, maps, sampler, point, progress)
-    labels, _ = label_objects(maps.ternary(point), point.min_area)
-    return _dark_stamps(labels, sampler.size)
+    return label_objects(maps.ternary(point), point.min_area)[0]
 
 
-def _dark_stamps(labels: np.ndarray, size: int) -> Interval:
+def _dark_stamps(labels: np.ndarray, size: int) -> np.ndarray:
     rows, columns = (length // size for length in labels.shape)
     stamps = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
-    lit = stamps.any(axis=(1, 3))
-    return wilson(int(np.count_nonzero(~lit)), lit.size)
+    return ~stamps.any(axis=(1, 3))
 
 
 def _by_detector(scores: Table) -> dict[str, dict]:

@@ -16,7 +16,7 @@ from astropy.table import Table
 
 from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.evaluate import NOISE_SIDE, Progress, Scores, pool, write_table
+from appulse.evaluation.evaluate import NOISE_FIELDS, NOISE_SIDE, Progress, Scores, pool, write_table
 from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, seeds_of, unseen_paths
 from appulse.evaluation.jobs import FieldJob, gathered
 from appulse.evaluation.modes import calibration_gain, mode_table
@@ -49,8 +49,8 @@ class Effort:
         How many of the fields, and of those for validation; None for all.
     samples : int
         Realisations.
-    noise_side : int, pixels
-        Width of the field of pure noise.
+    noise_side, noise_fields : int
+        Width, pixels, and number of the fields of pure noise.
     part_side : int, pixels
         Corner on which the modes of realisations are compared, and thresholds chosen on validation fields.
     stamps : int or None
@@ -61,13 +61,14 @@ class Effort:
     fields: int | None
     samples: int
     noise_side: int
+    noise_fields: int
     part_side: int
     stamps: int | None = None
 
 
 # The paper draws 50 realisations.
-FULL = Effort(None, None, 50, NOISE_SIDE, 1280)
-QUICK = Effort(1024, 1, 16, 1024, 512, 200)
+FULL = Effort(None, None, 50, NOISE_SIDE, NOISE_FIELDS, 1280)
+QUICK = Effort(1024, 1, 16, 1024, 1, 512, 200)
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,8 @@ def evaluate_model(
     job = FieldJob(model, effort.side, tuple(detectors), method, samples, parts)
     used = [job.part(path) for path in paths]
     evidences = gathered(job, paths, "fields", workers, progress)
-    scores = pool(
-        model, evidences, detectors, samples=samples, noise_side=effort.noise_side, progress=progress
-    )
+    noise = {"noise_side": effort.noise_side, "noise_fields": effort.noise_fields}
+    scores = pool(model, evidences, detectors, samples=samples, progress=progress, **noise)
     if stamps is not None:
         stamp_job, pieces = StampJob(model, stamps, tuple(detectors), samples, parts), stamps.parts()
         used += [stamp_job.part(piece) for piece in pieces]

@@ -37,7 +37,7 @@ from appulse.inference.mesh import (
 )
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
-from appulse.network.validity import LARGEST_CORRELATION
+from appulse.network.validity import INDEPENDENT
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
 FINE = 1.5  # steps in the noise of an image whose sky has many values
@@ -103,7 +103,7 @@ class NoiseScaled(NoiseQuality):
     bad : (height, width) bool array
         Not finite, masked, without a positive and finite noise, or the zero padding of a mosaic.
     correlated : (height, width) bool array
-        Where neighbouring sky pixels know of each other, more than was taken.
+        Where neighbouring sky pixels know of each other, more or less than was taken.
     """
 
     scaled: np.ndarray
@@ -181,7 +181,7 @@ class Noise(NoiseQuality):
         self,
         exposure: Exposure,
         window: Window | None = None,
-        largest_correlation: float = LARGEST_CORRELATION,
+        correlations: tuple[float, float] = INDEPENDENT,
     ) -> NoiseScaled:
         """A window of the image in units of its noise.
 
@@ -191,8 +191,8 @@ class Noise(NoiseQuality):
             What was measured.
         window : (slice, slice), optional
             By default the whole image.
-        largest_correlation : float
-            Of neighbouring sky pixels, past which they are marked as `correlated`.
+        correlations : (float, float)
+            Least and largest of neighbouring sky pixels; outside they are marked as `correlated`.
 
         Returns
         -------
@@ -215,7 +215,8 @@ class Noise(NoiseQuality):
         scaled = np.full(image.shape, np.nan, np.float32)
         np.divide(light, sigma, out=scaled, where=~bad, casting="same_kind")
         sigma, noise = sigma.astype(np.float32, copy=False), noise.astype(np.float32, copy=False)
-        correlated = np.abs(of_pixels(self.correlations, window)) > largest_correlation
+        measured = of_pixels(self.correlations, window)
+        correlated = (measured < correlations[0]) | (measured > correlations[1])
         quality = self.noise_ratio, self.correlation, self.empty
         return NoiseScaled(*quality, scaled, sigma, background, noise, bad, correlated)
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 # sources, and a galaxy's core is blurred by the pixels. On the default model's own training sky, without any
 # star, they come out 1.4 to 1.7 times as wide as the PSF.
 NARROWER, WIDER = 0.6, 1.8
-# Correlation of neighbouring sky pixels past which an image is unlike independent noise, and how far past
-# the most correlated noise of its training a model may go.
-LARGEST_CORRELATION = 0.25
+# Correlation of neighbouring sky pixels past which an image is unlike independent noise. What is measured
+# scatters by less than SCATTER.
+LARGEST_CORRELATION, SCATTER = 0.25, 0.05
 # Share of the pixels above the noise past which hardly any sky is left to measure the noise on.
 LARGEST_COVERAGE = 0.35
+INDEPENDENT = (-LARGEST_CORRELATION, LARGEST_CORRELATION)
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Validity:
     ----------
     psf_fwhm_pixels : tuple of float
         Narrowest and widest PSF of its training; empty where its header does not say.
-    noise_correlation : float, pixels
-        Standard deviation of the Gaussian that smoothed the most correlated noise of its training; 0 where
-        all was independent.
+    noise_correlation : (float, float), pixels
+        Standard deviations of the Gaussians that smoothed the least and the most correlated noise of its
+        training; 0 is independent noise.
     """
 
     psf_fwhm_pixels: tuple[float, ...] = ()
-    noise_correlation: float = 0.0
+    noise_correlation: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(cls, training: dict) -> Validity:
@@ -40,10 +41,14 @@ class Validity:
         Parameters
         ----------
         training : dict
-            `Model.training`.
+            `appulse.network.weights.Model.training`.
         """
-        lengths = training.get("noise_correlation", (0.0,))
-        return cls(tuple(training.get("psf_fwhm_pixels", ())), float(max(lengths)))
+        lengths = training.get("noise_correlation")
+        if lengths is None:
+            # Models of before the header told: what their stamps were drawn with.
+            lengths = training.get("recipe", {}).get("stamps", {}).get("noise_correlation")
+        least, most = (min(lengths), max(lengths)) if lengths else (0.0, 0.0)
+        return cls(tuple(training.get("psf_fwhm_pixels", ())), (float(least), float(most)))
 
     @property
     def widths(self) -> tuple[float, float] | None:
@@ -53,17 +58,14 @@ class Validity:
         return NARROWER * min(self.psf_fwhm_pixels), WIDER * max(self.psf_fwhm_pixels)
 
     @property
-    def largest_correlation(self) -> float:
-        """Correlation of neighbouring sky pixels up to which an image is taken."""
-        if not self.noise_correlation:
-            return LARGEST_CORRELATION
-        reach = math.ceil(5 * self.noise_correlation) + 1
-        kernel = [math.exp(-0.5 * (x / self.noise_correlation) ** 2) for x in range(-reach, reach + 1)]
-        # Of white noise smoothed with that kernel; what is measured scatters about it.
-        neighbours = sum(map(operator.mul, kernel[1:], kernel)) / sum(weight**2 for weight in kernel)
-        return max(LARGEST_CORRELATION, neighbours + 0.05)
+    def correlations(self) -> tuple[float, float]:
+        """Least and largest correlation of neighbouring sky pixels that are taken."""
+        least, most = map(neighbour_correlation, self.noise_correlation)
+        return least - LARGEST_CORRELATION, max(LARGEST_CORRELATION, most + SCATTER)
 
-    def warnings(self, correlation: float, coverage: float, width: float) -> list[str]:
+    def warnings(
+        self, correlation: float, coverage: float, width: float, *, noise_given: bool = False
+    ) -> list[str]:
         """What of an image lies outside; one sentence each.
 
         Parameters
@@ -74,17 +76,22 @@ class Validity:
             Share of the good pixels that hold sources.
         width : float, pixels
             Of the most compact bright sources; NaN where there are too few.
+        noise_given : bool
+            Whether the noise was given, rather than measured between the sources.
         """
         found = []
-        if abs(correlation) > self.largest_correlation:
-            known = f"noise correlated up to {self.largest_correlation:.2f}"
+        low, high = self.correlations
+        if not low <= correlation <= high:
+            known = "independent noise" if (low, high) == INDEPENDENT else f"{low:.2f} to {high:.2f}"
             found.append(
                 f"neighbouring sky pixels correlate by {correlation:.2f} (drizzled?); the model knows "
-                f"{known if self.noise_correlation else 'independent noise'}, so expect false small objects "
-                "and too small error bars"
+                f"{known}, so expect false small objects and too small error bars"
             )
-        if coverage > LARGEST_COVERAGE:
-            found.append(f"{100 * coverage:.0f} % of the pixels hold sources; give the noise with --rms")
+        if coverage > LARGEST_COVERAGE and not noise_given:
+            found.append(
+                f"{100 * coverage:.0f} % of the pixels hold sources, which leaves little sky to measure the "
+                "noise on: give a noise map (--rms)"
+            )
         if self.widths and math.isfinite(width):
             low, high = self.widths
             if width < low:
@@ -98,3 +105,18 @@ class Validity:
                     "image, or take or train a model for its PSF"
                 )
         return found
+
+
+def neighbour_correlation(length: float) -> float:
+    """Correlation of neighbouring pixels of white noise that a Gaussian smoothed.
+
+    Parameters
+    ----------
+    length : float, pixels
+        Its standard deviation.
+    """
+    if not length:
+        return 0.0
+    reach = math.ceil(5 * length) + 1
+    kernel = [math.exp(-0.5 * (x / length) ** 2) for x in range(-reach, reach + 1)]
+    return sum(map(operator.mul, kernel[1:], kernel)) / sum(weight**2 for weight in kernel)

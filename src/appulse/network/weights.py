@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import safetensors.torch
+import torch
 
 from appulse.files import InputError, UsageError, atomic_write
 from appulse.network.calibration import Calibration
@@ -43,6 +44,10 @@ class Model:
         Recipe, surveys and their digests, seeds, steps: plain values.
     sha256 : str
         Of the weight file; empty for a model that was never written.
+    half : bool
+        Whether the file keeps, or shall keep, the weights in half precision, as those of the bundled models
+        do: half the size. The moments of the normalisation, which span many powers of ten, stay as they are;
+        in memory all is float32.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Model:
     calibration: Calibration = field(default_factory=Calibration)
     training: dict = field(default_factory=dict)
     sha256: str = ""
+    half: bool = False
 
     @functools.cached_property
     def for_inference(self) -> ProbabilisticUNet:
@@ -72,7 +78,7 @@ class Model:
         return replace(self, calibration=calibration, sha256="")
 
 
-def save_model(model: Model, path: str | Path, *, half: bool = False) -> Path:
+def save_model(model: Model, path: str | Path) -> Path:
     """Write a model as one file; written whole or not at all.
 
     Parameters
@@ -81,13 +87,15 @@ def save_model(model: Model, path: str | Path, *, half: bool = False) -> Path:
         To write.
     path : str or Path
         Ends in ``.safetensors``.
-    half : bool
-        Keep the weights in half precision, as the bundled models are: half the size. The moments of the
-        normalisation, which span many powers of ten, stay as they are. Reading gives float32 again.
 
     Returns
     -------
     Path
+
+    Raises
+    ------
+    ValueError
+        A weight is too large for half precision.
     """
     metadata = {
         "format": _FORMAT,
@@ -97,10 +105,13 @@ def save_model(model: Model, path: str | Path, *, half: bool = False) -> Path:
         "training": json.dumps(model.training),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    if half:
+    if model.half:
         tensors = {
             name: value if name.endswith(_MOMENTS) else value.half() for name, value in tensors.items()
         }
+        infinite = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+        if infinite:
+            raise ValueError(f"{infinite[0]} is not finite in half precision")
     content = _sorted_header(safetensors.torch.save(tensors, metadata=metadata))
     atomic_write(path, lambda temporary, **_: Path(temporary).write_bytes(content))
     return Path(path)
@@ -192,4 +203,5 @@ def _parse(content: bytes, source: str) -> Model:
         calibration=calibration,
         training=training,
         sha256=hashlib.sha256(content).hexdigest(),
+        half=any(tensor.dtype == torch.float16 for tensor in tensors.values()),
     )

@@ -30,7 +30,7 @@ OBJECT_MEANING = {
     ObjectFlag.LARGER_THAN_STAMP: "the object is larger than a stamp",
     ObjectFlag.NESTED: "the galaxy lies inside another",
     ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
-    ObjectFlag.OUTSIDE_MODEL_RANGE: "noise of neighbouring pixels is correlated; in training it was not",
+    ObjectFlag.OUTSIDE_MODEL_RANGE: "noise of neighbouring pixels is correlated as in training it was not",
     ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",
     ObjectFlag.MOST_GALAXIES: "the object was parted into 6 galaxies, the most looked for; it may hold more",
 }

@@ -115,6 +115,9 @@ def fit(
         history["surveys"] = held["surveys"] | history["surveys"]
         history["init"] = held["init"]
         history["selection_seeds"] = sorted({*held.get("selection_seeds", ()), *history["selection_seeds"]})
+        for name in ("psf_fwhm_pixels", "noise_correlation"):
+            ranges = [*held.get(name, ()), *history[name]]
+            history[name] = [min(ranges), max(ranges)]
     source = _source(store, config)
     if torch.cuda.is_available():
         _compile(module.network)
@@ -264,8 +267,11 @@ def _history(
 def _held_history(output: Path, history: dict) -> dict:
     # The length may change: to end a run early, or to let it go on.
     held = json.loads((output / "training.json").read_text())
-    wanted = json.loads(json.dumps(history["recipe"]))
-    differing = sorted(key for key in wanted if held["recipe"].get(key) != wanted[key] and key != "epochs")
+    # Through the configuration: a recipe of before an option was there is one with its default.
+    wanted, begun = (
+        TrainingConfig.from_dict(recipe).to_dict() for recipe in (history["recipe"], held["recipe"])
+    )
+    differing = sorted(key for key in wanted if begun[key] != wanted[key] and key != "epochs")
     if differing:
         raise InputError(
             f"{output} was begun with another recipe ({', '.join(differing)}); resume with the same one, "

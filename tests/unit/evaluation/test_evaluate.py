@@ -28,7 +28,9 @@ def field():
 
 @pytest.fixture(scope="module")
 def scores(field):
-    return score_fields(by_hand(), [field], [SepDetector()], samples=8, noise_side=128, details=True)
+    return score_fields(
+        by_hand(), [field], [SepDetector()], samples=8, noise_side=128, noise_fields=2, details=True
+    )
 
 
 def test_everything_is_found_and_nothing_else(scores):

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from appulse.inference.crowding import measure_crowding, parts
-from appulse.network.validity import LARGEST_CORRELATION, LARGEST_COVERAGE, Validity
+from appulse.network.validity import INDEPENDENT, LARGEST_COVERAGE, Validity, neighbour_correlation
 from appulse.segmentation import segment
 from by_hand import by_hand
 
-KNOWN = Validity((1.8, 3.0), 0.0)
+KNOWN = Validity((1.8, 3.0))
 
 
 def test_a_header_that_says_nothing_limits_no_width():
     taken = Validity.of({})
-    assert taken.widths is None and taken.largest_correlation == LARGEST_CORRELATION
+    assert taken.widths is None and taken.correlations == INDEPENDENT
     assert taken.warnings(0.0, 0.1, 40.0) == []
 
 
@@ -32,32 +31,28 @@ def test_each_thing_outside_is_named_once():
         (warning,) = found
         assert words in warning
     assert KNOWN.warnings(0.0, 0.1, float("nan")) == []
+    # Sky enough to measure the noise on is not asked for where the noise was given.
+    assert KNOWN.warnings(0.0, LARGEST_COVERAGE + 0.01, 2.5, noise_given=True) == []
 
 
-@pytest.mark.parametrize("length", [0.6, 1.0, 2.0])
-def test_the_correlation_taken_is_that_of_the_training_noise(length):
+@pytest.mark.parametrize("length", [0.0, 0.6, 1.0, 2.0])
+def test_correlation_of_smoothed_noise(length):
     rng = np.random.default_rng(0)
     smooth = ndimage.gaussian_filter(rng.standard_normal((700, 700)), length)
     measured = np.corrcoef(smooth[:, 1:].ravel(), smooth[:, :-1].ravel())[0, 1]
-    taken = Validity.of({"noise_correlation": [0.0, length]})
-    assert taken.largest_correlation == pytest.approx(max(measured + 0.05, LARGEST_CORRELATION), abs=0.02)
+    assert neighbour_correlation(length) == pytest.approx(measured, abs=0.02)
 
 
-def test_parts_are_spread_over_a_large_image():
-    assert parts((100, 300), 300, 50, 3) == [[(slice(0, 100), slice(0, 300))]]
-    ((first, second),) = parts((100, 301), 300, 50, 2)
-    assert first[1] == slice(0, 50) and second[1] == slice(251, 301) and first[0] == slice(0, 100)
-
-
-def test_coverage_is_the_share_of_good_pixels():
-    image = np.random.default_rng(0).standard_normal((200, 200))
-    image[50:100, 50:150] += 20
-    bad = np.zeros(image.shape, bool)
-    bad[:, 150:] = True
-    coverage, width = measure_crowding(image, bad)
-    assert coverage == pytest.approx(50 * 100 / (200 * 150), rel=0.1)
-    assert np.isnan(width)
-    assert measure_crowding(image, np.ones(image.shape, bool)).coverage == 0
+def test_noise_is_taken_as_it_was_in_training_and_no_other():
+    for many in (
+        {"noise_correlation": [0.0, 1.2]},
+        {"recipe": {"stamps": {"noise_correlation": [0.0, 1.2]}}},
+    ):
+        taken = Validity.of(many)
+        for correlation, strange in ((0.0, False), (0.8, False), (0.95, True), (-0.4, True)):
+            assert bool(taken.warnings(correlation, 0.0, 2.0)) == strange
+    drizzled = Validity.of({"noise_correlation": [0.6, 0.6]})
+    assert drizzled.warnings(0.0, 0.0, 2.0) and not drizzled.warnings(0.45, 0.0, 2.0)
 
 
 def scene(correlated):
