@@ -125,24 +125,26 @@ def confusion(counts, where):
 
 
 def by_magnitude(folder, name):
-    """Figures 2 and 3 as one table; the oracle's bins are matched by their faint edges."""
+    """Figures 2 and 3 as one table; the oracle, in bins of its own, is interpolated between their middles."""
     ious, variance = (Table.read(folder / f"{figure}.ecsv") for figure in ("figure2", "figure3"))
 
     def means(detector, kind):
         chosen = ious[(ious["detector"] == detector) & (ious["kind"] == kind)]
         return {round(float(row["high_edge"]), 2): row for row in chosen}
 
-    isolated, blended, oracle = means(name, "isolated"), means(name, "blended"), means("oracle", "isolated")
+    isolated, blended = means(name, "isolated"), means(name, "blended")
+    limit = ious[(ious["detector"] == "oracle") & np.isfinite(ious["mean"])]
+    middles = 0.5 * np.asarray(limit["low_edge"] + limit["high_edge"])
     spread = {round(float(r["high_edge"]), 2): r["mean"] for r in variance[variance["kind"] == "isolated"]}
     rows = []
     for edge, row in isolated.items():
         if not row["n"]:
             continue
-        limit = f"{oracle[edge]['mean']:.3f}" if edge in oracle else "-"
+        ideal = np.interp(0.5 * (row["low_edge"] + row["high_edge"]), middles, limit["mean"])
         of_blends = f"{blended[edge]['mean']:.3f} ({blended[edge]['n']})" if blended[edge]["n"] else "-"
         magnitudes = f"{row['low_edge']:.1f} to {row['high_edge']:.1f}"
-        cells = [magnitudes, f"{row['mean']:.3f} ({row['n']})", limit, of_blends, f"{spread[edge]:.4f}"]
-        rows.append(cells)
+        cells = [f"{row['mean']:.3f} ({row['n']})", f"{ideal:.3f}", of_blends, f"{spread[edge]:.4f}"]
+        rows.append([magnitudes, *cells])
     return table(["magnitude", "isolated (galaxies)", "ideal fit", "blended (galaxies)", "variance"], rows)
 
 

@@ -63,6 +63,6 @@ def _upsample(x: torch.Tensor) -> torch.Tensor:
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
     if x.requires_grad and x.device.type == "cpu":
         # The concatenation's gradient is a slice, which torch's interpolation on the CPU would copy to
-        # contiguous order before going back through it, twelve times as slowly.
+        # contiguous order before going back through it, several times as slowly.
         x.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
     return x

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from appulse.network import unet
 from appulse.network.config import NetworkConfig
 from appulse.network.gaussian import LOG_SIGMA_BOUND, Gaussian, GaussianEncoder, kl_divergence
 from appulse.network.punet import ProbabilisticUNet
@@ -76,10 +77,15 @@ def test_realise_equals_naive_concatenation(network):
         torch.testing.assert_close(network.realise(joined, latents), x, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_do_not_depend_on_the_memory_format():
-    """The decoder puts its gradients in another order for speed; their values are those of plain torch."""
+def test_gradients_are_those_of_plain_interpolation(monkeypatch):
+    """The decoder puts its gradients in another order for speed, and adds ReLUs in place."""
+
+    def plain(x):
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
     images, gradients = stamps().double(), []
-    for layout in (torch.contiguous_format, torch.channels_last):
+    for layout, upsample in ((torch.channels_last, unet._upsample), (torch.contiguous_format, plain)):
+        monkeypatch.setattr(unet, "_upsample", upsample)
         torch.manual_seed(1)
         network = ProbabilisticUNet(TINY).double().to(memory_format=layout)
         joined, prior = network.encode(images.contiguous(memory_format=layout))

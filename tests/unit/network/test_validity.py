@@ -67,6 +67,13 @@ def scene(correlated):
     return sky + ndimage.gaussian_filter(spikes, 2.0)
 
 
+def test_a_long_image_is_looked_at_in_parts():
+    image = np.tile(scene(False), (1, 6))  # longer than what is measured whole
+    result = segment(image, model=knowing(psf_fwhm_pixels=[1.8, 1.8]), samples=2, method="grid")
+    (warning,) = (text for text in result.warnings if "pixels wide" in text)
+    assert float(warning.split()[3]) == pytest.approx(4.7, rel=0.1)
+
+
 def knowing(**training):
     return dataclasses.replace(by_hand(), training=training)
 

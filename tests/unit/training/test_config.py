@@ -41,6 +41,24 @@ def test_default_preset():
     assert TrainingConfig().stamps.depth_range == (24.6, 27.2)
 
 
+def test_mixed_preset_is_what_a_file_can_say(load):
+    mixed = TrainingConfig.load("mixed")
+    assert mixed.stamps.depth_range is None and mixed.stamps.dimming_range[0] == 0
+    as_file = load(
+        """
+        prior_mean_share = 0.75
+        [stamps]
+        overlap_share = 0.25
+        giant_share = 0.08
+        dimming_range = [0.0, 3.2]
+        depth_power = 1.0
+        noise_correlation = [0.0, 1.2]
+        """
+    )
+    assert as_file == mixed
+    assert TrainingConfig.from_dict(json.loads(json.dumps(mixed.to_dict()))) == mixed
+
+
 def test_toml(load):
     config = load(
         """

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -182,6 +183,19 @@ def test_resuming_a_finished_run_changes_nothing(whole, fields, validation, tmp_
     fit(whole, fields, TINY, validation=validation, resume=True, threads=1)
     for name, value in weights_of(whole).items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_run_of_before_an_option_goes_on(whole, fields, validation, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(whole, older)
+    history = json.loads((older / "training.json").read_text())
+    del history["recipe"]["stamps"]["dimming_range"], history["noise_correlation"]
+    history["psf_fwhm_pixels"] = [1.0, 1.2]  # of a leg on other fields
+    (older / "training.json").write_text(json.dumps(history))
+    fit(older, fields, TINY, validation=validation, resume=True, threads=1)
+    training = load_model(older / "model.safetensors").training
+    assert training["noise_correlation"] == [0.0, 0.0]
+    assert training["psf_fwhm_pixels"] == pytest.approx([1.0, 1.8])
 
 
 def test_unfit_fields(fields, tmp_path):
