@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from appulse.sky.blend_oracle import FREEDOM, ideal_recognition, single_galaxy_misfit
-from appulse.sky.oracle import model_image
+from appulse.sky.blend_oracle import claim_limit, recognised, second_galaxies, single_galaxy_misfit
+from appulse.sky.oracle import half_width, model_image
 from appulse.sky.rendering import Renderer
 from appulse.sky.survey import Survey
 
@@ -29,13 +30,21 @@ def square_snr(renderer, galaxy):
 
 
 @pytest.mark.parametrize("place", [(0.0, 0.0), (0.3, -0.4), (11.0, 6.5)])
-def test_one_galaxy_looks_like_one(renderer, place):
-    assert single_galaxy_misfit(renderer, [moved(BRIGHT, *place)]) < 0.5
+@pytest.mark.parametrize("index", [0.7, 1.26, 3.0])
+def test_one_galaxy_looks_like_one(renderer, place, index):
+    assert single_galaxy_misfit(renderer, [(*moved(BRIGHT, *place)[:6], index)]) < 0.5
 
 
 def test_two_alike_in_one_place_look_like_one(renderer):
     half = (BRIGHT[0] / 2, *BRIGHT[1:])
     assert single_galaxy_misfit(renderer, [half, half]) < 0.5
+
+
+def test_the_index_is_fitted(renderer):
+    """A core of another index changes the profile: no index given beforehand would do as well."""
+    core = (BRIGHT[0] / 3, 0.1, 0.0, 0.0, 0.1, 0.0, 2.5)
+    misfit = single_galaxy_misfit(renderer, [BRIGHT, core])
+    assert misfit < 0.05 * square_snr(renderer, core)
 
 
 def test_a_companion_far_away_is_all_that_is_left(renderer):
@@ -57,12 +66,35 @@ def test_noise_halved_is_chi_squared_times_four(renderer):
     assert twice == pytest.approx(4 * once, rel=0.05)
 
 
-def test_recognition_is_that_of_simulated_fits():
-    rng = np.random.default_rng(0)
-    misfit, rate = 20.0, 0.01
-    noise = rng.standard_normal((200_000, FREEDOM))
-    limit = np.quantile((noise**2).sum(axis=1), 1 - rate)
-    noise[:, 0] += np.sqrt(misfit)
-    simulated = ((noise**2).sum(axis=1) > limit).mean()
-    assert ideal_recognition(misfit, rate) == pytest.approx(simulated, abs=0.01)
-    assert ideal_recognition(0.0, rate) == pytest.approx(rate, rel=1e-3)
+def test_the_limit_is_that_of_a_search_place_by_place(renderer):
+    """Noise images, each searched with explicit templates at every pixel by least squares."""
+    galaxy = np.array((0.5, 0.25, 0.0, 0.0, 0.1, 0.05, 1.3))
+    half = half_width(renderer, galaxy[:6], galaxy[6])
+    side = 2 * half + 1
+    columns = []
+    for k, step in enumerate((1e-3, 1e-3, 1e-2, 1e-2, 1e-2, 1e-2, 1e-2)):
+        up, down = galaxy.copy(), galaxy.copy()
+        up[k] += step
+        down[k] -= step
+        difference = [model_image(renderer, each[:6], each[6], half) for each in (up, down)]
+        columns.append((difference[0] - difference[1]).ravel() / step)
+    basis, _ = np.linalg.qr(np.array(columns).T / np.abs(columns).max(axis=1))
+    lit = model_image(renderer, galaxy[:6], galaxy[6], half) > renderer.survey.sigma
+    lit = ndimage.binary_dilation(lit, iterations=2)
+    templates = []
+    for image in second_galaxies(renderer, galaxy, half):
+        for y, x in np.argwhere(lit):
+            placed = ndimage.shift(image, (y - half, x - half), order=0).ravel()
+            placed -= basis @ (basis.T @ placed)
+            templates.append(placed / np.sqrt(placed @ placed))
+    noise = np.random.default_rng(5).standard_normal((1500, side * side))
+    gains = np.maximum(noise @ np.array(templates).T, 0).max(axis=1) ** 2
+    for share in (0.3, 0.05):
+        limit = claim_limit(renderer, galaxy, share, draws=1500)
+        # The share's own error, and templates cut at the border instead of wrapped around it.
+        assert (gains > limit).mean() == pytest.approx(share, abs=4 * np.sqrt(share / 1500) + 0.1 * share)
+
+
+def test_recognition_at_the_limit_is_even_and_rises():
+    assert recognised(25.0, 25.0) == pytest.approx(0.5)
+    assert recognised(0.0, 25.0) < 1e-6 and recognised(100.0, 25.0) > 1 - 1e-6
