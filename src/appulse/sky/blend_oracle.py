@@ -122,7 +122,7 @@ def claim_limit(
     ]
     rng = np.random.default_rng(seed)
     flat = known.reshape(len(known), -1)
-    gains = []
+    gains: list[float] = []
     while len(gains) < draws:
         noise = rng.standard_normal((_BATCH, flat.shape[1]))
         noise = (noise - (noise @ flat.T) @ flat).reshape(-1, *shape)
