@@ -9,12 +9,11 @@ import numpy as np
 
 from appulse.files import open_image, pixel_scale
 from appulse.inference.background import scale_to_noise
-from appulse.inference.crowding import FEWEST_COMPACT, measure_crowding, parts
+from appulse.inference.crowding import FEWEST_COMPACT, Sampling, measure_crowding
 from appulse.network.validity import LARGEST_COVERAGE, Validity
 from appulse.network.weights import Model, load_model
 
-# An axis longer than this is measured in PARTS parts of PART pixels, spread evenly.
-LARGEST_SIDE, PART, PARTS = 4096, 1024, 4
+SAMPLING = Sampling(longest=4096, part=1024, count=4)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Check:
 
     def _size_in_words(self) -> str:
         height, width = self.size
-        sampled = f"; measured on parts of {PART} pixels" if self.is_sampled else ""
+        sampled = f"; measured on parts of {SAMPLING.part} pixels" if self.is_sampled else ""
         return f"{width} x {height} pixels, {100 * self.bad:.1f} % of them bad{sampled}"
 
     def _noise_in_words(self) -> str:
@@ -161,8 +160,8 @@ def check_image(
     """
     model = model if isinstance(model, Model) else load_model(model)
     with open_image(path, hdu) as source:
-        # The parts begin on the noise mesh's grid, so that no cell of it straddles two of them.
-        windows = parts(source.shape, LARGEST_SIDE, PART, PARTS)
+        # Side by side the parts begin on the noise mesh's grid: no cell of it straddles two of them.
+        windows = SAMPLING.windows(source.shape)
         image, *planes = (
             np.block([[plane.window(*window) for window in row] for row in windows])
             for plane in (source, *source.companions.values())

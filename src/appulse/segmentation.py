@@ -18,7 +18,7 @@ from appulse.engine.stages import run
 from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
-from appulse.inference.crowding import measure_crowding, parts
+from appulse.inference.crowding import Sampling, measure_crowding
 from appulse.inference.mesh import CELL
 from appulse.inference.sampler import Mode, Sampler
 from appulse.inference.store import MemoryStore
@@ -33,9 +33,8 @@ Method = Literal["two-step", "sliding", "grid"]
 SEED_LIMIT = 2**32
 # Width of a block, pixels: large beside a stamp, small beside the memory of any machine.
 BLOCK = 2048
-# Whether the sources of an image are such as the model knows is measured, along an axis longer than
-# LARGEST_SIDE, in PARTS parts of PART pixels: a second or less.
-LARGEST_SIDE, PART, PARTS = 1536, 512, 3
+# Where it is measured whether the sources of an image are such as the model knows.
+SAMPLING = Sampling(longest=1536, part=512, count=3)
 
 
 def segment(
@@ -217,8 +216,7 @@ def warnings_of(job: Job) -> tuple[str, ...]:
         Of the field.
     """
     model = job.sampler.model
-    windows = parts(job.blocks.shape, LARGEST_SIDE, PART, PARTS)
-    sample = [[job.scale(window) for window in row] for row in windows]
+    sample = [[job.scale(window) for window in row] for row in SAMPLING.windows(job.blocks.shape)]
     scaled, bad = (
         np.block([[getattr(part, name) for part in row] for row in sample]) for name in ("scaled", "bad")
     )

@@ -57,26 +57,38 @@ def measure_crowding(scaled: np.ndarray, bad: np.ndarray) -> Crowding:
     return Crowding(coverage, _compact_width(clean, smooth, bad, labels, kept))
 
 
-def parts(shape: tuple[int, int], longest: int, part: int, count: int) -> list[list[tuple[slice, slice]]]:
-    """Windows that stand for a large image: spread evenly over it, row by row.
+class Sampling(NamedTuple):
+    """Parts that stand for a large image, spread evenly over it.
 
     Parameters
     ----------
-    shape : (height, width), pixels
-        Of the image.
     longest : int, pixels
         An axis up to this long is taken whole.
-    part, count : int, pixels
-        Length and number of the parts of a longer one.
+    part : int, pixels
+        Length of the parts of a longer one.
+    count : int
+        Their number; together they are no longer than `longest`.
     """
 
-    def along(length: int) -> list[slice]:
-        if length <= longest:
-            return [slice(0, length)]
-        starts = np.linspace(0, length - part, count).astype(int).tolist()
-        return [slice(start, start + part) for start in starts]
+    longest: int
+    part: int
+    count: int
 
-    return [[(rows, columns) for columns in along(shape[1])] for rows in along(shape[0])]
+    def windows(self, shape: tuple[int, int]) -> list[list[tuple[slice, slice]]]:
+        """The parts, row by row.
+
+        Parameters
+        ----------
+        shape : (height, width), pixels
+            Of the image.
+        """
+        return [[(rows, columns) for columns in self._along(shape[1])] for rows in self._along(shape[0])]
+
+    def _along(self, length: int) -> list[slice]:
+        if length <= self.longest:
+            return [slice(0, length)]
+        starts = np.linspace(0, length - self.part, self.count).astype(int).tolist()
+        return [slice(start, start + self.part) for start in starts]
 
 
 def _compact_width(

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from appulse.inference.crowding import measure_crowding, parts
+from appulse.inference.crowding import Sampling, measure_crowding
 
 
 def test_parts_are_spread_over_a_large_image():
-    assert parts((100, 300), 300, 50, 3) == [[(slice(0, 100), slice(0, 300))]]
-    ((first, second),) = parts((100, 301), 300, 50, 2)
+    assert Sampling(300, 50, 3).windows((100, 300)) == [[(slice(0, 100), slice(0, 300))]]
+    ((first, second),) = Sampling(300, 50, 2).windows((100, 301))
     assert first[1] == slice(0, 50) and second[1] == slice(251, 301) and first[0] == slice(0, 100)
 
 
