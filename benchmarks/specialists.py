@@ -2,10 +2,10 @@
 
 usage: python benchmarks/specialists.py MIXED --survey FIELDS MODEL [--survey FIELDS MODEL ...] [--samples 10]
 
-MIXED and every MODEL are bundled names or .safetensors files; FIELDS is a directory of `appulse simulate` of
-test seeds, which neither may have seen. Each field is segmented by both, two-step, thresholds `balanced` of
-each. A table in Markdown with 95 % intervals, and the difference of the two; a model that was not calibrated
-has thresholds of 0.5, and no error bars to speak of.
+MIXED and every MODEL are bundled names or .safetensors files, MODEL `none` where there is none; FIELDS is a
+directory of `appulse simulate` of test seeds, which neither may have seen. Each field is segmented by both,
+two-step, thresholds `balanced` of each. A table in Markdown with 95 % intervals, and the difference of the
+two; a model that was not calibrated has thresholds of 0.5, and no error bars to speak of.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from appulse.evaluation.fields import read_fields, unseen_paths
 from appulse.evaluation.interval_coverage import covered
 from appulse.evaluation.intervals import Interval
 from appulse.network.weights import load_model
+from appulse.sky import open_field
 
 SCORES = (
     "isolated completeness",
@@ -58,15 +59,21 @@ def main():
     print(f"| survey | score | {mixed.name} | trained for it | difference |")
     print("|---|---|---|---|---|")
     for fields, model in options.survey:
-        specialist = load_model(model)
-        unseen_paths(fields, mixed)
-        paths = unseen_paths(fields, specialist)
-        first = next(read_fields(paths))
-        one, other = (scored(each, paths, options.samples) for each in (mixed, specialist))
+        paths = unseen_paths(fields, mixed)
+        with open_field(paths[0]) as field:
+            survey = field.survey.name
+        one, other, told = scored(mixed, paths, options.samples), {}, "none"
+        if model != "none":
+            specialist = load_model(model)
+            other, told = (
+                scored(specialist, unseen_paths(fields, specialist), options.samples),
+                specialist.name,
+            )
         for name in SCORES:
-            difference = one[name].value - other[name].value
-            cells = (first.survey.name, name, one[name], f"{specialist.name}: {other[name]}")
-            print(f"| {' | '.join(map(str, cells))} | {difference:+.3f} |", flush=True)
+            beside = (
+                f"{told}: {other[name]} | {one[name].value - other[name].value:+.3f}" if other else "- | -"
+            )
+            print(f"| {survey} | {name} | {one[name]} | {beside} |", flush=True)
 
 
 if __name__ == "__main__":
