@@ -21,7 +21,7 @@ from appulse.network.validity import Validity
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
-    "euclid": "7bd788b56cc0ede7d1a2ef79b77fcedff39cce93de98ce48edabdfd621d369a7",
+    "euclid": "fbb2ba3fbb8e3fa0d1edbbbe487010410a4096e0d2c69a9246e97cb025cc7c4f",
 }
 _FORMAT = "appulse-1"
 # Buffers of batch normalisation.
