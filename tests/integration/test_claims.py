@@ -58,7 +58,7 @@ def replace(image, *circles):
 
 def test_a_worker_that_outlives_a_run_sees_the_new_image(image, options):
     distributed = pytest.importorskip("distributed")
-    alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
     with distributed.LocalCluster(**alone) as cluster:
         how = {"block": 192, "dask": cluster.scheduler_address}
         assert run_batch([image], {}, options, **how) == 0

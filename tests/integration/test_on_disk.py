@@ -259,7 +259,7 @@ def test_kill_at_twenty_moments(inputs, expected, tmp_path):
 @pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_bytes(inputs, expected, tmp_path):
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address
         assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64, dask=address) == 0
     assert read(tmp_path) == expected

@@ -113,7 +113,7 @@ def test_two_processes_write_the_same_bytes(whole, output):
 def test_a_dask_cluster_writes_the_same_bytes(whole, output):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         assert len(run(output, dask=cluster.scheduler_address)) == STRIPS
     assert contents(output) == whole
 

@@ -52,8 +52,8 @@ def naive(image, sampler, mode):
                 with torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16("cpu")):
                     joined, prior = network.encode(stamp)
                 for sample, draw in enumerate(draws):
-                    latents = prior.at(torch.from_numpy(draw).expand(BATCH, -1))
-                    logits = network.realise(joined.float(), latents)[0]
+                    there = prior.at(torch.from_numpy(draw).expand(BATCH, -1))
+                    logits = network.realise(joined.float(), there)[0]
                     one, two = logits[1] - logits[0], logits[2] - logits[0]
                     used = calibration if mode == "copula" else Calibration()
                     parts = [part.double().numpy() for part in calibrated(one, two, used)]

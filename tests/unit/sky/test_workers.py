@@ -46,7 +46,7 @@ def test_workers_of_a_cluster_that_die(tmp_path):
 
     paths = [str(tmp_path / name) for name in "ab"]
     (tmp_path / "a").touch()
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address
         assert dict(run_tasks(work.die_once, paths, dask=address)) == {path: path[-1] for path in paths}
         with pytest.raises(InputError, match="kept"):
