@@ -88,15 +88,12 @@ class Check:
         return not self.warnings
 
     def __str__(self) -> str:
+        low, high = self.taken.correlations
         rows = {
             "input": self.recognised,
             "size": self._size_in_words(),
             "background noise": self._noise_in_words(),
-            "noise correlation": (
-                f"{self.correlation:.3f} between neighbours (taken: {{:.2f}} to {{:.2f}})".format(
-                    *self.taken.correlations
-                )
-            ),
+            "noise correlation": f"{self.correlation:.3f} between neighbours (taken: {low:.2f} to {high:.2f})",
             "pixels with sources": (
                 f"{100 * self.coverage:.1f} % (taken: up to {100 * LARGEST_COVERAGE:.0f} %)"
             ),
