@@ -93,7 +93,9 @@ class Check:
             "input": self.recognised,
             "size": self._size_in_words(),
             "background noise": self._noise_in_words(),
-            "noise correlation": f"{self.correlation:.3f} between neighbours (taken: {low:.2f} to {high:.2f})",
+            "noise correlation": (
+                f"{self.correlation:.3f} between neighbours (taken: {low:.2f} to {high:.2f})"
+            ),
             "pixels with sources": (
                 f"{100 * self.coverage:.1f} % (taken: up to {100 * LARGEST_COVERAGE:.0f} %)"
             ),
