@@ -49,26 +49,28 @@ class Effort:
         How many of the fields, and of those for validation; None for all.
     samples : int
         Realisations.
-    noise_side, noise_fields : int
-        Width, pixels, and number of the fields of pure noise.
+    noise_side : int, pixels
+        Width of the fields of pure noise.
     part_side : int, pixels
         Corner on which the modes of realisations are compared, and thresholds chosen on validation fields.
     stamps : int or None
         How many stamps of a test set, evenly taken; None for all.
+    noise_fields : int
+        How many fields of pure noise.
     """
 
     side: int | None
     fields: int | None
     samples: int
     noise_side: int
-    noise_fields: int
     part_side: int
     stamps: int | None = None
+    noise_fields: int = 1
 
 
 # The paper draws 50 realisations.
-FULL = Effort(None, None, 50, NOISE_SIDE, NOISE_FIELDS, 1280)
-QUICK = Effort(1024, 1, 16, 1024, 1, 512, 200)
+FULL = Effort(None, None, 50, NOISE_SIDE, 1280, noise_fields=NOISE_FIELDS)
+QUICK = Effort(1024, 1, 16, 1024, 512, 200)
 
 
 @dataclass(frozen=True)
