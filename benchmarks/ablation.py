@@ -19,7 +19,7 @@ WIDE = "filters = [32, 64, 128, 192, 192, 192, 256]"
 # Name: lines of the preset, of its table of stamps, of its table of the network.
 VARIANTS = {
     "reference": ((), (), ()),
-    "no normalisation, learning rate halved": (("learning_rate = 1e-3",), (), ('normalisation = "none"',)),
+    "no normalisation, learning rate from 1e-3": (("learning_rate = 1e-3",), (), ('normalisation = "none"',)),
     "input over its maximum": ((), (), ('input_scaling = "maximum"',)),
     "Dice alone": (("cross_entropy_weight = 0.0",), (), ()),
     # Adam and the clipping see directions: with a hundredfold weight the Dice term is as good as absent.
