@@ -245,7 +245,7 @@ def train(
         Directory of simulated fields (seeds 2000s): thresholds, probabilities and error bars are fitted on
         them at the end and stored in the weight file.
     preset
-        default, paper, mixed, or a TOML file.
+        default, paper, mixed, or a TOML file, in which `preset = "paper"` names what it changes.
     init
         Start from this model, bundled or a file (fine-tuning).
     resume

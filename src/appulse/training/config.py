@@ -100,13 +100,15 @@ class TrainingConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> TrainingConfig:
+    def from_dict(cls, values: dict, base: TrainingConfig | None = None) -> TrainingConfig:
         """Rebuild what `to_dict` gave; what is left out keeps its default.
 
         Parameters
         ----------
         values : dict
             Plain values, with tables ``network`` and ``stamps``.
+        base : TrainingConfig, optional
+            Gives what is left out; by default the preset ``default``.
 
         Raises
         ------
@@ -118,22 +120,29 @@ class TrainingConfig:
         for name, table in tables.items():
             if not isinstance(table, dict):
                 raise TypeError(f"{name} is {table!r}; it must be a table")
-        stamps = cls().stamps
-        if "dimming_range" in tables["stamps"]:
-            # The default depth gives way: a table of TOML cannot say None.
-            stamps = dataclasses.replace(stamps, depth_range=None)
-        stamps = dataclasses.replace(stamps, **tables["stamps"])
-        return cls(network=NetworkConfig(**tables["network"]), stamps=stamps, **rest)
+        base = base or cls()
+        stamps = base.stamps
+        # One of the two gives way: a table of TOML cannot say None.
+        for name, other in (("dimming_range", "depth_range"), ("depth_range", "dimming_range")):
+            if name in tables["stamps"]:
+                stamps = dataclasses.replace(stamps, **{other: None})
+        return dataclasses.replace(
+            base,
+            network=dataclasses.replace(base.network, **tables["network"]),
+            stamps=dataclasses.replace(stamps, **tables["stamps"]),
+            **rest,
+        )
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> TrainingConfig:
-        """A preset by name, or a TOML file that changes some of the defaults.
+        """A preset by name, or a TOML file that changes some of its values.
 
         Parameters
         ----------
         name_or_path : str or Path
             ``default``, ``paper``, ``mixed``, or a file ending in ``.toml`` with the keys of this class,
-            those of the architecture in a table ``[network]`` and those of the stamps in ``[stamps]``.
+            those of the architecture in a table ``[network]`` and those of the stamps in ``[stamps]``. A key
+            ``preset`` names what the file changes; without one, it changes ``default``.
 
         Returns
         -------
@@ -153,7 +162,11 @@ class TrainingConfig:
                 "or a .toml file."
             )
         try:
-            return cls.from_dict(tomllib.loads(path.read_text()))
+            values = tomllib.loads(path.read_text())
+            base = values.pop("preset", "default")
+            if base not in tuple(PRESETS):
+                raise ValueError(f"preset is {base!r}; known: {', '.join(PRESETS)}")
+            return cls.from_dict(values, PRESETS[base])
         except (UnicodeDecodeError, TypeError, ValueError) as error:
             raise InputError(f"{path}: {error}.") from None
 

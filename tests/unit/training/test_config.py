@@ -59,6 +59,15 @@ def test_mixed_preset_is_what_a_file_can_say(load):
     assert TrainingConfig.from_dict(json.loads(json.dumps(mixed.to_dict()))) == mixed
 
 
+def test_a_file_changes_the_preset_it_names(load):
+    shorter = load('preset = "paper"\nepochs = 2\n[network]\nlatent_dimensions = 6')
+    paper = PRESETS["paper"].to_dict()
+    paper["epochs"], paper["network"]["latent_dimensions"] = 2, 6
+    assert shorter == TrainingConfig.from_dict(paper)
+    # A depth of the file's own takes the place of the preset's dimming.
+    assert load('preset = "mixed"\n[stamps]\ndepth_range = [25.0, 26.0]').stamps.dimming_range is None
+
+
 def test_toml(load):
     config = load(
         """
@@ -91,6 +100,8 @@ def test_empty_toml_is_the_default_recipe(load):
     [
         ("epoch = 3", "epoch"),
         ("epochs = ", "recipe"),
+        ("preset = 'papers'", "papers"),
+        ("preset = ['paper']", "paper"),
         ("[network]\nfilter = [3]", "filter"),
         ("[network]\nnormalisation = 'layer'", "normalisation"),
         ("[network]\nstamp_size = 100", "stamp_size"),
