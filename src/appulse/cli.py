@@ -274,9 +274,10 @@ def train(
     )
     if calibration is not None:
         from appulse.evaluation.calibrate import calibrate_file
+        from appulse.sky.workers import usable_cpus
 
         with stage_bars() as progress:
-            print(calibrate_file(path, calibration, progress=progress))
+            print(calibrate_file(path, calibration, workers=usable_cpus(), progress=progress))
     print(f"wrote {path}")
     return 0
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -28,18 +30,23 @@ from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
 from appulse.sky.field import Field, field_paths, read_field
 from appulse.sky.true_objects import true_objects
+from appulse.sky.workers import run_tasks
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Width of the part of a field on which they are tried, and how many fields: some 400 galaxies of `paper`.
 _LENGTH_SIDE, _LENGTH_FIELDS = 1280, 2
+# Width of the part of the first field on which the latent's scale is tried: some 900 galaxies of `paper`.
+_SCALE_SIDE = 2048
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
 _SAMPLES = 50
 Progress = Callable[[str, int, int], None]
 
 
-def calibrate_file(path: str | Path, fields: str | Path, *, progress: Progress | None = None) -> str:
+def calibrate_file(
+    path: str | Path, fields: str | Path, *, workers: int = 1, progress: Progress | None = None
+) -> str:
     """Calibrate the model in a weight file and write it back.
 
     Parameters
@@ -48,6 +55,8 @@ def calibrate_file(path: str | Path, fields: str | Path, *, progress: Progress |
         Weight file.
     fields : str or Path
         Directory of calibration fields (seeds 2000s).
+    workers : int
+        Processes that share the fields.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -63,7 +72,7 @@ def calibrate_file(path: str | Path, fields: str | Path, *, progress: Progress |
         raise UsageError(
             f"the model was trained on seeds {sorted(seeds)}; calibrate it on fields of other seeds (2000s)."
         )
-    calibration, report = calibrate(model, loaded, progress=progress)
+    calibration, report = calibrate(model, loaded, workers=workers, progress=progress)
     training = model.training | {
         "calibration_seeds": sorted(seeds),
         "calibration_survey": _surveys(loaded),
@@ -79,7 +88,7 @@ def _surveys(fields: Sequence[Field]) -> str:
 
 
 def calibrate(
-    model: Model, fields: Sequence[Field], *, progress: Progress | None = None
+    model: Model, fields: Sequence[Field], *, workers: int = 1, progress: Progress | None = None
 ) -> tuple[Calibration, str]:
     """Fit everything in `Calibration`.
 
@@ -93,6 +102,8 @@ def calibrate(
         Trained.
     fields : sequence of Field
         Unseen ones, at the depth that matters most.
+    workers : int
+        Processes that share the fields; results do not depend on it.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -103,9 +114,10 @@ def calibrate(
         For people.
     """
     lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
-    scale = fit_latent_scale(model, fields[0], progress)
+    scale = fit_latent_scale(model, _corner(fields[0], _SCALE_SIDE), progress)
     lines.append(f"  latent drawn with {scale:g} times the prior's spread")
-    drawn = [Draws.of(model, field, latent_scale=scale, progress=progress) for field in fields]
+    each = functools.partial(_of_each, fields=fields, workers=workers, progress=progress)
+    drawn = each(functools.partial(_draws, model=model, scale=scale), stage="probabilities")
     calibration = with_curves(Calibration(latent_scale=scale), drawn)
     maps = [
         CalibrationField(
@@ -121,11 +133,12 @@ def calibrate(
     lines += [f"  {name}: t_galaxy {p.t_galaxy}, t_overlap {p.t_overlap}" for name, p in points.items()]
     lines += _calibration_errors(maps, fields)
 
-    length = fit_length(plain, fields, progress)
+    length = fit_length(plain, fields, workers=workers, progress=progress)
     calibration = dataclasses.replace(calibration, correlation_length=length)
     lines.append(f"  correlation length {length} pixels")
 
-    table = stack([_matched(plain.calibrated(calibration), field, progress) for field in fields])
+    matched = functools.partial(_matched, model=plain.calibrated(calibration))
+    table = stack(each(matched, stage="error bars"))
     calibration = with_error_bars(calibration, table)
     for quantity in MEASURED:
         before = coverage_68(table, quantity)
@@ -136,6 +149,34 @@ def calibrate(
             f"  {quantity}: factors {factors} by S/N{blends}; 68 % interval covered {before} without them"
         )
     return calibration, "\n".join(lines)
+
+
+def _corner(field: Field, side: int) -> Field:
+    return field.cut((slice(side), slice(side)))
+
+
+def _of_each(function, *, fields: Sequence[Any], stage: str, workers: int, progress: Progress | None):
+    # What the function gives for each field, in their order whoever is first; what goes on inside is told
+    # only where one process does it all.
+    inside = progress if workers <= 1 else None
+    results: dict[int, Any] = {}
+    for (number, _), result in run_tasks(
+        functools.partial(_numbered, function=function, progress=inside),
+        list(enumerate(fields)),
+        workers=workers,
+    ):
+        results[number] = result
+        if progress and not inside:
+            progress(stage, len(results), len(fields))
+    return [results[number] for number in range(len(fields))]
+
+
+def _numbered(task, function, progress):
+    return function(task[1], progress=progress)
+
+
+def _draws(field: Field, model: Model, scale: float, progress: Progress | None) -> Draws:
+    return Draws.of(model, field, latent_scale=scale, progress=progress)
 
 
 def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field]) -> list[str]:
@@ -150,7 +191,9 @@ def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field
     return lines
 
 
-def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None = None) -> float:
+def fit_length(
+    model: Model, fields: Sequence[Field], *, workers: int = 1, progress: Progress | None = None
+) -> float:
     """Correlation length for which the 68 % intervals of area need the least correction.
 
     Parameters
@@ -159,6 +202,8 @@ def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None 
         With probabilities and thresholds calibrated.
     fields : sequence of Field
         Unseen ones.
+    workers : int
+        Processes.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -167,14 +212,26 @@ def fit_length(model: Model, fields: Sequence[Field], progress: Progress | None 
     float, pixels
         One of `LENGTHS`.
     """
-    corners = [field.cut((slice(_LENGTH_SIDE), slice(_LENGTH_SIDE))) for field in fields[:_LENGTH_FIELDS]]
+    corners = [_corner(field, _LENGTH_SIDE) for field in fields[:_LENGTH_FIELDS]]
+    tables = _of_each(
+        functools.partial(_with_length, model=model),
+        fields=[(length, corner) for length in LENGTHS for corner in corners],
+        stage="correlation length",
+        workers=workers,
+        progress=progress,
+    )
     misses = {}
-    for length in LENGTHS:
-        calibration = dataclasses.replace(model.calibration, correlation_length=length)
-        table = stack([_matched(model.calibrated(calibration), field, progress) for field in corners])
+    for number, length in enumerate(LENGTHS):
+        table = stack(tables[number * len(corners) : (number + 1) * len(corners)])
         table = _enough(table[table["alone"]])
         misses[length] = abs(coverage_68(table, "area").value - LEVEL_68)
     return min(misses, key=misses.__getitem__)
+
+
+def _with_length(trial: tuple[float, Field], model: Model, progress: Progress | None) -> Table:
+    length, field = trial
+    calibration = dataclasses.replace(model.calibration, correlation_length=length)
+    return _matched(field, model.calibrated(calibration), progress)
 
 
 def _enough(table):
@@ -186,7 +243,7 @@ def _enough(table):
     return table
 
 
-def _matched(model: Model, field: Field, progress: Progress | None):
+def _matched(field: Field, model: Model, progress: Progress | None) -> Table:
     result = segment(field.image, model=model, samples=_SAMPLES, seed=field.seed, progress=progress)
     return matched_galaxies(field, result)
 

@@ -197,7 +197,7 @@ PRESETS = {
         stamps=StampConfig(
             overlap_share=0.25,
             giant_share=0.08,
-            dimming_range=(0.0, 3.2),
+            dimming_range=(0.0, 2.4),
             depth_power=1.0,
             noise_correlation=(0.0, 1.2),
         ),

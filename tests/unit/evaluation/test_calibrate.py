@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from appulse.evaluation.calibrate import fit_scale, with_error_bars
+from appulse.evaluation.calibrate import calibrate, fit_scale, with_error_bars
 from appulse.evaluation.measured import coverage_68, deviations
 from appulse.files import InputError
 from appulse.network import Calibration
+from appulse.network.weights import load_model
 from appulse.objects import MEASURED
+from appulse.sky import Survey, simulate_field
 
 
 def galaxies(n=4000, *, claimed=1.0, noise=0.0, seed=2):
@@ -75,3 +77,16 @@ def test_few_blends_share_the_error_bars_of_the_others():
     fitted = with_error_bars(Calibration(), table)
     assert not fitted.blend_error_bars
     assert fitted.factor("area", 10.0, True) == fitted.factor("area", 10.0, False)
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_fields_find_the_same():
+    survey = Survey.load("euclid-crowded")
+    fields = [simulate_field(survey, (640, 640), seed=2900, index=index) for index in range(2)]
+    model = load_model("euclid")
+    (alone, report), (shared, same) = (calibrate(model, fields, workers=workers) for workers in (1, 2))
+    assert shared == alone and same == report
+    assert set(alone.error_bars) == set(MEASURED)
+    # What is found lies near what the model ships with, which was found on larger fields.
+    point, shipped = (each.operating_points["balanced"] for each in (alone, model.calibration))
+    assert abs(point.t_galaxy - shipped.t_galaxy) < 0.25

@@ -50,7 +50,7 @@ def test_mixed_preset_is_what_a_file_can_say(load):
         [stamps]
         overlap_share = 0.25
         giant_share = 0.08
-        dimming_range = [0.0, 3.2]
+        dimming_range = [0.0, 2.4]
         depth_power = 1.0
         noise_correlation = [0.0, 1.2]
         """
