@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -18,6 +17,7 @@ from appulse.evaluation.error_bars import (
     fit_error_bars,
     needed_factors,
 )
+from appulse.evaluation.jobs import gathered
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
@@ -30,7 +30,6 @@ from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
 from appulse.sky.field import Field, field_paths, read_field
 from appulse.sky.true_objects import true_objects
-from appulse.sky.workers import run_tasks
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -114,10 +113,12 @@ def calibrate(
         For people.
     """
     lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
-    scale = fit_latent_scale(model, _corner(fields[0], _SCALE_SIDE), progress)
+    scale = fit_latent_scale(model, _corner(fields[0], _SCALE_SIDE), workers=workers, progress=progress)
     lines.append(f"  latent drawn with {scale:g} times the prior's spread")
-    each = functools.partial(_of_each, fields=fields, workers=workers, progress=progress)
-    drawn = each(functools.partial(_draws, model=model, scale=scale), stage="probabilities")
+    options = {"items": fields, "workers": workers, "progress": progress}
+    drawn = list(
+        gathered(functools.partial(_draws, model=model, scale=scale), stage="maps of fields", **options)
+    )
     calibration = with_curves(Calibration(latent_scale=scale), drawn)
     maps = [
         CalibrationField(
@@ -138,7 +139,7 @@ def calibrate(
     lines.append(f"  correlation length {length} pixels")
 
     matched = functools.partial(_matched, model=plain.calibrated(calibration))
-    table = stack(each(matched, stage="error bars"))
+    table = stack(list(gathered(matched, stage="galaxies of fields", **options)))
     calibration = with_error_bars(calibration, table)
     for quantity in MEASURED:
         before = coverage_68(table, quantity)
@@ -153,26 +154,6 @@ def calibrate(
 
 def _corner(field: Field, side: int) -> Field:
     return field.cut((slice(side), slice(side)))
-
-
-def _of_each(function, *, fields: Sequence[Any], stage: str, workers: int, progress: Progress | None):
-    # What the function gives for each field, in their order whoever is first; what goes on inside is told
-    # only where one process does it all.
-    inside = progress if workers <= 1 else None
-    results: dict[int, Any] = {}
-    for (number, _), result in run_tasks(
-        functools.partial(_numbered, function=function, progress=inside),
-        list(enumerate(fields)),
-        workers=workers,
-    ):
-        results[number] = result
-        if progress and not inside:
-            progress(stage, len(results), len(fields))
-    return [results[number] for number in range(len(fields))]
-
-
-def _numbered(task, function, progress):
-    return function(task[1], progress=progress)
 
 
 def _draws(field: Field, model: Model, scale: float, progress: Progress | None) -> Draws:
@@ -213,13 +194,9 @@ def fit_length(
         One of `LENGTHS`.
     """
     corners = [_corner(field, _LENGTH_SIDE) for field in fields[:_LENGTH_FIELDS]]
-    tables = _of_each(
-        functools.partial(_with_length, model=model),
-        fields=[(length, corner) for length in LENGTHS for corner in corners],
-        stage="correlation length",
-        workers=workers,
-        progress=progress,
-    )
+    trials = [(length, corner) for length in LENGTHS for corner in corners]
+    trial = functools.partial(_with_length, model=model)
+    tables = list(gathered(trial, trials, "correlation lengths", workers, progress))
     misses = {}
     for number, length in enumerate(LENGTHS):
         table = stack(tables[number * len(corners) : (number + 1) * len(corners)])

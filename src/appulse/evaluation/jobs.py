@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
+from typing import Any, Protocol, TypeVar
 
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evaluate import Progress, evidence_of
@@ -17,6 +14,10 @@ from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.fields import read_fields
 from appulse.evaluation.parts import load_evidence, save_evidence
 from appulse.network.weights import Model
+from appulse.sky.workers import run_tasks
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Job(Protocol):
@@ -106,42 +107,44 @@ class FieldJob:
 
 
 def gathered(
-    job: Job, items: Sequence[Any], stage: str, workers: int = 1, progress: Progress | None = None
-) -> Iterator[Evidence]:
-    """Evidence of each part, in their order whoever gathers it.
+    job: Callable[..., _Result],
+    items: Sequence[_Item],
+    stage: str,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[_Result]:
+    """What a job gives for each item, in their order whoever is first.
 
     Parameters
     ----------
-    job : Job
-        Can be sent to another process.
+    job : callable
+        Takes an item and ``progress``; can be sent to another process.
     items : sequence
-        The parts.
+        Can be sent to another process.
     stage : str
-        What the parts are called.
+        What the items are called.
     workers : int
         Processes.
     progress : callable, optional
-        Called with the name of a stage, steps done and their total.
+        Called with the name of a stage, steps done and their total. What goes on inside a job is told only
+        where one process does them all.
 
     Yields
     ------
-    Evidence
+    object
     """
-    workers = min(workers, len(items))
-    if workers <= 1:
-        for done, item in enumerate(items, start=1):
-            yield job(item, progress)
-            if progress and len(items) > 1:
-                progress(stage, done, len(items))
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as executor:
-        for done, evidence in enumerate(executor.map(job, items), start=1):
-            if progress:
-                progress(stage, done, len(items))
-            yield evidence
+    alone = workers <= 1 or len(items) <= 1
+    numbered = functools.partial(_numbered, job=job, progress=progress if alone else None)
+    early: dict[int, _Result] = {}
+    due = 0
+    for (number, _), result in run_tasks(numbered, list(enumerate(items)), workers=workers):
+        early[number] = result
+        if progress and len(items) > 1:
+            progress(stage, due + len(early), len(items))
+        while due in early:
+            yield early.pop(due)
+            due += 1
 
 
-def _one_thread() -> None:
-    # The processes share the cores among themselves.
-    torch.set_num_threads(1)
+def _numbered(task, job, progress):
+    return job(task[1], progress=progress)

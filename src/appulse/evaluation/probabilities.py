@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from scipy import special
 
 from appulse.evaluation.curves import along, fit_curve
+from appulse.evaluation.jobs import gathered
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import first_pass, second_pass
@@ -242,7 +244,9 @@ def log_loss(drawn: Draws, calibration: Calibration) -> float:
     return float(-(drawn.weights * np.log(np.clip(likely[0], _TINY, None))).sum())
 
 
-def fit_latent_scale(model: Model, field: Field, progress: Progress | None = None) -> float:
+def fit_latent_scale(
+    model: Model, field: Field, *, workers: int = 1, progress: Progress | None = None
+) -> float:
     """How far the latent should be drawn: the scale whose calibrated first pass makes the truth likeliest.
 
     Parameters
@@ -251,16 +255,22 @@ def fit_latent_scale(model: Model, field: Field, progress: Progress | None = Non
         Trained.
     field : Field
         An unseen one.
+    workers : int
+        Processes that share the scales.
     progress : callable, optional
-        Called with the name of a pass, stamps done and their total.
+        Called with the name of a pass or stage, steps done and their total.
 
     Returns
     -------
     float
         One of `LATENT_SCALES`.
     """
-    losses = {}
-    for scale in LATENT_SCALES:
-        drawn = Draws.of(model, field, latent_scale=scale, centred=False, progress=progress)
-        losses[scale] = log_loss(drawn, with_curves(Calibration(latent_scale=scale), [drawn]))
-    return min(scale for scale, loss in losses.items() if loss <= (1.0 + _EQUAL) * min(losses.values()))
+    job = functools.partial(_calibrated_loss, model=model, field=field)
+    losses = list(gathered(job, LATENT_SCALES, "scales of the latent", workers, progress))
+    good = (1.0 + _EQUAL) * min(losses)
+    return min(scale for scale, loss in zip(LATENT_SCALES, losses, strict=True) if loss <= good)
+
+
+def _calibrated_loss(scale: float, model: Model, field: Field, progress: Progress | None) -> float:
+    drawn = Draws.of(model, field, latent_scale=scale, centred=False, progress=progress)
+    return log_loss(drawn, with_curves(Calibration(latent_scale=scale), [drawn]))
