@@ -62,6 +62,11 @@ Whole fields ({fields}; {blends} true blends), two-step, 50 realisations, the sa
 
 {headline}
 
+The largest completeness of blends, over thresholds on P_OVERLAP, at which {name} is at least as pure as a
+detector (a dash: never):
+
+{tradeoff}
+
 Mean IoU by magnitude beside the ideal fit that knows the profile's family, and mean variance over
 realisations inside the isolated galaxies that were found:
 
@@ -124,6 +129,31 @@ def confusion(counts, where):
     )
 
 
+def at_equal_purity(scores, folder, name):
+    """Where a model's curve of thresholds passes the points of the other detectors."""
+    sets = (
+        ("test set", "test_set_tradeoff", scores["test_set"]["detectors"]),
+        ("fields", "tradeoff", scores["detectors"]),
+    )
+    rows = []
+    for where, table_name, detectors in sets:
+        curve = Table.read(folder / f"{table_name}.ecsv")
+        curve = curve[curve["detector"] == name]
+        for other in detectors:
+            if other == name:
+                continue
+            purity = detectors[other]["blended purity"]
+            enough = curve[curve["purity_blended"] >= purity[0]]
+            cells = ["-", "-"]
+            if len(enough):
+                best = enough[int(np.argmax(enough["completeness_blended"]))]
+                low, high = (best[f"completeness_blended_{end}"] for end in ("low", "high"))
+                cells = [interval((best["completeness_blended"], low, high)), f"{best['threshold']:g}"]
+            completeness = detectors[other]["blended completeness"]
+            rows.append([where, other, f"{purity[0]:.3f}", interval(completeness), *cells])
+    return table(["on", "detector", "its purity", "its completeness", name, "threshold"], rows)
+
+
 def by_magnitude(folder, name):
     """Figures 2 and 3 as one table; the oracle, in bins of its own, is interpolated between their middles."""
     ious, variance = (Table.read(folder / f"{figure}.ecsv") for figure in ("figure2", "figure3"))
@@ -171,6 +201,8 @@ def measured(scores, folder, calibration, points):
             ["", *names], [[key, *(interval(detectors[name][key]) for name in names)] for key in FIELDS]
         ),
         headline=scores["headline"],
+        name=names[0],
+        tradeoff=at_equal_purity(scores, folder, names[0]),
         magnitudes=by_magnitude(folder, names[0]),
         border=f"{border.mean():.3f}",
         core=f"{core.mean():.3f}",
