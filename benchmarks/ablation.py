@@ -1,10 +1,12 @@
 """Ablations of the training recipe: one change at a time, same budget, same validation field, several seeds.
 
 usage: python benchmarks/ablation.py FIELDS VALIDATION OUTPUT [--stamps N] [--seeds N] [--only NAME ...]
+           [--done]
 
 Every run is `appulse train` with a preset of its own, in a directory of its own under OUTPUT; one that is
-there already is not done again, one that was stopped goes on. A table in Markdown: mean over seeds and,
-behind it, half the distance between the best and the worst seed. Scores are those of
+there already is not done again, one that was stopped goes on; with --done nothing is run, and the table tells
+what is there. A table in Markdown: mean over seeds and, behind it, half the distance between the best and the
+worst seed. Scores are those of
 `appulse.training.validation` on stamps in a grid: strict, thresholds of 0.5, latents from the prior.
 """
 
@@ -59,10 +61,20 @@ def preset(name, stamps, seed):
     return "\n".join([*lines, *recipe, "[stamps]", *of_stamps, "[network]", *of_network]) + "\n"
 
 
+def folder_of(name, seed, options):
+    """Where a run lives."""
+    return Path(options.output) / f"{name.replace(' ', '-').replace(',', '')}-{options.stamps}-{seed}"
+
+
+def is_done(name, seed, options):
+    """Whether a run came to its end."""
+    return (folder_of(name, seed, options) / "model.safetensors").exists()
+
+
 def run(name, seed, options):
     """Train one variant with one seed, unless that is done; its scores."""
-    folder = Path(options.output) / f"{name.replace(' ', '-').replace(',', '')}-{options.stamps}-{seed}"
-    if not (folder / "model.safetensors").exists():
+    folder = folder_of(name, seed, options)
+    if not is_done(name, seed, options):
         folder.mkdir(parents=True, exist_ok=True)
         recipe = folder / "preset.toml"
         recipe.write_text(preset(name, options.stamps, seed))
@@ -84,8 +96,8 @@ def print_table(found):
         cells = []
         for column in COLUMNS:
             values = [scores[column] * (1e3 if "1e-3" in column else 1.0) for scores in runs]
-            spread = (max(values) - min(values)) / 2
-            cells.append(f"{sum(values) / len(values):.3f} ({spread:.3f})")
+            spread = f" ({(max(values) - min(values)) / 2:.3f})" if len(values) > 1 else ""
+            cells.append(f"{sum(values) / len(values):.3f}{spread}")
         print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     sys.stdout.flush()
 
@@ -100,13 +112,17 @@ def main():
     parser.add_argument("--stamps", type=int, default=9600)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--done", action="store_true", help="run nothing; the table of what is there")
     options = parser.parse_args()
     found = {}
     # All variants with one seed before any with the next: a run that must end early still compares all.
     for seed in range(options.seeds):
         for name in options.only:
+            if options.done and not is_done(name, seed, options):
+                continue
             found.setdefault(name, []).append(run(name, seed, options))
-            print(f"{name}, seed {seed}: {found[name][-1]}", file=sys.stderr, flush=True)
+            if not options.done:
+                print(f"{name}, seed {seed}: {found[name][-1]}", file=sys.stderr, flush=True)
     print_table(found)
 
 
