@@ -11,7 +11,7 @@ from appulse.files import open_image, pixel_scale
 from appulse.inference.background import scale_to_noise
 from appulse.inference.crowding import FEWEST_COMPACT, Sampling, measure_crowding
 from appulse.network.validity import LARGEST_COVERAGE, Validity
-from appulse.network.weights import Model, load_model
+from appulse.network.weights import Model, load_model, range_warnings
 
 SAMPLING = Sampling(longest=4096, part=1024, count=4)
 
@@ -79,7 +79,7 @@ class Check:
         given = bool(self.noise_map)
         return [
             *self.of_noise,
-            *self.taken.warnings(self.correlation, self.coverage, self.width, noise_given=given),
+            *range_warnings(self.taken, self.correlation, self.coverage, self.width, noise_given=given),
         ]
 
     @property

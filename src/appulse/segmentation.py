@@ -24,7 +24,7 @@ from appulse.inference.sampler import Mode, Sampler
 from appulse.inference.store import MemoryStore
 from appulse.inference.two_step import EDGE
 from appulse.network.calibration import OperatingPoint
-from appulse.network.weights import Model, load_model
+from appulse.network.weights import Model, load_model, range_warnings
 from appulse.result import Result
 
 Method = Literal["two-step", "sliding", "grid"]
@@ -223,7 +223,9 @@ def warnings_of(job: Job) -> tuple[str, ...]:
     crowding = measure_crowding(scaled, bad)
     return (
         *job.noise.warnings,
-        *model.validity.warnings(job.noise.correlation, *crowding, noise_given=job.exposure.kind is not None),
+        *range_warnings(
+            model.validity, job.noise.correlation, *crowding, noise_given=job.exposure.kind is not None
+        ),
         *calibration_warnings(fitted_for(model.calibration, job.sampler.mode)),
     )
 

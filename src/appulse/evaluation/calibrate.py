@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,14 +30,13 @@ from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
 from appulse.sky.field import Field, field_paths, read_field
-from appulse.sky.true_objects import true_objects
+from appulse.sky.true_objects import Kind, true_objects
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# Width of the part of a field on which they are tried, and how many fields: some 400 galaxies of `paper`.
-_LENGTH_SIDE, _LENGTH_FIELDS = 1280, 2
-# Width of the part of the first field on which the latent's scale is tried: some 900 galaxies of `paper`.
-_SCALE_SIDE = 2048
+# Lone galaxies of the part of a field on which these and the latent's scale are tried, and how many fields
+# are asked for the length.
+_TRIED_GALAXIES, _LENGTH_FIELDS = 250, 2
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
 _SAMPLES = 50
@@ -113,7 +113,7 @@ def calibrate(
         For people.
     """
     lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
-    scale = fit_latent_scale(model, _corner(fields[0], _SCALE_SIDE), workers=workers, progress=progress)
+    scale = fit_latent_scale(model, _corner(fields[0]), workers=workers, progress=progress)
     lines.append(f"  latent drawn with {scale:g} times the prior's spread")
     options = {"items": fields, "workers": workers, "progress": progress}
     drawn = list(
@@ -152,7 +152,12 @@ def calibrate(
     return calibration, "\n".join(lines)
 
 
-def _corner(field: Field, side: int) -> Field:
+def _corner(field: Field) -> Field:
+    # A square where as many lone galaxies may be expected as are tried, or all there is.
+    truth = true_objects(field.ternary(), field.id1, field.id2)
+    lone = np.count_nonzero((truth.kind == Kind.ISOLATED) & ~truth.ignored)
+    area = _TRIED_GALAXIES * field.image.size / max(lone, 1)
+    side = min(math.ceil(math.sqrt(area)), *field.image.shape)
     return field.cut((slice(side), slice(side)))
 
 
@@ -193,7 +198,7 @@ def fit_length(
     float, pixels
         One of `LENGTHS`.
     """
-    corners = [_corner(field, _LENGTH_SIDE) for field in fields[:_LENGTH_FIELDS]]
+    corners = [_corner(field) for field in fields[:_LENGTH_FIELDS]]
     trials = [(length, corner) for length in LENGTHS for corner in corners]
     trial = functools.partial(_with_length, model=model)
     tables = list(gathered(trial, trials, "correlation lengths", workers, progress))

@@ -145,6 +145,45 @@ def model_card(name: str) -> str:
     return (_BUNDLED / f"{name}.md").read_text()
 
 
+@functools.cache
+def bundled_ranges() -> dict[str, Validity]:
+    """What images each bundled model is for, by its name; read from the headers of the weight files."""
+    ranges = {}
+    for name in model_names():
+        with (_BUNDLED / f"{name}.safetensors").open("rb") as stream:
+            header = stream.read(int.from_bytes(stream.read(8), "little"))
+        ranges[name] = Validity.of(json.loads(json.loads(header)["__metadata__"]["training"]))
+    return ranges
+
+
+def range_warnings(
+    taken: Validity, correlation: float, coverage: float, width: float, *, noise_given: bool = False
+) -> list[str]:
+    """What of an image lies outside a model's range, and which bundled models it lies inside instead.
+
+    Parameters
+    ----------
+    taken : Validity
+        The model's.
+    correlation, coverage, width, noise_given
+        As `Validity.warnings` takes them.
+
+    Returns
+    -------
+    list of str
+        One sentence each; empty where the model fits.
+    """
+    found = taken.warnings(correlation, coverage, width, noise_given=noise_given)
+    fitting = [
+        name
+        for name, known in bundled_ranges().items()
+        if not known.warnings(correlation, coverage, width, noise_given=noise_given)
+    ]
+    if found and fitting:
+        found.append(f"model {' or '.join(map(repr, fitting))} knows images with such a PSF and such noise")
+    return found
+
+
 def load_model(name_or_path: str | Path) -> Model:
     """Load a bundled model by name, or a weight file.
 
