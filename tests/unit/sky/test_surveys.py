@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from appulse.sky import Survey, simulate_field, survey_names
 from appulse.sky.survey import Purpose, Ranges
@@ -127,22 +126,10 @@ class TestMixed:
             self.mixed.noise,
         )
 
-    @pytest.mark.parametrize("dimming", [0.0, 1.2])
-    def test_what_can_be_seen_has_a_label(self, dimming):
-        # The same source is a galaxy in one field and sky in another where labels end in what can be seen.
-        field = simulate_field(self.mixed.for_field(0, 6), 1024, seed=0, index=6)
-        sigma = field.sigma * 10 ** (0.4 * dimming)
-        unlabelled, labelled = (faint_regions(light, sigma) for light in (field.other, field.first))
-        assert labelled > 200
-        assert unlabelled < 0.02 * labelled
-
-
-def faint_regions(light, sigma):
-    """Number of regions above the noise whose peak is below 20 sigma: most stars are brighter."""
-    labels, count = ndimage.label(light > sigma)
-    numbers = range(1, count + 1)
-    peaks, sizes = ndimage.maximum(light, labels, numbers), ndimage.sum_labels(light > sigma, labels, numbers)
-    return np.count_nonzero((peaks < 20 * sigma) & (sizes >= 5))
+    def test_all_light_has_a_label(self):
+        # A source that is a galaxy in one field, and as bright and as compact for its noise and PSF sky in
+        # another, would teach a model that either may be.
+        assert simulate_field(self.mixed.for_field(0, 6), 256, seed=0, index=6).other is None
 
 
 def test_purposes_are_apart():
