@@ -12,7 +12,6 @@ worst seed. Scores are those of
 
 import argparse
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,10 +81,10 @@ def run(name, seed, options):
         command += ["--validation", options.validation, "--preset", recipe]
         if (folder / "last.ckpt").exists():
             command.append("--resume")
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     with open(folder / "log" / "metrics.csv", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row.get("val_cross_entropy")]
-    return {column: float(rows[-1][f"val_{key}"] or "nan") for column, key in COLUMNS.items()}
+    return {column: float(rows[-1].get(f"val_{key}") or "nan") for column, key in COLUMNS.items()}
 
 
 def print_table(found):

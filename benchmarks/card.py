@@ -108,9 +108,9 @@ Modes of realisations, on a corner of that field:
 
 
 def interval(value):
-    if value is None:
-        return "-"
     number, low, high = value
+    if number is None:
+        return "-"
     digits = 3 if abs(number) >= 0.01 or number == 0 else 5
     return f"{number:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
@@ -143,14 +143,15 @@ def at_equal_purity(scores, folder, name):
             if other == name:
                 continue
             purity = detectors[other]["blended purity"]
-            enough = curve[curve["purity_blended"] >= purity[0]]
+            # Without any claim there is no purity, and nothing to be as pure as.
+            enough = curve[curve["purity_blended"] >= (2.0 if purity[0] is None else purity[0])]
             cells = ["-", "-"]
             if len(enough):
                 best = enough[int(np.argmax(enough["completeness_blended"]))]
                 low, high = (best[f"completeness_blended_{end}"] for end in ("low", "high"))
                 cells = [interval((best["completeness_blended"], low, high)), f"{best['threshold']:g}"]
             completeness = detectors[other]["blended completeness"]
-            rows.append([where, other, f"{purity[0]:.3f}", interval(completeness), *cells])
+            rows.append([where, other, interval(purity), interval(completeness), *cells])
     return table(["on", "detector", "its purity", "its completeness", name, "threshold"], rows)
 
 

@@ -229,6 +229,7 @@ def train(
     preset: str = "default",
     init: str | None = None,
     resume: bool = False,
+    workers: int = 1,
 ) -> int:
     """Train a model on simulated fields; writes model.safetensors, the log and curves.png.
 
@@ -250,19 +251,23 @@ def train(
         Start from this model, bundled or a file (fine-tuning).
     resume
         Go on from the last checkpoint.
+    workers
+        Processes that share the fields of --calibration, of a few GB of memory each.
     """
-    from appulse.sky import field_paths
     from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
-    from appulse.training.fit import WORKING_MEMORY, fit, refuse_output
+    from appulse.training.fit import WORKING_MEMORY, fit, history_of, refuse_output
 
     use_large_pages(WORKING_MEMORY)
     refuse_output(output, resume)
     config = TrainingConfig.load(preset)
-    if calibration is not None:
-        field_paths(calibration)  # not after hours of training
     with stage_bars() as progress:
         store = stored_stamps(fields, config.stamps, elsewhere=output, progress=progress)
+    if calibration is not None:
+        from appulse.evaluation.calibrate import calibrate_file, calibration_paths
+
+        # Now, and not after hours of training.
+        calibration_paths(calibration, history_of(store, config, init, validation))
     print(f"{len(store)} stamps in {store.path} ({store.bytes / 1e6:.0f} MB)", file=sys.stderr)
     path = fit(
         output,
@@ -273,11 +278,8 @@ def train(
         resume=resume,
     )
     if calibration is not None:
-        from appulse.evaluation.calibrate import calibrate_file
-        from appulse.sky.workers import usable_cpus
-
         with stage_bars() as progress:
-            print(calibrate_file(path, calibration, workers=usable_cpus(), progress=progress))
+            print(calibrate_file(path, calibration, workers=workers, progress=progress))
     print(f"wrote {path}")
     return 0
 

@@ -18,7 +18,7 @@ from appulse.evaluation.error_bars import (
     fit_error_bars,
     needed_factors,
 )
-from appulse.evaluation.jobs import gathered
+from appulse.evaluation.fields import read_fields, refuse_biased, seeds_of
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
@@ -29,14 +29,15 @@ from appulse.network.calibration import Calibration
 from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
-from appulse.sky.field import Field, field_paths, read_field
+from appulse.sky.field import Field, field_paths, open_field
 from appulse.sky.true_objects import Kind, true_objects
+from appulse.sky.workers import gathered
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# Lone galaxies of the part of a field on which these and the latent's scale are tried, and how many fields
-# are asked for the length.
-_TRIED_GALAXIES, _LENGTH_FIELDS = 250, 2
+# Lone galaxies of the part of a field on which these and the latent's scale are tried, and of how many parts
+# for the length.
+_TRIED_GALAXIES, _LENGTH_GALAXIES = 250, 500
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
 _SAMPLES = 50
@@ -63,14 +64,17 @@ def calibrate_file(
     -------
     str
         What was fitted, for people.
+
+    Raises
+    ------
+    InputError
+        No fields, or too few galaxies in them.
+    UsageError
+        As `calibration_paths`.
     """
     model = load_model(path)
-    loaded = [read_field(each) for each in field_paths(fields)]
+    loaded = list(read_fields(calibration_paths(fields, model.training)))
     seeds = {field.seed for field in loaded}
-    if seeds & set(model.training.get("seeds", ())):
-        raise UsageError(
-            f"the model was trained on seeds {sorted(seeds)}; calibrate it on fields of other seeds (2000s)."
-        )
     calibration, report = calibrate(model, loaded, workers=workers, progress=progress)
     training = model.training | {
         "calibration_seeds": sorted(seeds),
@@ -80,6 +84,41 @@ def calibrate_file(
     report_path = Path(path).with_name("calibration.txt")
     atomic_write(report_path, lambda temporary: temporary.write_text(report + "\n"))
     return report
+
+
+def calibration_paths(directory: str | Path, training: dict) -> list[Path]:
+    """The fields of a directory, refused before anything is fitted where they are unfit.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Of simulated fields.
+    training : dict
+        History of the model: `Model.training`, or what it will be.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    InputError
+        There are none.
+    UsageError
+        The model was trained or selected on one of their seeds, or pairs were injected into one.
+    """
+    paths = field_paths(directory)
+    seen = {*training.get("seeds", ()), *training.get("selection_seeds", ())}
+    shared = sorted(seeds_of(paths) & seen)
+    if shared:
+        raise UsageError(
+            f"{directory}: the model is trained or selected on seed {', '.join(map(str, shared))}, too; "
+            "calibrate it on fields of seeds of their own (2000s)."
+        )
+    for path in paths:
+        with open_field(path) as field:
+            refuse_biased(field.survey, path)
+    return paths
 
 
 def _surveys(fields: Sequence[Field]) -> str:
@@ -113,7 +152,7 @@ def calibrate(
         For people.
     """
     lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
-    scale = fit_latent_scale(model, _corner(fields[0]), workers=workers, progress=progress)
+    scale = fit_latent_scale(model, _corner(fields[0])[0], workers=workers, progress=progress)
     lines.append(f"  latent drawn with {scale:g} times the prior's spread")
     options = {"items": fields, "workers": workers, "progress": progress}
     drawn = list(
@@ -152,13 +191,13 @@ def calibrate(
     return calibration, "\n".join(lines)
 
 
-def _corner(field: Field) -> Field:
-    # A square where as many lone galaxies may be expected as are tried, or all there is.
+def _corner(field: Field) -> tuple[Field, float]:
+    # A square where as many lone galaxies may be expected as are tried, or all there is; and how many may.
     truth = true_objects(field.ternary(), field.id1, field.id2)
     lone = np.count_nonzero((truth.kind == Kind.ISOLATED) & ~truth.ignored)
     area = _TRIED_GALAXIES * field.image.size / max(lone, 1)
     side = min(math.ceil(math.sqrt(area)), *field.image.shape)
-    return field.cut((slice(side), slice(side)))
+    return field.cut((slice(side), slice(side))), lone * side**2 / field.image.size
 
 
 def _draws(field: Field, model: Model, scale: float, progress: Progress | None) -> Draws:
@@ -198,7 +237,13 @@ def fit_length(
     float, pixels
         One of `LENGTHS`.
     """
-    corners = [_corner(field) for field in fields[:_LENGTH_FIELDS]]
+    corners: list[Field] = []
+    expected = 0.0
+    for field in fields:
+        if expected < 0.9 * _LENGTH_GALAXIES:
+            corner, galaxies = _corner(field)
+            corners.append(corner)
+            expected += galaxies
     trials = [(length, corner) for length in LENGTHS for corner in corners]
     trial = functools.partial(_with_length, model=model)
     tables = list(gathered(trial, trials, "correlation lengths", workers, progress))

@@ -9,6 +9,7 @@ from pathlib import Path
 from appulse.files import UsageError
 from appulse.network.weights import Model
 from appulse.sky.field import Field, field_paths, open_field
+from appulse.sky.survey import Survey
 
 # What the header of a model lists: seeds of the fields that had a part in it.
 _SEEN = ("seeds", "selection_seeds", "calibration_seeds")
@@ -115,9 +116,27 @@ def read_fields(paths: Sequence[Path], side: int | None = None) -> Iterator[Fiel
     window = None if side is None else (slice(side), slice(side))
     for path in paths:
         with open_field(path) as opened:
-            if not opened.survey.is_unbiased:
-                raise UsageError(
-                    f"{path}: survey {opened.survey.name!r} has injected pairs, which serve training only. "
-                    "Test and calibrate on fields without them."
-                )
+            refuse_biased(opened.survey, path)
             yield opened.read(window)
+
+
+def refuse_biased(survey: Survey, path: Path) -> None:
+    """Raise where close pairs were injected into a field.
+
+    Parameters
+    ----------
+    survey : Survey
+        The field's.
+    path : Path
+        For the message.
+
+    Raises
+    ------
+    UsageError
+        They were: what is measured there holds for no real sky.
+    """
+    if not survey.is_unbiased:
+        raise UsageError(
+            f"{path}: survey {survey.name!r} has injected pairs, which serve training only. "
+            "Test and calibrate on fields without them."
+        )

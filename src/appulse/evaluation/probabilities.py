@@ -11,13 +11,13 @@ import numpy as np
 from scipy import special
 
 from appulse.evaluation.curves import along, fit_curve
-from appulse.evaluation.jobs import gathered
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.calibration import Calibration
 from appulse.network.weights import Model
 from appulse.sky.field import Field
+from appulse.sky.workers import gathered
 
 Progress = Callable[[str, int, int], None]
 # Factors on the prior's spread that are tried.

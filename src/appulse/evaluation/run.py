@@ -18,7 +18,7 @@ from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evaluate import NOISE_FIELDS, NOISE_SIDE, Progress, Scores, pool, write_table
 from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, seeds_of, unseen_paths
-from appulse.evaluation.jobs import FieldJob, gathered
+from appulse.evaluation.jobs import FieldJob
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.report import write_report
@@ -35,6 +35,7 @@ from appulse.sky.field import field_paths
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import true_objects
+from appulse.sky.workers import gathered
 
 
 @dataclass(frozen=True)

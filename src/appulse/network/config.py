@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,7 @@ def require(config, name: str, kind: type, lowest: float) -> None:
     """
     value = getattr(config, name)
     allowed = int if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed) or value < lowest:
+    if isinstance(value, bool) or not isinstance(value, allowed) or not lowest <= value < math.inf:
         word = "whole number" if kind is int else "number"
         raise ValueError(f"{name} is {value!r}; it must be a {word} of at least {lowest}")
 
@@ -77,7 +78,9 @@ class NetworkConfig:
     stamp_size: int = 128
 
     def __post_init__(self):
-        object.__setattr__(self, "filters", tuple(int(n) for n in self.filters))
+        if not isinstance(self.filters, list | tuple) or not all(type(n) is int for n in self.filters):
+            raise ValueError(f"filters is {self.filters!r}; it must be whole numbers, one for each level")
+        object.__setattr__(self, "filters", tuple(self.filters))
         levels = len(self.filters)
         choices = {
             "normalisation": ("none", "batch"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -67,6 +67,13 @@ class Model:
         """What images the model is for."""
         return Validity.of(self.training)
 
+    def __reduce__(self):
+        # As arrays: torch sends each of some hundred tensors to a process as an open file, and a few
+        # processes are then more than the usual limit.
+        others = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}
+        arrays = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+        return _unpickled, (self.network.config, arrays, others)
+
     def calibrated(self, calibration: Calibration) -> Model:
         """The same network with another calibration.
 
@@ -76,6 +83,12 @@ class Model:
             The new one.
         """
         return replace(self, calibration=calibration, sha256="")
+
+
+def _unpickled(config: NetworkConfig, arrays: dict, others: dict) -> Model:
+    network = ProbabilisticUNet(config)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+    return Model(network=network.eval(), **others)
 
 
 def save_model(model: Model, path: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -66,6 +67,50 @@ def run_tasks(
             yield task, function(task)
     else:
         yield from _over_processes(function, tasks, min(workers, len(tasks)))
+
+
+def gathered(
+    job: Callable[..., _Result],
+    items: Sequence[_Task],
+    stage: str,
+    workers: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[_Result]:
+    """What a job gives for each item, in their order whoever is first.
+
+    Parameters
+    ----------
+    job : callable
+        Takes an item and ``progress``; can be sent to another process.
+    items : sequence
+        Can be sent to another process.
+    stage : str
+        What the items are called.
+    workers : int
+        Processes.
+    progress : callable, optional
+        Called with the name of a stage, steps done and their total. What goes on inside a job is told only
+        where one process does them all.
+
+    Yields
+    ------
+    object
+    """
+    alone = workers <= 1 or len(items) <= 1
+    numbered = functools.partial(_numbered, job=job, progress=progress if alone else None)
+    early: dict[int, _Result] = {}
+    due = 0
+    for (number, _), result in run_tasks(numbered, list(enumerate(items)), workers=workers):
+        early[number] = result
+        if progress and len(items) > 1:
+            progress(stage, due + len(early), len(items))
+        while due in early:
+            yield early.pop(due)
+            due += 1
+
+
+def _numbered(task, job, progress):
+    return job(task[1], progress=progress)
 
 
 def _over_processes(function, tasks, workers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from appulse.network.config import require
@@ -66,6 +67,8 @@ class StampConfig:
             require(self, name, float, 1e-6)
         for name in ("overlap_share", "giant_share", "background_scatter", "noise_scatter", "blank_share"):
             require(self, name, float, 0.0)
+        if not isinstance(self.flips, bool):
+            raise ValueError(f"flips is {self.flips!r}; it must be true or false")
         if self.overlap_share + self.giant_share > 1.0:
             raise ValueError(
                 f"overlap_share {self.overlap_share} and giant_share {self.giant_share} add up to more than 1"
@@ -81,8 +84,10 @@ class StampConfig:
             bounds = getattr(self, name)
             if bounds is None:
                 continue
+            if not isinstance(bounds, list | tuple) or not all(type(n) in (int, float) for n in bounds):
+                raise ValueError(f"{name} is {bounds!r}; it must be two numbers, {meaning}")
             object.__setattr__(self, name, tuple(bounds))
-            fits = len(bounds) == 2 and bounds[0] <= bounds[1]
+            fits = len(bounds) == 2 and -math.inf < bounds[0] <= bounds[1] < math.inf
             if name == "dimming_range":
                 fits = fits and bounds[0] >= 0.0
             if name == "noise_correlation":

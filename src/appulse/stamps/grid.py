@@ -9,8 +9,8 @@ from appulse.stamps.config import StampConfig
 from appulse.stamps.drawing import StampBatch
 
 
-def grid_stamps(field: Field, config: StampConfig, seed: int) -> StampBatch:
-    """All stamps of the fixed grid that fit a field, at its own depth, unaugmented.
+def grid_stamps(field: Field, config: StampConfig) -> StampBatch:
+    """All stamps of the fixed grid that fit a field, with its own noise, unaugmented.
 
     Parameters
     ----------
@@ -18,17 +18,13 @@ def grid_stamps(field: Field, config: StampConfig, seed: int) -> StampBatch:
         What to cut.
     config : StampConfig
         Gives size and threshold.
-    seed : int
-        Of the noise.
 
     Returns
     -------
     StampBatch
     """
-    light = cut_grid(field.light, config.size) / np.float32(field.sigma)
-    rng = np.random.Generator(np.random.Philox(seed))
-    light += rng.standard_normal(light.shape, dtype=np.float32)
-    return StampBatch(light, cut_grid(field.ternary(config.threshold), config.size))
+    images = cut_grid(field.image, config.size) / np.float32(field.sigma)
+    return StampBatch(images, cut_grid(field.ternary(config.threshold), config.size))
 
 
 def cut_grid(image: np.ndarray, size: int) -> np.ndarray:

@@ -73,10 +73,15 @@ class TrainingConfig:
             require(self, name, float, 1e-12)
         for name in ("dice_smooth", "cross_entropy_weight", "kl_weight", "average_decay"):
             require(self, name, float, 0.0)
-        require(self, "warmup_steps", int, 0)
-        if not 0.0 <= self.prior_mean_share < 1.0:
+        for name in ("warmup_steps", "seed"):
+            require(self, name, int, 0)
+        if self.average_decay >= 1.0:
+            raise ValueError(f"average_decay is {self.average_decay}; it must be below 1")
+        require(self, "prior_mean_share", float, 0.0)
+        if round(self.prior_mean_share * self.batch_size) >= self.batch_size:
             raise ValueError(
-                f"prior_mean_share is {self.prior_mean_share}; it must be at least 0 and below 1"
+                f"prior_mean_share is {self.prior_mean_share}, which leaves none of a batch of "
+                f"{self.batch_size} to the posterior"
             )
         if len(self.class_weights) != N_CLASSES or min(self.class_weights) < 0:
             raise ValueError(f"class_weights is {self.class_weights}; it needs three weights, none negative")

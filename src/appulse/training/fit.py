@@ -105,9 +105,12 @@ def fit(
     network = None
     if init is not None:
         network = load_model(init).network.train().requires_grad_(True)
-        config = dataclasses.replace(config, network=network.config)
+        try:
+            config = dataclasses.replace(config, network=network.config)
+        except ValueError as error:
+            raise InputError(f"{init}: {error}.") from None
     module = TrainingModule(config, network).to(memory_format=torch.channels_last)
-    history = _history(store, config, init, validation)
+    history = history_of(store, config, init, validation)
     if resume:
         held = _held_history(output, history)
         # What earlier legs have seen stays seen, whatever fields this one is given.
@@ -153,7 +156,11 @@ def fit(
         default_root_dir=output,
     )
     loader = DataLoader(_Batches(source, module, config), batch_size=None, num_workers=0)
-    trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
+    try:
+        trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
+    except SystemExit:
+        # Lightning's answer to an interrupt; ours is the command line's.
+        raise KeyboardInterrupt from None
     trainer.save_checkpoint(checkpoint)
     # Once more: the scores of the last epoch reach the log only now.
     update_curves(output)
@@ -233,9 +240,25 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> Path:
     return export(module, path, history)
 
 
-def _history(
+def history_of(
     store: StampStore, config: TrainingConfig, init: str | Path | None, validation: str | Path | None
 ) -> dict:
+    """What the header of a weight file tells of its training, before that has begun.
+
+    Parameters
+    ----------
+    store : StampStore
+        What it learns from.
+    config : TrainingConfig
+        Recipe.
+    init, validation : str or Path, optional
+        As `fit` takes them.
+
+    Returns
+    -------
+    dict
+        Plain values; among them ``seeds`` and ``selection_seeds``, with those of the model it starts from.
+    """
     surveys, seeds, widths = dict(store.surveys), set(store.seeds), list(store.psf_fwhm_pixels)
     lengths = [*(config.stamps.noise_correlation or map(float, store.correlation))]
     selection: set[int] = set()
@@ -273,8 +296,9 @@ def _held_history(output: Path, history: dict) -> dict:
     )
     differing = sorted(key for key in wanted if begun[key] != wanted[key] and key != "epochs")
     if differing:
+        parent = f" and --init {held['init']}" if held["init"] else ""
         raise InputError(
-            f"{output} was begun with another recipe ({', '.join(differing)}); resume with the same one, "
+            f"{output} was begun with another recipe ({', '.join(differing)}); resume with the same{parent}, "
             "or start elsewhere with --init."
         )
     return held

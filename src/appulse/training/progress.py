@@ -73,6 +73,10 @@ class ProgressCallback(L.Callback):
         if self._progress is not None:
             self._progress.stop()
 
+    def on_exception(self, *_):
+        """Put the bar away: a terminal whose bar is left has no cursor."""
+        self.on_train_end()
+
 
 class ValidationCallback(L.Callback):
     """Scores the averaged weights on fixed stamps at the end of every epoch.

@@ -28,7 +28,7 @@ _CLASS_NAMES = ("background", "isolated", "overlap")
 
 @dataclass(frozen=True)
 class ValidationStamps:
-    """The fixed grid of one field of the selection seeds, with fixed noise.
+    """The fixed grid of one field of the selection seeds, with the noise of the field.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class ValidationStamps:
         config : StampConfig
             Gives size and threshold.
         """
-        batch = grid_stamps(field, config, seed=field.seed)
+        batch = grid_stamps(field, config)
         rows = field.light.shape[0] // config.size
         mosaic = _mosaic(batch.ternary, rows)
         window = tuple(slice(0, side) for side in mosaic.shape)

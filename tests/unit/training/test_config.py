@@ -99,20 +99,30 @@ def test_empty_toml_is_the_default_recipe(load):
     ("text", "words"),
     [
         ("epoch = 3", "epoch"),
-        ("epochs = ", "recipe"),
+        ("epochs = ", "Invalid value (at end of document)"),
         ("preset = 'papers'", "papers"),
         ("preset = ['paper']", "paper"),
         ("[network]\nfilter = [3]", "filter"),
         ("[network]\nnormalisation = 'layer'", "normalisation"),
         ("[network]\nstamp_size = 100", "stamp_size"),
         ("[stamps]\nflip = true", "flip"),
-        ("network = 3", "recipe"),
-        ("stamps = 3", "recipe"),
+        ("network = 3", "network is 3; it must be a table"),
+        ("stamps = 3", "stamps is 3; it must be a table"),
+        ("seed = -1", "seed is -1"),
+        ("seed = 1.5", "seed is 1.5"),
+        ("average_decay = 1.0", "below 1"),
+        ("learning_rate = nan", "learning_rate is nan"),
+        ("batch_size = 2\nprior_mean_share = 0.75", "none of a batch of 2"),
+        ("[network]\nfilters = 32", "filters is 32; it must be whole numbers"),
+        ("[stamps]\nflips = 'no'", "true or false"),
+        ("[stamps]\ndepth_range = 26.0", "depth_range is 26.0; it must be two numbers"),
+        ("[stamps]\nbackground_range = ['a', 'b']", "two numbers"),
     ],
 )
 def test_a_mistake_is_named(load, text, words):
-    with pytest.raises(InputError, match=rf"recipe\.toml.*{words}|{words}.*"):
+    with pytest.raises(InputError) as caught:
         load(text)
+    assert words in str(caught.value).split("recipe.toml: ", 1)[1]
 
 
 @pytest.mark.parametrize(
