@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 
@@ -29,3 +30,17 @@ def die(_):
 
 def fail(number):
     raise OSError(number, "as asked")
+
+
+def wait_or_touch(task, progress):
+    """Touch a file, or wait until another task has; a minute at most."""
+    path, what, answer = task
+    if progress:
+        progress("inside", 1, 1)
+    if what == "touch":
+        path.touch()
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert path.exists()
+    return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import signal
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -93,6 +94,8 @@ def fit(
     ------
     InputError
         No or unfit fields, an output that already holds a run, or none (or one of another recipe) to resume.
+    KeyboardInterrupt
+        Stopped; the run can be resumed from its last checkpoint.
     """
     output = Path(output)
     config = config or TrainingConfig()
@@ -156,10 +159,12 @@ def fit(
         default_root_dir=output,
     )
     loader = DataLoader(_Batches(source, module, config), batch_size=None, num_workers=0)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
     except SystemExit:
-        # Lightning's answer to an interrupt; ours is the command line's.
+        # Lightning's answer to an interrupt, after which it would ignore any other.
+        signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
     trainer.save_checkpoint(checkpoint)
     # Once more: the scores of the last epoch reach the log only now.

@@ -1,16 +1,19 @@
 """Calibration against samples whose miscalibration is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from astropy.table import Table
 
-from appulse.evaluation.calibrate import calibrate, fit_scale, with_error_bars
+from appulse.evaluation.calibrate import calibrate, calibration_paths, fit_scale, with_error_bars
 from appulse.evaluation.measured import coverage_68, deviations
-from appulse.files import InputError
+from appulse.files import InputError, UsageError
 from appulse.network import Calibration
 from appulse.network.weights import load_model
 from appulse.objects import MEASURED
-from appulse.sky import Survey, simulate_field
+from appulse.sky import Survey, simulate_field, write_field
+from appulse.sky.survey import Pairs
 
 
 def galaxies(n=4000, *, claimed=1.0, noise=0.0, seed=2):
@@ -77,6 +80,28 @@ def test_few_blends_share_the_error_bars_of_the_others():
     fitted = with_error_bars(Calibration(), table)
     assert not fitted.blend_error_bars
     assert fitted.factor("area", 10.0, True) == fitted.factor("area", 10.0, False)
+
+
+def test_fields_that_a_model_has_seen_are_refused_before_anything_is_fitted(tmp_path):
+    survey = Survey.load("paper")
+    for seed in (5, 1000, 2000):
+        write_field(simulate_field(survey, 64, seed=seed), tmp_path / f"field_{seed:04d}_00.fits")
+    assert [path.name for path in calibration_paths(tmp_path, {"seeds": [6], "selection_seeds": [1001]})] == [
+        "field_0005_00.fits",
+        "field_1000_00.fits",
+        "field_2000_00.fits",
+    ]
+    with pytest.raises(UsageError, match="seed 5, 1000, too"):
+        calibration_paths(tmp_path, {"seeds": [5, 6], "selection_seeds": [1000]})
+    with pytest.raises(InputError, match="no simulated fields"):
+        calibration_paths(tmp_path / "none", {})
+
+
+def test_fields_with_injected_pairs_are_refused(tmp_path):
+    survey = dataclasses.replace(Survey.load("paper"), pairs=Pairs(share=0.3, separation=1.0))
+    write_field(simulate_field(survey, 64, seed=2000), tmp_path / "field_2000_00.fits")
+    with pytest.raises(UsageError, match="injected pairs"):
+        calibration_paths(tmp_path, {})
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
 import struct
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import safetensors
@@ -245,3 +247,18 @@ def test_loading_needs_no_unpickler(path, monkeypatch):
         monkeypatch.setattr(pickle, name, refuse)
     monkeypatch.setattr(torch, "load", refuse)
     assert load_model(path).name == "tiny"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
+def test_a_model_goes_to_other_processes_without_open_files(model):
+    model.for_inference.encode(torch.zeros(1, 1, 32, 32))  # what is cached stays here
+    before = len(os.listdir("/proc/self/fd"))
+    sent = [ForkingPickler.dumps(model) for _ in range(3)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    again = pickle.loads(sent[0])
+    assert dataclasses.replace(again, network=model.network) == model
+    assert again.network.config == model.network.config and not again.network.training
+    for (name, ours), theirs in zip(
+        model.network.state_dict().items(), again.network.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name

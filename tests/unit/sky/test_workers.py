@@ -6,7 +6,7 @@ import pytest
 
 import tasks as work
 from appulse.files import InputError, UsageError
-from appulse.sky.workers import run_tasks, usable_cpus
+from appulse.sky.workers import gathered, run_tasks, usable_cpus
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -53,6 +53,19 @@ def test_workers_of_a_cluster_that_die(tmp_path):
             list(run_tasks(work.die, [1], dask=address))
         with pytest.raises(OSError, match="as asked"):
             list(run_tasks(work.fail, [5, 6], dask=address))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_gathered_is_in_order(workers, tmp_path):
+    told = []
+    # With two workers, the first task ends only after the second has.
+    mark = tmp_path / "mark"
+    tasks = [(mark, "wait" if workers == 2 else "touch", 0), (mark, "touch", 1), (mark, "touch", 2)]
+    answers = gathered(work.wait_or_touch, tasks, "tasks", workers, lambda *step: told.append(step))
+    assert list(answers) == [0, 1, 2]
+    assert [step for step in told if step[0] == "tasks"] == [("tasks", done, 3) for done in (1, 2, 3)]
+    # What goes on inside is told by one process only.
+    assert ("inside", 1, 1) in told if workers == 1 else ("inside", 1, 1) not in told
 
 
 def test_no_tasks():

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -39,15 +40,19 @@ class Killed(Exception):
     """Stands for the end of the job's time."""
 
 
-@pytest.fixture(scope="module")
-def fields(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("fields")
+def one_field(directory, seed):
+    """A directory with one small field."""
     survey = dataclasses.replace(
         Survey.load("paper"),
         population=Population(density=200.0, magnitude_bright=21.0, magnitude_faint=24.5),
     )
-    write_field(simulate_field(survey, 96, seed=12), directory / "field_0012_00.fits")
+    write_field(simulate_field(survey, 96, seed=seed), directory / f"field_{seed:04d}_00.fits")
     return directory
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    return one_field(tmp_path_factory.mktemp("fields"), 12)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +212,8 @@ def test_unfit_fields(fields, tmp_path):
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
-def test_init_takes_weights_and_architecture(whole, fields, tmp_path):
+def test_init_takes_weights_architecture_and_what_was_seen(whole, tmp_path):
+    fields = one_field(tmp_path, 13)
     other = dataclasses.replace(
         TINY,
         network=dataclasses.replace(TINY.network, filters=(4, 4, 4)),
@@ -220,9 +226,38 @@ def test_init_takes_weights_and_architecture(whole, fields, tmp_path):
     model = load_model(tmp_path / "tuned" / "model.safetensors")
     assert model.network.config == TINY.network
     assert model.training["init"].endswith("model.safetensors")
+    # What the parent has seen, its child has seen.
+    assert model.training["seeds"] == [12, 13] and model.training["selection_seeds"] == [1000]
     start = load_model(whole / "model.safetensors").network
     for (name, value), ours in zip(model.network.named_parameters(), start.parameters(), strict=True):
         torch.testing.assert_close(value, ours, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_parent_of_other_stamps_is_refused(whole, fields, tmp_path):
+    wider = dataclasses.replace(
+        TINY,
+        network=dataclasses.replace(TINY.network, stamp_size=64),
+        stamps=dataclasses.replace(TINY.stamps, size=64),
+    )
+    with pytest.raises(InputError, match=r"model\.safetensors: stamps have 64 pixels, the network takes 32"):
+        fit(tmp_path / "run", fields, wider, init=whole / "model.safetensors", threads=1)
+
+
+def test_an_interrupt_is_one_and_leaves_the_next_one_heard(fields, tmp_path, monkeypatch):
+    draw, heard = StampSource.batch, signal.getsignal(signal.SIGINT)
+
+    def until(self, number, size):
+        if number == 3:
+            raise KeyboardInterrupt
+        return draw(self, number, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "CHECKPOINT_MINUTES", 0)
+        patch.setattr(StampSource, "batch", until)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "run", fields, TINY, threads=1)
+    assert signal.getsignal(signal.SIGINT) is heard
+    fit(tmp_path / "run", fields, TINY, resume=True, threads=1)
 
 
 def test_learns_bright_galaxies(fields, tmp_path):
