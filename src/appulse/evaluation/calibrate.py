@@ -38,6 +38,8 @@ LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Lone galaxies of the part of a field on which these and the latent's scale are tried, and of how many parts
 # for the length.
 _TRIED_GALAXIES, _LENGTH_GALAXIES = 250, 500
+# And of the part that the error bars are fitted to: of a crowded field more would cost an hour and tell no more.
+_FITTED_GALAXIES = 1500
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
 _SAMPLES = 50
@@ -152,12 +154,12 @@ def calibrate(
         For people.
     """
     lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
-    scale = fit_latent_scale(model, _corner(fields[0])[0], workers=workers, progress=progress)
-    lines.append(f"  latent drawn with {scale:g} times the prior's spread")
-    options = {"items": fields, "workers": workers, "progress": progress}
-    drawn = list(
-        gathered(functools.partial(_draws, model=model, scale=scale), stage="maps of fields", **options)
+    scale = fit_latent_scale(
+        model, _corner(fields[0], _TRIED_GALAXIES)[0], workers=workers, progress=progress
     )
+    lines.append(f"  latent drawn with {scale:g} times the prior's spread")
+    look = functools.partial(_draws, model=model, scale=scale)
+    drawn = list(gathered(look, fields, "maps of fields", workers, progress))
     calibration = with_curves(Calibration(latent_scale=scale), drawn)
     maps = [
         CalibrationField(
@@ -178,7 +180,8 @@ def calibrate(
     lines.append(f"  correlation length {length} pixels")
 
     matched = functools.partial(_matched, model=plain.calibrated(calibration))
-    table = stack(list(gathered(matched, stage="galaxies of fields", **options)))
+    parts = [_corner(field, _FITTED_GALAXIES)[0] for field in fields]
+    table = stack(list(gathered(matched, parts, "galaxies of fields", workers, progress)))
     calibration = with_error_bars(calibration, table)
     for quantity in MEASURED:
         before = coverage_68(table, quantity)
@@ -191,11 +194,11 @@ def calibrate(
     return calibration, "\n".join(lines)
 
 
-def _corner(field: Field) -> tuple[Field, float]:
-    # A square where as many lone galaxies may be expected as are tried, or all there is; and how many may.
+def _corner(field: Field, wanted: int) -> tuple[Field, float]:
+    # A square where so many lone galaxies may be expected, or all there is; and how many may.
     truth = true_objects(field.ternary(), field.id1, field.id2)
     lone = np.count_nonzero((truth.kind == Kind.ISOLATED) & ~truth.ignored)
-    area = _TRIED_GALAXIES * field.image.size / max(lone, 1)
+    area = wanted * field.image.size / max(lone, 1)
     side = min(math.ceil(math.sqrt(area)), *field.image.shape)
     return field.cut((slice(side), slice(side))), lone * side**2 / field.image.size
 
@@ -241,7 +244,7 @@ def fit_length(
     expected = 0.0
     for field in fields:
         if expected < 0.9 * _LENGTH_GALAXIES:
-            corner, galaxies = _corner(field)
+            corner, galaxies = _corner(field, _TRIED_GALAXIES)
             corners.append(corner)
             expected += galaxies
     trials = [(length, corner) for length in LENGTHS for corner in corners]
