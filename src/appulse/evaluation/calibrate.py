@@ -38,7 +38,8 @@ LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Lone galaxies of the part of a field on which these and the latent's scale are tried, and of how many parts
 # for the length.
 _TRIED_GALAXIES, _LENGTH_GALAXIES = 250, 500
-# And of the part that the error bars are fitted to: of a crowded field more would cost an hour and tell no more.
+# And of the part that the error bars are fitted to: thousands of galaxies in each bin of signal-to-noise ratio
+# would take long and change little.
 _FITTED_GALAXIES = 1500
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
@@ -154,9 +155,8 @@ def calibrate(
         For people.
     """
     lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
-    scale = fit_latent_scale(
-        model, _corner(fields[0], _TRIED_GALAXIES)[0], workers=workers, progress=progress
-    )
+    part, _ = _corner(fields[0], _TRIED_GALAXIES)
+    scale = fit_latent_scale(model, part, workers=workers, progress=progress)
     lines.append(f"  latent drawn with {scale:g} times the prior's spread")
     look = functools.partial(_draws, model=model, scale=scale)
     drawn = list(gathered(look, fields, "maps of fields", workers, progress))
