@@ -38,7 +38,7 @@ LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 # Lone galaxies of the part of a field on which these and the latent's scale are tried, and of how many parts
 # for the length.
 _TRIED_GALAXIES, _LENGTH_GALAXIES = 250, 500
-# And of the part that the error bars are fitted to: thousands of galaxies in each bin of signal-to-noise ratio
+# And of the part that the error bars are fitted to: thousands of galaxies in each bin of signal-to-noise
 # would take long and change little.
 _FITTED_GALAXIES = 1500
 # With fewer, a coverage is known to worse than 0.05.
