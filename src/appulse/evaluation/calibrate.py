@@ -166,6 +166,7 @@ def calibrate(
             *draws.maps(calibration),
             true_objects(field.ternary(), field.id1, field.id2),
             scale_to_noise(field.image).scaled,
+            field.survey.name,
         )
         for draws, field in zip(drawn, fields, strict=True)
     ]

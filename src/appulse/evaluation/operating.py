@@ -27,6 +27,7 @@ PURE_IMPURITY = 0.5
 ISOLATED_TOLERANCE = 0.01
 # Balanced scores this close are equal: with 200 blends their own error is twice as large.
 BALANCED_TOLERANCE = 0.01
+_KINDS = (Kind.ISOLATED, Kind.BLENDED)
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class CalibrationField:
     truth : TrueObjects
     image : (height, width) float array, units of the background noise
         NaN where bad. Its peaks join and part galaxies (`appulse.objects.pairs` and ``bridges``).
+    survey : str
+        Fields of one survey count together, surveys alike.
     """
 
     p_galaxy: np.ndarray
     p_overlap: np.ndarray
     truth: TrueObjects
     image: np.ndarray
+    survey: str = ""
 
 
 def balanced_score(counts):
@@ -145,7 +149,8 @@ def choose_operating_points(
 
     - ``balanced``: the largest :func:`balanced_score`, and among those within `BALANCED_TOLERANCE` of it the
       thresholds nearest to 0.5. Objects are found over a wide range of thresholds; it is at 0.5 that a pixel
-      has its likelier class, and that areas are right.
+      has its likelier class, and that areas are right. The score is the mean over surveys, so that a crowded
+      one does not decide for all with its many blends.
     - ``complete``: the largest completeness of blends among points whose purity of blends is at least 0.7 and
       whose completeness and purity of isolated objects lie at most 0.01 below those of ``balanced``. Without
       any such point it is ``balanced``.
@@ -174,15 +179,28 @@ def choose_operating_points(
     InputError
         Without true isolated or true blended objects: nothing can be chosen.
     """
-    grid = count_on_grid(fields, t_galaxy, t_overlap, min_area=min_area, min_overlap=min_overlap)
+    surveys = sorted({field.survey for field in fields})
+    grids = [
+        count_on_grid(
+            [field for field in fields if field.survey == survey],
+            t_galaxy,
+            t_overlap,
+            min_area=min_area,
+            min_overlap=min_overlap,
+        )
+        for survey in surveys
+    ]
+    grid = {point: sum((each[point] for each in grids), ObjectCounts.empty()) for point in grids[0]}
     some = next(iter(grid.values()))
-    for kind in (Kind.ISOLATED, Kind.BLENDED):
+    for kind in _KINDS:
         if not some.n_true(kind):
             raise InputError(
                 f"choose_operating_points: no true {kind.name.lower()} object in {len(fields)} field(s); "
                 "give more or larger calibration fields."
             )
-    chosen = {"balanced": _balanced(grid)}
+    # A survey without blends, or with nothing but blends, says nothing of the balance.
+    telling = [each for each in grids if all(map(next(iter(each.values())).n_true, _KINDS))]
+    chosen = {"balanced": _balanced(telling or [grid])}
     chosen["complete"] = _complete(grid, chosen["balanced"])
     chosen["pure"] = _pure(grid, chosen["balanced"])
     return {
@@ -191,8 +209,8 @@ def choose_operating_points(
     }
 
 
-def _balanced(grid):
-    scores = {point: balanced_score(counts) for point, counts in grid.items()}
+def _balanced(grids):
+    scores = {point: np.mean([balanced_score(grid[point]) for grid in grids]) for point in grids[0]}
     best = max(scores.values())
     equal = [point for point, score in scores.items() if score >= best - BALANCED_TOLERANCE]
     return min(equal, key=lambda point: (_from_half(point), -scores[point]))

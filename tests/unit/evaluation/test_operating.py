@@ -124,6 +124,24 @@ def test_chosen_points_are_the_best_of_the_grid():
     assert blended(chosen["pure"])[1] >= blended(balanced)[1] >= blended(complete)[1]
 
 
+def test_surveys_count_alike():
+    # Where one survey's blends show at a low threshold, and another's only false ones do: many fields of the
+    # first do not decide for the second.
+    faint, clear = field_of_discs(4), field_of_discs(5)
+    faint = replace(faint, p_overlap=0.4 * faint.p_overlap, survey="faint")
+    haze = np.where(clear.p_galaxy > 0.5, 0.42, 0.0).astype(np.float32)
+    clear = replace(clear, p_overlap=np.maximum(clear.p_overlap, haze), survey="clear")
+    one_each, many = choose_operating_points([faint, clear]), choose_operating_points([faint] * 5 + [clear])
+    assert many["balanced"] == one_each["balanced"]
+    pooled = [replace(field, survey="") for field in [faint] * 5 + [clear]]
+    assert choose_operating_points(pooled)["balanced"].t_overlap < one_each["balanced"].t_overlap
+    # Surveys that can say nothing are not asked.
+    empty = replace(
+        clear, truth=replace(clear.truth, ignored=np.ones_like(clear.truth.ignored)), survey="none"
+    )
+    assert choose_operating_points([faint, clear, empty])["balanced"] == one_each["balanced"]
+
+
 def test_two_bright_peaks_make_a_blend_without_a_pixel_of_class_2():
     y, x = np.mgrid[:40, :60]
     peaks = [100 * np.exp(-((x - x0) ** 2 + (y - 20) ** 2) / (2 * 3.0**2)) for x0 in (22, 33)]
