@@ -22,6 +22,7 @@ _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
     "euclid": "fbb2ba3fbb8e3fa0d1edbbbe487010410a4096e0d2c69a9246e97cb025cc7c4f",
+    "mixed": "440f9ebbbb6c2d0d4aad39ff6db6e7051a1f3502680470853767d3abc1b5c6b7",
 }
 _FORMAT = "appulse-1"
 # Buffers of batch normalisation.

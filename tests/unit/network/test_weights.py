@@ -18,7 +18,14 @@ from appulse.network import weights
 from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
 from appulse.network.config import NetworkConfig
 from appulse.network.punet import ProbabilisticUNet
-from appulse.network.weights import Model, load_model, model_names, save_model
+from appulse.network.weights import (
+    Model,
+    bundled_ranges,
+    load_model,
+    model_names,
+    range_warnings,
+    save_model,
+)
 
 TINY = NetworkConfig(filters=(4, 8, 8), encoder_poolings=2, combiner_filters=8, stamp_size=32)
 CALIBRATION = Calibration(
@@ -262,3 +269,15 @@ def test_a_model_goes_to_other_processes_without_open_files(model):
         model.network.state_dict().items(), again.network.state_dict().values(), strict=True
     ):
         assert torch.equal(ours, theirs), name
+
+
+def test_warnings_name_the_bundled_model_that_fits():
+    euclid = bundled_ranges()["euclid"]
+    assert euclid == load_model("euclid").validity
+    assert range_warnings(euclid, 0.0, 0.1, 2.0) == []
+    # Seeing of five pixels, and noise as a drizzled image has it.
+    found = range_warnings(euclid, 0.5, 0.1, 6.0)
+    assert len(found) == 3 and "'mixed'" in found[-1]
+    # What no model knows.
+    assert len(range_warnings(euclid, 0.0, 0.1, 60.0)) == 1
+    assert range_warnings(bundled_ranges()["mixed"], 0.5, 0.1, 6.0) == []
