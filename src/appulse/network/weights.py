@@ -187,13 +187,13 @@ def range_warnings(
     list of str
         One sentence each; empty where the model fits.
     """
-    found = taken.warnings(correlation, coverage, width, noise_given=noise_given)
-    fitting = [
-        name
-        for name, known in bundled_ranges().items()
-        if not known.warnings(correlation, coverage, width, noise_given=noise_given)
-    ]
-    if found and fitting:
+    measured = (correlation, coverage, width)
+    found = taken.warnings(*measured, noise_given=noise_given)
+    if not found:
+        return []
+    ranges = bundled_ranges().items()
+    fitting = [name for name, known in ranges if not known.warnings(*measured, noise_given=noise_given)]
+    if fitting:
         found.append(f"model {' or '.join(map(repr, fitting))} knows images with such a PSF and such noise")
     return found
 
