@@ -95,3 +95,25 @@ def test_a_latent_that_knows_nothing_of_the_truth_is_not_drawn():
         model.network.combiner.of_latent.weight[0, 0] = 2.0
     field = disc_field((2 * SIZE, 2 * SIZE), (30, 30, 8), (90, 40, 7), (60, 95, 9))
     assert fit_latent_scale(model, field) == 0.0
+
+
+def model_with_a_hidden_difference():
+    """At the prior's mean, discs of brightness 2 and 4 are both below its threshold; the latent moves that."""
+    model = thresholding_model()
+    combiner = model.network.combiner
+    with torch.no_grad():
+        combiner.rest[0].weight.zero_()
+        combiner.of_features.bias[0] = -np.arcsinh(5.0)
+        combiner.of_latent.weight[0, 0] = 1.0
+        combiner.rest[0].weight[1, 0] = 20.0
+        combiner.rest[0].bias.copy_(torch.tensor([0.0, -3.0, -20.0]))
+    return model
+
+
+def test_a_latent_that_tells_more_than_its_mean_is_drawn():
+    # Faint discs are no galaxies, bright ones are. At the prior's mean they look alike.
+    shape, bright = (3 * SIZE, 3 * SIZE), ((30, 30, 9), (90, 40, 9), (60, 95, 9), (150, 150, 9))
+    field = disc_field(shape, *bright)
+    faint = discs(shape, (150, 40, 9), (40, 150, 9), (100, 140, 9), (150, 100, 9), noise=0.0) / 2
+    field = dataclasses.replace(field, image=field.image + faint * np.float32(field.survey.sigma))
+    assert fit_latent_scale(model_with_a_hidden_difference(), field) > 0.0
