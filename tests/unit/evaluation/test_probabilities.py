@@ -98,7 +98,7 @@ def test_a_latent_that_knows_nothing_of_the_truth_is_not_drawn():
 
 
 def model_with_a_hidden_difference():
-    """At the prior's mean, discs of brightness 2 and 4 are both below its threshold; the latent moves that."""
+    """At the prior's mean, discs of brightness 2 and 4 are below its threshold; the latent moves that."""
     model = thresholding_model()
     combiner = model.network.combiner
     with torch.no_grad():
