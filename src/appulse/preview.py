@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from appulse.busiest import busiest_window, busyness
 from appulse.files import atomic_write
-from appulse.inference.exposure import common, cropped, grown
-from appulse.result import BUSY_CELL, Window, busyness
+from appulse.inference.exposure import Window, common, cropped, grown
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # Overlapping galaxies are told apart by colour (Okabe and Ito's palette, safe for the colour-blind).
 OUTLINE_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
-# Larger fields are shown by their best-populated part, so that a galaxy stays a few pixels wide.
-LARGEST_PREVIEW = 640
 _CLASSES = ListedColormap(["#10142a", "#4c8fd6", "#ffb000"])
 
 
@@ -171,36 +169,3 @@ def _meeting(catalog: Table, window: Window) -> list[int]:
         meets &= np.asarray(catalog[f"bbox_{axis}max"]) >= side.start
         meets &= np.asarray(catalog[f"bbox_{axis}min"]) < side.stop
     return np.flatnonzero(meets).tolist()
-
-
-def busiest_window(cells: np.ndarray, shape: tuple[int, int]) -> Window:
-    """The window with most to see; the whole field where it is small.
-
-    Parameters
-    ----------
-    cells : (rows, columns) int64 array
-        `appulse.result.busyness` of the field.
-    shape : (height, width), pixels
-        Of the field.
-
-    Returns
-    -------
-    (slice, slice)
-        Its width is `LARGEST_PREVIEW` or the field's.
-    """
-    height, width = (min(side, LARGEST_PREVIEW) for side in shape)
-    # Windows begin with a cell; one that spans the field takes the incomplete last cell in.
-    n_rows, n_columns = -(-height // BUSY_CELL), -(-width // BUSY_CELL)
-    total = np.pad(cells.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    tops = np.arange(0, (shape[0] - height) // BUSY_CELL + 1)
-    lefts = np.arange(0, (shape[1] - width) // BUSY_CELL + 1)
-    bottom, right = tops[:, None] + n_rows, lefts[None, :] + n_columns
-    content = (
-        total[bottom, right]
-        - total[tops[:, None], right]
-        - total[bottom, lefts[None, :]]
-        + total[tops[:, None], lefts[None, :]]
-    )
-    row, column = np.unravel_index(np.argmax(content), content.shape)
-    top, left = int(tops[row]) * BUSY_CELL, int(lefts[column]) * BUSY_CELL
-    return slice(top, top + height), slice(left, left + width)

@@ -12,7 +12,9 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 
 from appulse import products
+from appulse.busiest import CELL, busiest_window, busyness
 from appulse.files import write_json
+from appulse.inference.exposure import Window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,31 +22,10 @@ if TYPE_CHECKING:
 
     from appulse.inference.realisations import Realisations
 
-Window = tuple[slice, slice]
 # Maps are written in parts of this many rows and columns, multiples of a chunk of the store on disk.
 _PART = (512, 2048)
 # They go down a band before they go on to the right, so that what a block of work has left is read once.
 _BAND = 2048
-# Cells in which a field's business is counted, to choose what its picture shows; parts are multiples of it.
-BUSY_CELL = 64
-
-
-def busyness(ternary: np.ndarray) -> np.ndarray:
-    """How much there is to see in each cell of a class map: overlaps count twenty times as much as galaxies.
-
-    Parameters
-    ----------
-    ternary : (height, width) uint8 array
-        Begins at a cell's first pixel.
-
-    Returns
-    -------
-    (rows, columns) int64 array
-    """
-    weight = np.where(ternary == 2, 20, ternary).astype(np.int64)
-    for axis in (0, 1):
-        weight = np.add.reduceat(weight, np.arange(0, weight.shape[axis], BUSY_CELL), axis=axis)
-    return weight
 
 
 @dataclass(frozen=True)
@@ -78,11 +59,11 @@ class _Tally:
 
     def __init__(self, shape: tuple[int, int]):
         self.classes = np.zeros(3, np.int64)
-        self.cells = np.zeros(tuple(-(-side // BUSY_CELL) for side in shape), np.int64)
+        self.cells = np.zeros(tuple(-(-side // CELL) for side in shape), np.int64)
 
     def add(self, window: Window, ternary: np.ndarray, p_galaxy: np.ndarray) -> None:
         self.classes += np.bincount(ternary[~np.isnan(p_galaxy)], minlength=3)
-        cells = tuple(slice(side.start // BUSY_CELL, -(-side.stop // BUSY_CELL)) for side in window)
+        cells = tuple(slice(side.start // CELL, -(-side.stop // CELL)) for side in window)
         self.cells[cells] = busyness(ternary)
 
 
@@ -260,7 +241,7 @@ class Result:
         if regions:
             written.append(products.write_regions(self.catalog, directory / f"{stem}_regions.reg"))
         if preview:
-            from appulse.preview import busiest_window, field_figure, save_figure
+            from appulse.preview import field_figure, save_figure
 
             figure = field_figure(self, busiest_window(tally.cells, self.ternary.shape))
             written.append(save_figure(figure, directory / f"{stem}_preview.png"))

@@ -10,9 +10,10 @@ import pytest
 from astropy.table import Table
 from matplotlib.figure import Figure
 
+from appulse.busiest import LARGEST
 from appulse.inference.realisations import Realisations
 from appulse.objects import build_catalog
-from appulse.preview import LARGEST_PREVIEW, field_figure, galaxy_figure, save_figure
+from appulse.preview import field_figure, galaxy_figure, save_figure
 from appulse.result import GalaxyCutout, Result
 
 
@@ -103,7 +104,7 @@ def test_a_large_field_is_shown_by_its_busiest_part():
     result = made_by_hand((900, 1000), windows=(corner, np.s_[720:780, 60:120], np.s_[10:20, 900:910]))
     axes = field_figure(result).axes[0]
     left, right, bottom, top = axes.get_images()[0].get_extent()
-    assert right - left == top - bottom == LARGEST_PREVIEW
+    assert right - left == top - bottom == LARGEST
     assert left <= 20 and right >= 120 and bottom <= 700 and top >= 780
 
 
