@@ -166,7 +166,11 @@ def by_magnitude(folder, name):
     isolated, blended = means(name, "isolated"), means(name, "blended")
     limit = ious[(ious["detector"] == "oracle") & np.isfinite(ious["mean"])]
     middles = 0.5 * np.asarray(limit["low_edge"] + limit["high_edge"])
-    spread = {round(float(r["high_edge"]), 2): r["mean"] for r in variance[variance["kind"] == "isolated"]}
+    variance = variance[variance["kind"] == "isolated"]
+    spreads = [
+        {round(float(r["high_edge"]), 2): r["mean"] for r in variance[variance["variance"] == of]}
+        for of in ("class", "galaxy or sky")
+    ]
     rows = []
     for edge, row in isolated.items():
         if not row["n"]:
@@ -174,9 +178,11 @@ def by_magnitude(folder, name):
         ideal = np.interp(0.5 * (row["low_edge"] + row["high_edge"]), middles, limit["mean"])
         of_blends = f"{blended[edge]['mean']:.3f} ({blended[edge]['n']})" if blended[edge]["n"] else "-"
         magnitudes = f"{row['low_edge']:.1f} to {row['high_edge']:.1f}"
-        cells = [f"{row['mean']:.3f} ({row['n']})", f"{ideal:.3f}", of_blends, f"{spread[edge]:.4f}"]
+        cells = [f"{row['mean']:.3f} ({row['n']})", f"{ideal:.3f}", of_blends]
+        cells += [f"{spread[edge]:.4f}" for spread in spreads]
         rows.append([magnitudes, *cells])
-    return table(["magnitude", "isolated (galaxies)", "ideal fit", "blended (galaxies)", "variance"], rows)
+    heads = ["magnitude", "isolated (galaxies)", "ideal fit", "blended (galaxies)"]
+    return table([*heads, "variance of the class", "of galaxy or sky"], rows)
 
 
 def measured(scores, folder, calibration, points):

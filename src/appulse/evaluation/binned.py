@@ -17,6 +17,8 @@ from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind
 
 KINDS = ("isolated", "blended")
+# Of Figure 3: the paper's, and its part that knows of no overlaps; columns of the galaxies' table.
+VARIANCES = {"class": "variance", "galaxy or sky": "galaxy_variance"}
 # What galaxies in blends are binned by: column of both truth tables, and edges.
 BLEND_BINS = {
     "separation_over_size": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0),
@@ -75,7 +77,7 @@ def iou_by_magnitude(evidence: Evidence, edges: np.ndarray, oracle: Table | None
 
 
 def variance_by_magnitude(evidence: Evidence, edges: np.ndarray) -> Table:
-    """Figure 3: mean variance over realisations inside the galaxies that were found, by magnitude.
+    """Figure 3: mean variance inside the galaxies that were found, by magnitude.
 
     Parameters
     ----------
@@ -85,13 +87,16 @@ def variance_by_magnitude(evidence: Evidence, edges: np.ndarray) -> Table:
     Returns
     -------
     astropy.table.Table
+        ``variance`` (``class``: of the class over realisations; ``galaxy or sky``: P (1 - P) of P_GALAXY),
         ``kind`` and the columns of `mean_in_bins`.
     """
     galaxies = evidence.galaxies
     tables = []
-    for kind in KINDS:
-        chosen = galaxies[galaxies["kind"] == kind]
-        tables.append(_labelled(mean_in_bins(chosen["magnitude"], chosen["variance"], edges), kind=kind))
+    for variance, column in VARIANCES.items():
+        for kind in KINDS:
+            chosen = galaxies[galaxies["kind"] == kind]
+            table = mean_in_bins(chosen["magnitude"], chosen[column], edges)
+            tables.append(_labelled(table, variance=variance, kind=kind))
     return vstack(tables, metadata_conflicts="silent")
 
 

@@ -206,8 +206,9 @@ def _figures(pictures: Mapping[str, Path], tables: Mapping[str, Table]) -> Secti
             Picture(
                 pictures["figure3"],
                 "Figure 3: variance by magnitude",
-                "Mean variance of the class over realisations, inside the galaxies found. It should rise "
-                "towards faint galaxies, and be larger for blended ones.",
+                "Mean variance of the class over realisations, inside the galaxies found; dashed, the "
+                "part between galaxy and sky, which should rise towards faint galaxies. The rest "
+                "is doubt about overlaps, of which there may be more in bright galaxies.",
             ),
             Picture(
                 pictures["figure5"],

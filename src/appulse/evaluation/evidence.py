@@ -139,7 +139,7 @@ def gather(
     positions = np.column_stack([field.catalog["x"], field.catalog["y"]])
     tables = {
         "objects": object_table(field, truth, galaxies, detections, result.std),
-        "galaxies": galaxy_table(field, truth, galaxies, detections, result.std),
+        "galaxies": galaxy_table(field, truth, galaxies, detections, result.std, result.p_galaxy),
     }
     for table in tables.values():
         origin = field_name(field.seed, field.index).removesuffix(".fits")

@@ -314,7 +314,7 @@ def stamp_evidence(
     objects.replace_column("label", stamp_of[objects["label"]])
     objects.rename_column("label", "stamp")
     objects.remove_columns(["x", "y"])
-    members = galaxy_table(mosaic, truth, galaxies, detections, result.std)
+    members = galaxy_table(mosaic, truth, galaxies, detections, result.std, result.p_galaxy)
     members.add_column(members["id"] // _PER_STAMP, name="stamp", index=0)
     members["id"] %= _PER_STAMP
     members.rename_column("id", "number")

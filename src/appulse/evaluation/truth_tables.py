@@ -20,7 +20,7 @@ from appulse.sky.true_objects import MIN_TRUE_AREA, Kind, TrueObjects, galaxy_pi
 # Any overlap at all: the galaxies' IoU is wanted for bad matches too.
 _ANY_IOU = 1e-6
 # Columns about the model's spread inside a galaxy.
-_SPREADS = ("variance", "std_border", "std_core")
+_SPREADS = ("variance", "galaxy_variance", "std_border", "std_core")
 KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
 Masks = tuple[tuple[tuple[slice, slice], np.ndarray], ...]
 
@@ -131,6 +131,7 @@ def galaxy_table(
     galaxies: TrueGalaxies,
     detections: Mapping[str, Detection],
     std: np.ndarray,
+    p_galaxy: np.ndarray,
 ) -> Table:
     """What became of every true galaxy.
 
@@ -144,6 +145,8 @@ def galaxy_table(
         By detector, with masks; the model first.
     std : (height, width) float array
         Standard deviation of the class over the model's realisations.
+    p_galaxy : (height, width) float array
+        The model's P_GALAXY.
 
     Returns
     -------
@@ -152,7 +155,8 @@ def galaxy_table(
         ``separation`` (pixels) to the nearest galaxy of the same object, ``separation_over_size`` (by the
         mean of the two half-light radii) and ``flux_ratio`` (fainter over brighter), NaN where alone;
         ``iou_NAME`` with the galaxy that detector NAME has there (one to one), 0 where it has none;
-        of the mask that the model found (IoU 0.5 and more), else NaN: ``variance``, mean of ``std ** 2``, and
+        of the mask that the model found (IoU 0.5 and more), else NaN: ``variance``, mean of ``std ** 2``;
+        ``galaxy_variance``, mean of P_GALAXY (1 - P_GALAXY), the variance between galaxy and sky alone;
         ``std_border`` and ``std_core``, mean of ``std`` over the pixels that have and have not an 8-neighbour
         outside it. Only `counted` galaxies.
     """
@@ -178,15 +182,17 @@ def galaxy_table(
             for column in _SPREADS:
                 table[column] = np.nan
             for i, j in zip(match.true[good], match.predicted[good], strict=True):
-                for column, value in _spreads(std, *detection.masks[j]).items():
+                for column, value in _spreads(std, p_galaxy, *detection.masks[j]).items():
                     table[column][i] = value
     return table[kept]
 
 
-def _spreads(std: np.ndarray, box: tuple[slice, slice], mask: np.ndarray) -> dict[str, float]:
-    inside = std[box].astype(np.float64)
+def _spreads(
+    std: np.ndarray, p_galaxy: np.ndarray, box: tuple[slice, slice], mask: np.ndarray
+) -> dict[str, float]:
+    inside, p = std[box].astype(np.float64), p_galaxy[box][mask].astype(np.float64)
     core = ndimage.binary_erosion(np.pad(mask, 1), np.ones((3, 3)))[1:-1, 1:-1]
-    values = inside[mask] ** 2, inside[mask & ~core], inside[core]
+    values = inside[mask] ** 2, p * (1.0 - p), inside[mask & ~core], inside[core]
     return {
         name: float(np.nanmean(value)) if np.isfinite(value).any() else np.nan
         for name, value in zip(_SPREADS, values, strict=True)

@@ -55,7 +55,8 @@ def test_galaxies_know_their_neighbours_and_what_was_found(scene):
     field, truth, galaxies = scene
     found = detection(truth, (30, 40, 8), (80, 60, 5))
     std = np.full(SHAPE, 0.5, np.float32)
-    table = galaxy_table(field, truth, galaxies, {"ours": found}, std)
+    p_galaxy = np.where(disc(80, 60, 4), 0.9, 0.5).astype(np.float32)
+    table = galaxy_table(field, truth, galaxies, {"ours": found}, std, p_galaxy)
     assert list(table["id"]) == [1, 2, 3]  # the fourth is cut
     assert list(table["kind"]) == ["blended", "blended", "isolated"]
     np.testing.assert_allclose(table["separation"], [10, 10, np.nan])
@@ -64,6 +65,9 @@ def test_galaxies_know_their_neighbours_and_what_was_found(scene):
     shrunk = disc(80, 60, 5).sum() / disc(80, 60, 7).sum()
     np.testing.assert_allclose(table["iou_ours"], [1, 0, shrunk])
     np.testing.assert_allclose(table["variance"], [0.25, np.nan, 0.25])
+    sure = disc(80, 60, 4).sum() / disc(80, 60, 5).sum()
+    doubt = sure * 0.09 + (1 - sure) * 0.25
+    np.testing.assert_allclose(table["galaxy_variance"], [0.25, np.nan, doubt], rtol=1e-6)
 
 
 def test_spread_at_the_border_and_in_the_core(scene):
@@ -73,7 +77,7 @@ def test_spread_at_the_border_and_in_the_core(scene):
     # A disc's pixels whose 3 x 3 surroundings all lie in it.
     core = np.all([np.roll(inside, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
     std = np.where(core, 0.1, 0.6).astype(np.float32)
-    (row,) = galaxy_table(field, truth, galaxies, {"ours": found}, std)[[2]]
+    (row,) = galaxy_table(field, truth, galaxies, {"ours": found}, std, np.ones(SHAPE, np.float32))[[2]]
     assert (row["std_border"], row["std_core"]) == pytest.approx((0.6, 0.1))
     share = core.sum() / inside.sum()
     assert row["variance"] == pytest.approx(share * 0.01 + (1 - share) * 0.36)

@@ -73,7 +73,7 @@ def figure2(table: Table) -> Figure:
 
 
 def figure3(table: Table) -> Figure:
-    """Mean variance over realisations by magnitude: the paper's Figure 3.
+    """Mean variance by magnitude: the paper's Figure 3, and its part that knows of no overlaps.
 
     Parameters
     ----------
@@ -88,11 +88,14 @@ def figure3(table: Table) -> Figure:
         figure = canvas()
         axes = figure.subplots()
         for kind, colour in KIND_COLOUR.items():
-            rows = table[(table["kind"] == kind) & (table["n"] >= _FEWEST)]
-            style = {"color": colour, "marker": KIND_MARKER[kind], "label": kind}
-            with_interval(axes, centres(rows), rows, "mean", **style)
+            for number, variance in enumerate(dict.fromkeys(table["variance"])):
+                rows = table[(table["kind"] == kind) & (table["n"] >= _FEWEST)]
+                rows = rows[rows["variance"] == variance]
+                style = {"color": colour, "marker": KIND_MARKER[kind], "label": f"{kind}, {variance}"}
+                style |= {"linestyle": DASHES[number]} | ({"markerfacecolor": "white"} if number else {})
+                with_interval(axes, centres(rows), rows, "mean", **style)
         axes.set_xlabel("magnitude")
-        axes.set_ylabel("mean variance of the class")
+        axes.set_ylabel("mean variance")
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper left")
     return figure
