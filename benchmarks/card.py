@@ -1,10 +1,11 @@
 """Writes the measured half of a model card: what stands between its headings "Scores" and "Limits".
 
-usage: python benchmarks/card.py CARD SCORES CALIBRATION
+usage: python benchmarks/card.py CARD SCORES CALIBRATION [--also SURVEY SCORES ...]
 
 CARD         the card, with both headings; what stands outside them is left as it is.
 SCORES       directory of `appulse evaluate` with --test-set: scores.json and the tables beside it.
 CALIBRATION  calibration.txt of `calibrate_file`.
+--also       another survey, and a directory of `appulse evaluate` on fields of it.
 """
 
 import argparse
@@ -96,13 +97,32 @@ Modes of realisations, on a corner of that field:
 
 {notes}
 
-## Calibration
+{also}## Calibration
 
 ```
 {calibration}
 ```
 
 {points}
+
+"""
+
+
+ALSO = """### On `{survey}`
+
+Whole fields ({fields}; {blends} true blends), as above; detectors tuned on validation fields of this survey:
+
+{scores}
+
+{headline}
+
+{magnitudes}
+
+- Pure-noise stamps in which nothing is found: {noise}.
+- Rank correlation of spread and error of a galaxy's area over {galaxies} galaxies: {rank}.
+- Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}.
+- Coverage of the 68 % intervals: {coverage}.
+{notes}
 
 """
 
@@ -155,37 +175,89 @@ def at_equal_purity(scores, folder, name):
     return table(["on", "detector", "its purity", "its completeness", name, "threshold"], rows)
 
 
-def by_magnitude(folder, name):
-    """Figures 2 and 3 as one table; the oracle, in bins of its own, is interpolated between their middles."""
-    ious, variance = (Table.read(folder / f"{figure}.ecsv") for figure in ("figure2", "figure3"))
+def iou_by_magnitude(folder, name):
+    """Figure 2 as rows by upper edge; the oracle, in bins of its own, is interpolated between middles."""
+    ious = Table.read(folder / "figure2.ecsv")
 
     def means(detector, kind):
         chosen = ious[(ious["detector"] == detector) & (ious["kind"] == kind)]
-        return {round(float(row["high_edge"]), 2): row for row in chosen}
+        return {_edge(row): row for row in chosen}
 
     isolated, blended = means(name, "isolated"), means(name, "blended")
     limit = ious[(ious["detector"] == "oracle") & np.isfinite(ious["mean"])]
     middles = 0.5 * np.asarray(limit["low_edge"] + limit["high_edge"])
-    variance = variance[variance["kind"] == "isolated"]
-    spreads = [
-        {round(float(r["high_edge"]), 2): r["mean"] for r in variance[variance["variance"] == of]}
-        for of in ("class", "galaxy or sky")
-    ]
-    rows = []
+    rows = {}
     for edge, row in isolated.items():
         if not row["n"]:
             continue
         ideal = np.interp(0.5 * (row["low_edge"] + row["high_edge"]), middles, limit["mean"])
         of_blends = f"{blended[edge]['mean']:.3f} ({blended[edge]['n']})" if blended[edge]["n"] else "-"
         magnitudes = f"{row['low_edge']:.1f} to {row['high_edge']:.1f}"
-        cells = [f"{row['mean']:.3f} ({row['n']})", f"{ideal:.3f}", of_blends]
-        cells += [f"{spread[edge]:.4f}" for spread in spreads]
-        rows.append([magnitudes, *cells])
-    heads = ["magnitude", "isolated (galaxies)", "ideal fit", "blended (galaxies)"]
-    return table([*heads, "variance of the class", "of galaxy or sky"], rows)
+        rows[edge] = [magnitudes, f"{row['mean']:.3f} ({row['n']})", f"{ideal:.3f}", of_blends]
+    return rows
 
 
-def measured(scores, folder, calibration, points):
+IOU_HEADS = ["magnitude", "isolated (galaxies)", "ideal fit", "blended (galaxies)"]
+
+
+def by_magnitude(folder, name):
+    """Figures 2 and 3 as one table."""
+    variance = Table.read(folder / "figure3.ecsv")
+    variance = variance[variance["kind"] == "isolated"]
+    spreads = [
+        {_edge(row): row["mean"] for row in variance[variance["variance"] == of]}
+        for of in ("class", "galaxy or sky")
+    ]
+    rows = [
+        [*cells, *(f"{spread[edge]:.4f}" for spread in spreads)]
+        for edge, cells in iou_by_magnitude(folder, name).items()
+    ]
+    return table([*IOU_HEADS, "variance of the class", "of galaxy or sky"], rows)
+
+
+def _edge(row):
+    return round(float(row["high_edge"]), 2)
+
+
+def of_fields(scores):
+    """The table of scores of whole fields."""
+    detectors = scores["detectors"]
+    shown = [key for key in FIELDS if all(key in each for each in detectors.values())]
+    return table(
+        ["", *detectors], [[key, *(interval(each[key]) for each in detectors.values())] for key in shown]
+    )
+
+
+def also_on(survey, folder, sha256):
+    """What the same weights do on another survey."""
+    scores = scores_of(folder, sha256)
+    name = next(iter(scores["detectors"]))
+    return ALSO.format(
+        survey=survey,
+        fields=scores["facts"]["fields"],
+        blends=sum(scores["confusion"][3]),
+        scores=of_fields(scores),
+        headline=scores["headline"],
+        magnitudes=table(IOU_HEADS, iou_by_magnitude(folder, name).values()),
+        noise=interval(scores["detectors"][name]["pure-noise stamps without detection"]),
+        galaxies=scores["matched_galaxies"],
+        rank=interval(scores["area_rank_correlation"]),
+        p_galaxy=interval(scores["calibration_error"]["P_GALAXY"]),
+        p_overlap=interval(scores["calibration_error"]["P_OVERLAP"]),
+        coverage="; ".join(f"{key} {interval(value)}" for key, value in scores["coverage_68"].items()),
+        notes="\n".join(f"- {note}" for note in scores["notes"]),
+    )
+
+
+def scores_of(folder, sha256):
+    """What `appulse evaluate` found for these weights."""
+    scores = json.loads((folder / "scores.json").read_text())
+    if scores["sha256"] != sha256:
+        raise SystemExit(f"{folder} scored other weights: SHA-256 {scores['sha256']}.")
+    return scores
+
+
+def measured(scores, folder, calibration, points, also):
     """The text between the headings."""
     detectors, stamps, errors = scores["detectors"], scores["test_set"], scores["calibration_error"]
     names = list(detectors)
@@ -204,9 +276,7 @@ def measured(scores, folder, calibration, points):
         test_confusion=confusion(stamps["confusion"][names[0]], "test set"),
         fields=scores["facts"]["fields"],
         blends=sum(scores["confusion"][3]),
-        scores=table(
-            ["", *names], [[key, *(interval(detectors[name][key]) for name in names)] for key in FIELDS]
-        ),
+        scores=of_fields(scores),
         headline=scores["headline"],
         name=names[0],
         tradeoff=at_equal_purity(scores, folder, names[0]),
@@ -256,6 +326,7 @@ def measured(scores, folder, calibration, points):
         ),
         confusion=confusion(scores["confusion"], "fields"),
         notes="\n".join(f"- {note}" for note in scores["notes"]),
+        also=also,
         calibration=calibration,
         points=table(
             ["operating point", "P_GALAXY", "P_OVERLAP", "smallest object, pixels"],
@@ -270,13 +341,16 @@ def main():
     )
     for name in ("card", "scores", "calibration"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("SURVEY", "SCORES"))
     options = parser.parse_args()
-    scores = json.loads((options.scores / "scores.json").read_text())
     model = load_model(options.card.with_suffix(".safetensors"))
-    if scores["sha256"] != model.sha256:
-        raise SystemExit(f"{options.scores} scored other weights: SHA-256 {scores['sha256']}.")
-    calibration = options.calibration.read_text().rstrip()
-    text = measured(scores, options.scores, calibration, model.calibration.operating_points)
+    text = measured(
+        scores_of(options.scores, model.sha256),
+        options.scores,
+        options.calibration.read_text().rstrip(),
+        model.calibration.operating_points,
+        "".join(also_on(survey, Path(folder), model.sha256) for survey, folder in options.also),
+    )
     card, n = re.subn(
         r"^## Scores\n.*?(?=^## Limits\n)",
         lambda _: text,
