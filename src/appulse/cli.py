@@ -279,7 +279,44 @@ def train(
     )
     if calibration is not None:
         with stage_bars() as progress:
-            print(calibrate_file(path, calibration, workers=workers, progress=progress))
+            print(calibrate_file(path, calibration, path, workers=workers, progress=progress))
+    print(f"wrote {path}")
+    return 0
+
+
+@app.command
+def calibrate(
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    fields: Path,
+    model: str = "euclid",
+    workers: int = 1,
+) -> int:
+    """Fit a model's thresholds, probabilities and error bars to another sky; its weights stay as they are.
+
+    Writes model.safetensors, for --model of the other commands, and calibration.txt, what was fitted. This
+    takes minutes, where training takes hours: try it first when a model finds the galaxies of your survey but
+    its probabilities are off there.
+
+    Parameters
+    ----------
+    output
+        Directory for the calibrated model; its name becomes the model's.
+    fields
+        Directory of simulated fields (seeds 2000s) of your survey, with some thousand galaxies.
+    model
+        A bundled model, or a .safetensors file.
+    workers
+        Processes that share the fields, of a few GB of memory each.
+    """
+    from appulse.evaluation.calibrate import calibrate_file
+    from appulse.files import InputError
+
+    path = output / "model.safetensors"
+    if path.exists():
+        raise InputError(f"{output} already holds a model; choose another directory.")
+    with stage_bars() as progress:
+        print(calibrate_file(model, fields, path, workers=workers, progress=progress))
     print(f"wrote {path}")
     return 0
 

@@ -9,22 +9,19 @@ from typing import Literal, get_args
 
 import numpy as np
 
-import appulse
 from appulse.engine.assembly import Assembly
-from appulse.engine.describe import calibration_warnings, fitted_for
 from appulse.engine.job import Job
-from appulse.engine.observation import Observation, observe
+from appulse.engine.observation import observe
+from appulse.engine.provenance import provenance_of, warnings_of
 from appulse.engine.stages import run
 from appulse.files import InputError
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
-from appulse.inference.crowding import Sampling, measure_crowding
 from appulse.inference.mesh import CELL
 from appulse.inference.sampler import Mode, Sampler
 from appulse.inference.store import MemoryStore
 from appulse.inference.two_step import EDGE
-from appulse.network.calibration import OperatingPoint
-from appulse.network.weights import Model, load_model, range_warnings
+from appulse.network.weights import Model, load_model
 from appulse.result import Result
 
 Method = Literal["two-step", "sliding", "grid"]
@@ -33,8 +30,6 @@ Method = Literal["two-step", "sliding", "grid"]
 SEED_LIMIT = 2**32
 # Width of a block, pixels: large beside a stamp, small beside the memory of any machine.
 BLOCK = 2048
-# Where it is measured whether the sources of an image are such as the model knows.
-SAMPLING = Sampling(longest=1536, part=512, count=3)
 
 
 def segment(
@@ -108,7 +103,7 @@ def segment(
     """
     if isinstance(model, str | Path):
         model = load_model(model)
-    point = choose_operating_point(model, operating_point)
+    point = model.operating_point(operating_point)
     if method not in get_args(Method):
         raise InputError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}.")
     if mode not in ("copula", "latent"):
@@ -174,83 +169,6 @@ def check_origin(origin: tuple[int, int], stamp_size: int) -> tuple[int, int]:
             "stamps and the mesh of the background both begin again. Cut the image there."
         )
     return int(origin[0]), int(origin[1])
-
-
-def provenance_of(job: Job, observation: Observation, operating_point: str) -> dict:
-    """What produced a result, for headers and summary.
-
-    Parameters
-    ----------
-    job : Job
-        Of the field.
-    observation : Observation
-        The input.
-    operating_point : str
-        Name of the thresholds.
-    """
-    sampler = job.sampler
-    return {
-        "version": appulse.__version__,
-        "model": sampler.model.name,
-        "sha256": sampler.model.sha256,
-        "seed": sampler.seed,
-        "samples": sampler.samples,
-        "method": job.method,
-        "mode": sampler.mode,
-        "operating_point": operating_point,
-        "t_galaxy": job.point.t_galaxy,
-        "t_overlap": job.point.t_overlap,
-        **observation.origin,
-        **({"origin": "{},{}".format(*sampler.origin)} if any(sampler.origin) else {}),
-        "noise_ratio": round(job.noise.noise_ratio, 4),
-        "noise_correlation": round(job.noise.correlation, 4),
-    }
-
-
-def warnings_of(job: Job) -> tuple[str, ...]:
-    """What in an image is unlike what the model was trained for; one sentence each.
-
-    Parameters
-    ----------
-    job : Job
-        Of the field.
-    """
-    model = job.sampler.model
-    sample = [[job.scale(window) for window in row] for row in SAMPLING.windows(job.blocks.shape)]
-    scaled, bad = (
-        np.block([[getattr(part, name) for part in row] for row in sample]) for name in ("scaled", "bad")
-    )
-    crowding = measure_crowding(scaled, bad)
-    return (
-        *job.noise.warnings,
-        *range_warnings(
-            model.validity, job.noise.correlation, *crowding, noise_given=job.exposure.kind is not None
-        ),
-        *calibration_warnings(fitted_for(model.calibration, job.sampler.mode)),
-    )
-
-
-def choose_operating_point(model: Model, name: str) -> OperatingPoint:
-    """Thresholds of a model by name.
-
-    Parameters
-    ----------
-    model : Model
-        Its calibration holds them.
-    name : str
-        Of the operating point.
-
-    Raises
-    ------
-    InputError
-        The model has none of that name.
-    """
-    points = model.calibration.operating_points
-    if name not in points:
-        raise InputError(
-            f"model {model.name!r} has no operating point {name!r}; it has: {', '.join(points)}."
-        )
-    return points[name]
 
 
 def choose_device(name: str) -> str:

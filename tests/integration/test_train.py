@@ -1,4 +1,7 @@
-"""`appulse train` as its user meets it: files, refusals before any work, calibration at the end."""
+"""`appulse train` and `calibrate` as users meet them: files, refusals before any work, what is fitted."""
+
+import shutil
+from importlib import resources
 
 import pytest
 
@@ -84,6 +87,20 @@ def test_seen_fields_are_refused_for_calibration_before_the_training(sky, tiny, 
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
+def test_calibration_refuses_what_it_cannot_do_before_it_begins(sky, tmp_path, capsys):
+    shutil.copy(resources.files("appulse") / "weights" / "euclid.safetensors", tmp_path / "model.safetensors")
+    command = ("calibrate", "--fields", sky / "7", "--model", "euclid")
+    assert run(*command, "-o", tmp_path) == 1
+    assert "already holds a model" in capsys.readouterr().err
+    # Seed 0 is one of those that `euclid` was trained on.
+    field = simulate_field(Survey.load("euclid-crowded"), 192, seed=0)
+    (tmp_path / "seen").mkdir()
+    write_field(field, tmp_path / "seen" / "field_0000_00.fits")
+    assert run("calibrate", "--fields", tmp_path / "seen", "-o", tmp_path / "new") == 2
+    assert "seed 0, too" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.slow
 def test_calibration_ends_in_the_weight_file(sky, tmp_path, capsys):
     (tmp_path / "still.toml").write_text(STILL)
@@ -103,3 +120,10 @@ def test_calibration_ends_in_the_weight_file(sky, tmp_path, capsys):
     # The parent's calibration, found on larger fields, is not far.
     point, before = (each.calibration.operating_points["balanced"] for each in (model, parent))
     assert abs(point.t_galaxy - before.t_galaxy) <= 0.2
+    # By itself the same is fitted to the same weights, whatever was fitted to them before.
+    trained = tmp_path / "run" / "model.safetensors"
+    command = ("calibrate", "-o", tmp_path / "again", "--model", trained, "--workers", "2")
+    assert run(*command, "--fields", tmp_path / "calibration") == 0
+    again = load_model(tmp_path / "again" / "model.safetensors")
+    assert (again.name, again.calibration, again.training) == ("again", model.calibration, model.training)
+    assert (tmp_path / "again" / "calibration.txt").read_text() == report

@@ -24,7 +24,6 @@ from appulse.segmentation import (
     check_block,
     check_origin,
     choose_device,
-    choose_operating_point,
 )
 
 _MAP_KINDS = ("rms", "variance", "weight", "mask")
@@ -100,7 +99,7 @@ def run_batch(
         raise UsageError(f"--seed is {options.seed}; it must be from 0 to {SEED_LIMIT - 1}.")
     try:
         model = load_model(options.model)
-        choose_operating_point(model, options.operating_point)
+        model.operating_point(options.operating_point)
         check_block(block, model.network.config.stamp_size)
         check_origin(options.origin, model.network.config.stamp_size)
         device = choose_device(options.device)

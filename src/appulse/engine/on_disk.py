@@ -15,6 +15,7 @@ from pathlib import Path
 from appulse.engine.assembly import Assembly
 from appulse.engine.job import Job
 from appulse.engine.observation import Observation, observe
+from appulse.engine.provenance import provenance_of, warnings_of
 from appulse.engine.stages import Executor, run, work
 from appulse.files import InputError, UsageError, create_json, remove_folder
 from appulse.inference.background import Noise, measure_noise
@@ -24,7 +25,6 @@ from appulse.inference.store import DiskStore
 from appulse.inference.two_step import Progress
 from appulse.network.weights import load_model
 from appulse.result import Result
-from appulse.segmentation import choose_operating_point, provenance_of, warnings_of
 
 _MANIFEST = "task.json"
 Follow = Callable[[tuple[int, int]], Progress]
@@ -105,7 +105,7 @@ def opened(task: Task, follow: Follow | None = None) -> Iterator[tuple[Job, Obse
             noise = measure_noise(exposure, subtract_background=task.background, progress=progress)
             store.put("noise", noise.record())
         noise = Noise.from_record(store.get("noise"))
-        point = choose_operating_point(sampler.model, task.operating_point)
+        point = sampler.model.operating_point(task.operating_point)
         yield Job(exposure, noise, sampler, point, task.method, blocks, store), observation, progress
 
 

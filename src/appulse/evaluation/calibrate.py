@@ -48,16 +48,23 @@ Progress = Callable[[str, int, int], None]
 
 
 def calibrate_file(
-    path: str | Path, fields: str | Path, *, workers: int = 1, progress: Progress | None = None
+    model: str | Path | Model,
+    fields: str | Path,
+    path: str | Path,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> str:
-    """Calibrate the model in a weight file and write it back.
+    """Calibrate a model and write it, and beside it ``calibration.txt``, what was fitted.
 
     Parameters
     ----------
-    path : str or Path
-        Weight file.
+    model : str, Path or Model
+        A bundled model, a weight file, or a model in memory; its own calibration is put aside.
     fields : str or Path
         Directory of calibration fields (seeds 2000s).
+    path : str or Path
+        Weight file to write; its folder's name becomes the model's.
     workers : int
         Processes that share the fields.
     progress : callable, optional
@@ -75,16 +82,18 @@ def calibrate_file(
     UsageError
         As `calibration_paths`.
     """
-    model = load_model(path)
+    model = model if isinstance(model, Model) else load_model(model)
+    path = Path(path).resolve()
     loaded = list(read_fields(calibration_paths(fields, model.training)))
-    seeds = {field.seed for field in loaded}
     calibration, report = calibrate(model, loaded, workers=workers, progress=progress)
     training = model.training | {
-        "calibration_seeds": sorted(seeds),
+        "calibration_seeds": sorted({field.seed for field in loaded}),
         "calibration_survey": _surveys(loaded),
     }
-    save_model(dataclasses.replace(model.calibrated(calibration), training=training), path)
-    report_path = Path(path).with_name("calibration.txt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    calibrated = model.calibrated(calibration)
+    save_model(dataclasses.replace(calibrated, name=path.parent.name, training=training), path)
+    report_path = path.with_name("calibration.txt")
     atomic_write(report_path, lambda temporary: temporary.write_text(report + "\n"))
     return report
 

@@ -30,7 +30,7 @@ from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.weights import Model
 from appulse.objects.catalog import MEASURED
 from appulse.objects.components import label_objects
-from appulse.segmentation import choose_operating_point, segment
+from appulse.segmentation import segment
 from appulse.sky.field import Field
 from appulse.sky.true_objects import Kind
 
@@ -282,7 +282,7 @@ def evidence_of(
     """
     options = {"samples": samples, "seed": field.seed, "method": method, "progress": progress}
     result = segment(field.image, model=model, **options)
-    point = choose_operating_point(model, "balanced")
+    point = model.operating_point("balanced")
     if progress:
         progress("comparing with the truth", 0, 1)
     evidence = gather(field, result, point, detectors, name=model.name, details=details)
@@ -359,7 +359,7 @@ def objects_in_noise(
     (height, width) int array
         Labels; 0 where nothing is found.
     """
-    point = choose_operating_point(model, "balanced")
+    point = model.operating_point("balanced")
     sampler = Sampler(model, samples, _NOISE_SEED)
     maps = first_pass(noise, sampler, progress)
     second_pass(noise, maps, sampler, point, progress)

@@ -30,7 +30,6 @@ from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.weights import Model, load_model
-from appulse.segmentation import choose_operating_point
 from appulse.sky.field import field_paths
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
@@ -201,7 +200,7 @@ def evaluate_model(
         scores,
         tables,
         figure1_stamps(first, scale_to_noise(first.image).scaled, Sampler(model, samples, first.seed)),
-        {model.name: choose_operating_point(model, "balanced").t_overlap}
+        {model.name: model.operating_point("balanced").t_overlap}
         | {each.name: each.setting for each in detectors},
         best,
     )
@@ -272,7 +271,7 @@ def _best_threshold(
     model: Model, paths: Sequence[Path], side: int, samples: int, progress: Progress | None
 ) -> float | None:
     """Threshold on P_OVERLAP that is balanced on validation fields; None where they hold too few objects."""
-    point = choose_operating_point(model, "balanced")
+    point = model.operating_point("balanced")
     maps = []
     for field in read_fields(paths, side):
         sampler = Sampler(model, samples, field.seed)

@@ -34,7 +34,6 @@ from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model
 from appulse.objects.components import label_objects
 from appulse.result import Result
-from appulse.segmentation import choose_operating_point
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import TrueObjects, label_components, true_objects
 from appulse.stamps import ObjectStamps, list_test_set, read_test_set
@@ -240,7 +239,7 @@ def segment_stamps(
         observation = opened.read()
     noise = measure_noise(observation.exposure, subtract_background=False)
     sampler = Sampler(model, samples, seed)
-    shape, point = mosaic.image.shape, choose_operating_point(model, "balanced")
+    shape, point = mosaic.image.shape, model.operating_point("balanced")
     store = MemoryStore(shape, samples)
     job = Job(observation.exposure, noise, sampler, point, "grid", Blocks(shape, max(shape)), store)
     maps = _one_pass_each(stamps, mosaic, sampler, progress)
@@ -304,7 +303,7 @@ def stamp_evidence(
         Counts, curves, and the tables of objects and galaxies, with ``stamp`` in place of a position.
     """
     mosaic, result = segment_stamps(stamps, model, samples=samples, seed=seed, progress=progress)
-    truth, point = mosaic.truth, choose_operating_point(model, "balanced")
+    truth, point = mosaic.truth, model.operating_point("balanced")
     detections = {model.name: claim(result, point)}
     detections |= {each.name: each.detect(result.image) for each in detectors}
     galaxies = _of_targets(TrueGalaxies.of(mosaic, truth), truth)

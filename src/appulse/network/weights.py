@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from appulse.files import InputError, UsageError, atomic_write
-from appulse.network.calibration import Calibration
+from appulse.network.calibration import Calibration, OperatingPoint
 from appulse.network.config import NetworkConfig
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.validity import Validity
@@ -74,6 +74,26 @@ class Model:
         others = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}
         arrays = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
         return _unpickled, (self.network.config, arrays, others)
+
+    def operating_point(self, name: str) -> OperatingPoint:
+        """Thresholds by name.
+
+        Parameters
+        ----------
+        name : str
+            Of the operating point.
+
+        Raises
+        ------
+        InputError
+            The model has none of that name.
+        """
+        points = self.calibration.operating_points
+        if name not in points:
+            raise InputError(
+                f"model {self.name!r} has no operating point {name!r}; it has: {', '.join(points)}."
+            )
+        return points[name]
 
     def calibrated(self, calibration: Calibration) -> Model:
         """The same network with another calibration.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from appulse.files import InputError
 from appulse.network.config import require
 
 _LONGEST_CORRELATION = 5.0
@@ -94,3 +95,23 @@ class StampConfig:
                 fits = fits and bounds[0] >= 0.0 and bounds[1] <= _LONGEST_CORRELATION
             if not fits:
                 raise ValueError(f"{name} is {tuple(bounds)}; it must be two numbers, {meaning}")
+
+    def refuse_shallow(self, noise: float) -> None:
+        """Raise where a field is not as deep as the deepest stamps.
+
+        Parameters
+        ----------
+        noise : float, mag/arcsec^2
+            For which the shallowest field was rendered.
+
+        Raises
+        ------
+        InputError
+            It is less than the end of ``depth_range``.
+        """
+        if self.depth_range and self.depth_range[1] > noise + 1e-9:
+            raise InputError(
+                f"stamps of {self.depth_range[1]} mag/arcsec^2 asked from a field rendered for {noise:g}; "
+                "fainter outskirts are missing there. Simulate a deeper survey, or lower depth_range in the "
+                "table [stamps] of the --preset."
+            )

@@ -79,13 +79,15 @@ def stored_stamps(
     Raises
     ------
     InputError
-        No fields, or fields smaller than a stamp.
+        No fields, or fields smaller than a stamp or less deep than asked.
     """
     fields = Path(fields)
     if (fields / "stamps.json").is_file():
         return StampStore.open(fields)
     paths = field_paths(fields)
     about = _about(paths, config, _count(paths, config.size), seed=0)
+    # Here, and not after minutes of cutting.
+    config.refuse_shallow(min(field["noise"] for field in about["fields"]))
     name = f"stamps-{_digest(about)[:8]}"
     homes = [fields] if elsewhere is None else [fields, Path(elsewhere)]
     for home in homes:

@@ -162,13 +162,7 @@ def refuse_unfit(store: StampStore, config: StampConfig) -> None:
     """
     if store.size != config.size:
         raise InputError(f"{store.path}: stamps of {store.size} pixels; {config.size} asked for.")
-    shallowest = float(store.noise.min())
-    if config.depth_range and config.depth_range[1] > shallowest + 1e-9:
-        raise InputError(
-            f"stamps of {config.depth_range[1]} mag/arcsec^2 asked from a field rendered for "
-            f"{shallowest:g}; fainter outskirts are missing there. "
-            "Simulate a deeper survey or lower depth_range."
-        )
+    config.refuse_shallow(float(store.noise.min()))
 
 
 def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: int, size: int) -> Exposures:

@@ -19,7 +19,7 @@ from appulse.evaluation.test_set import (
     unseen_test_set,
 )
 from appulse.files import InputError, UsageError
-from appulse.segmentation import choose_operating_point, segment
+from appulse.segmentation import segment
 from appulse.sky import write_field
 from appulse.sky.field import field_name
 from appulse.sky.population import Pairs
@@ -140,7 +140,7 @@ def test_stamps_score_as_their_field_does(stamps):
     result = segment(
         field.image, model=model, samples=SAMPLES, seed=field.seed, rms=1.0, subtract_background=False
     )
-    point = choose_operating_point(model, "balanced")
+    point = model.operating_point("balanced")
     whole = gather(field, result, point, [SepDetector()], name=model.name)
     apart = stamp_evidence(stamps, model, [SepDetector()], samples=SAMPLES, seed=field.seed)
     np.testing.assert_array_equal(apart.counts[model.name].table, whole.counts[model.name].table)

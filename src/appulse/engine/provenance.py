@@ -1,0 +1,69 @@
+"""What a result says of itself: how it was made, and what in the image the model does not know."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import appulse
+from appulse.engine.describe import calibration_warnings, fitted_for
+from appulse.engine.job import Job
+from appulse.engine.observation import Observation
+from appulse.inference.crowding import Sampling, measure_crowding
+from appulse.network.weights import range_warnings
+
+# Where it is measured whether the sources of an image are such as the model knows.
+SAMPLING = Sampling(longest=1536, part=512, count=3)
+
+
+def provenance_of(job: Job, observation: Observation, operating_point: str) -> dict:
+    """What produced a result, for headers and summary.
+
+    Parameters
+    ----------
+    job : Job
+        Of the field.
+    observation : Observation
+        The input.
+    operating_point : str
+        Name of the thresholds.
+    """
+    sampler = job.sampler
+    return {
+        "version": appulse.__version__,
+        "model": sampler.model.name,
+        "sha256": sampler.model.sha256,
+        "seed": sampler.seed,
+        "samples": sampler.samples,
+        "method": job.method,
+        "mode": sampler.mode,
+        "operating_point": operating_point,
+        "t_galaxy": job.point.t_galaxy,
+        "t_overlap": job.point.t_overlap,
+        **observation.origin,
+        **({"origin": "{},{}".format(*sampler.origin)} if any(sampler.origin) else {}),
+        "noise_ratio": round(job.noise.noise_ratio, 4),
+        "noise_correlation": round(job.noise.correlation, 4),
+    }
+
+
+def warnings_of(job: Job) -> tuple[str, ...]:
+    """What in an image is unlike what the model was trained for; one sentence each.
+
+    Parameters
+    ----------
+    job : Job
+        Of the field.
+    """
+    model = job.sampler.model
+    sample = [[job.scale(window) for window in row] for row in SAMPLING.windows(job.blocks.shape)]
+    scaled, bad = (
+        np.block([[getattr(part, name) for part in row] for row in sample]) for name in ("scaled", "bad")
+    )
+    crowding = measure_crowding(scaled, bad)
+    return (
+        *job.noise.warnings,
+        *range_warnings(
+            model.validity, job.noise.correlation, *crowding, noise_given=job.exposure.kind is not None
+        ),
+        *calibration_warnings(fitted_for(model.calibration, job.sampler.mode)),
+    )
