@@ -178,8 +178,8 @@ class TrainingConfig:
 
 PRESETS = {
     "default": TrainingConfig(),
-    # As literally as the paper can be read (sections 2 and 3, appendix A), but for two things without which Dice
-    # alone dies here: half of the stamps lie around overlaps, and the learning rate warms up.
+    # As literally as the paper can be read (sections 2 and 3, appendix A), but for two things without which
+    # Dice alone dies here: half of the stamps lie around overlaps, and the learning rate warms up.
     "paper": TrainingConfig(
         network=NetworkConfig.preset("paper"),
         stamps=StampConfig(
