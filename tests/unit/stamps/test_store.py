@@ -237,3 +237,10 @@ def test_refusals(store_of, sky_store, sky_directory, tmp_path):
     (tmp_path / "stamps.json").write_text(json.dumps(about | {"format": 99}))
     with pytest.raises(InputError, match="format 99, this version reads 1"):
         StampStore.open(tmp_path)
+
+
+def test_shallow_fields_are_refused_before_anything_is_cut(sky_directory, tmp_path):
+    deep = StampConfig(size=32, depth_range=(25.0, 31.0))
+    with pytest.raises(InputError, match="31.0 mag/arcsec"):
+        stored_stamps(sky_directory, deep, elsewhere=tmp_path / "run")
+    assert not (tmp_path / "run").exists() and not [*sky_directory.glob("*stamps-*")]

@@ -32,6 +32,8 @@ def test_paper_preset():
     assert paper.network == NetworkConfig.preset("paper")
     assert paper.stamps.size == 128 and paper.stamps.threshold == 1 and paper.stamps.depth_range is None
     assert not paper.stamps.flips
+    # Not of the paper: without these two nothing is learnt (docs/experiments.md).
+    assert (paper.warmup_steps, paper.stamps.overlap_share) == (300, 0.5)
     assert paper.stamps.background_scatter == paper.stamps.noise_scatter == paper.stamps.blank_share == 0
     assert paper.total_steps == 5 * 4687
 
