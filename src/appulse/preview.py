@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from mpl_toolkits.axes_grid1 import ImageGrid
 
 from appulse.busiest import busiest_window, busyness
 from appulse.files import atomic_write
@@ -39,37 +40,32 @@ def field_figure(result: Result, window: Window | None = None) -> Figure:
     """
     if window is None:
         window = busiest_window(busyness(result.ternary), result.ternary.shape)
-    height, width = (side.stop - side.start for side in window)
-    panel = 5.2
-    figure = Figure(figsize=(2 * panel + 0.9, 1.72 * panel * min(max(height / width, 0.4), 2.0) + 0.9))
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    figure, grid = _four_panels(*(side.stop - side.start for side in window))
     extent = (
         window[1].start - 0.5,
         window[1].stop - 0.5,
         window[0].start - 0.5,
         window[0].stop - 0.5,
     )
-    _draw_image(axes[0, 0], result.image[window], extent)
-    _draw_outlines(axes[0, 0], result, window)
+    _draw_image(grid[0], result.image[window], extent)
+    _draw_outlines(grid[0], result, window)
     n_galaxies, n_blended = len(result.catalog), int(np.count_nonzero(result.catalog["blend_id"]))
-    axes[0, 0].set_title(f"image, {n_galaxies} galaxies, {n_blended} of them overlapping")
-    mean = axes[0, 1].imshow(
-        result.mean[window], vmin=0, vmax=2, cmap="inferno", extent=extent, origin="lower"
-    )
-    axes[0, 1].set_title(f"mean of {result.provenance['samples']} realisations")
-    std = axes[1, 0].imshow(result.std[window], vmin=0, vmax=1, cmap="viridis", extent=extent, origin="lower")
-    axes[1, 0].set_title("standard deviation of the realisations")
-    classes = axes[1, 1].imshow(
-        result.ternary[window], vmin=-0.5, vmax=2.5, cmap=_CLASSES, extent=extent, origin="lower"
-    )
-    axes[1, 1].set_title("class map")
-    for drawn, panel_axes in ((mean, axes[0, 1]), (std, axes[1, 0])):
-        figure.colorbar(drawn, ax=panel_axes, shrink=0.8, pad=0.01)
-    bar = figure.colorbar(classes, ax=axes[1, 1], shrink=0.8, pad=0.01, ticks=[0, 1, 2])
-    bar.ax.set_yticklabels(["background", "galaxy", "overlap"], rotation=90, va="center")
-    figure.supxlabel("x (pixels)", fontsize="medium")
-    figure.supylabel("y (pixels)", fontsize="medium")
+    grid[0].set_title(f"image, {n_galaxies} galaxies, {n_blended} of them overlapping")
+    grid.cbar_axes[0].set_visible(False)
+    mean_title = f"mean of {result.provenance['samples']} realisations"
+    for axes, bar, values, (low, high), colours, title in (
+        (grid[1], grid.cbar_axes[1], result.mean, (0, 2), "inferno", mean_title),
+        (grid[2], grid.cbar_axes[2], result.std, (0, 1), "viridis", "standard deviation of the realisations"),
+        (grid[3], grid.cbar_axes[3], result.ternary, (-0.5, 2.5), _CLASSES, "class map"),
+    ):
+        drawn = axes.imshow(values[window], vmin=low, vmax=high, cmap=colours, extent=extent, origin="lower")
+        axes.set_title(title)
+        figure.colorbar(drawn, cax=bar)
+    grid.cbar_axes[3].set_yticks([0, 1, 2], ["background", "galaxy", "overlap"])
+    for axes in grid.axes_row[1]:
+        axes.set_xlabel("x (pixels)")
+    for axes in grid.axes_column[0]:
+        axes.set_ylabel("y (pixels)")
     return figure
 
 
@@ -130,6 +126,27 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=110, metadata={"Software": None}))
     return Path(path)
+
+
+def _four_panels(height: int, width: int) -> tuple[Figure, ImageGrid]:
+    # Panels of one size, with room for a colour bar beside each and for labels around; inches.
+    panel = (4.9, 4.9 * height / width) if height < 1.8 * width else (8.8 * width / height, 8.8)
+    bar, (right_of_bar, above) = (0.06, 0.03 * panel[0]), (0.9, 0.4)
+    left, right, bottom, top = 0.75, 1.0, 0.6, 0.4
+    across = 2 * (panel[0] + sum(bar)) + right_of_bar
+    down = 2 * panel[1] + above
+    whole = (across + left + right, down + bottom + top)
+    figure = Figure(figsize=whole)
+    grid = ImageGrid(
+        figure,
+        (left / whole[0], bottom / whole[1], across / whole[0], down / whole[1]),
+        (2, 2),
+        axes_pad=(right_of_bar, above),
+        cbar_mode="each",
+        cbar_pad=bar[0],
+        cbar_size=bar[1],
+    )
+    return figure, grid
 
 
 def _draw_image(axes, image: np.ndarray, extent) -> None:

@@ -93,6 +93,21 @@ def test_a_field_without_galaxies_or_of_any_shape_is_drawn(shape):
     figure.canvas.draw()
 
 
+@pytest.mark.parametrize("shape", [(60, 80), (30, 300), (300, 100)])
+def test_the_panels_lie_on_a_grid_that_fills_the_picture(shape):
+    figure = field_figure(made_by_hand(shape, windows=()))
+    figure.canvas.draw()
+    image, mean, std, classes = (axes.get_position() for axes in figure.axes if axes.get_title())
+    for left, right in ((image, mean), (std, classes)):
+        np.testing.assert_allclose(left.intervaly, right.intervaly)
+    for upper, lower in ((image, std), (mean, classes)):
+        np.testing.assert_allclose(upper.intervalx, lower.intervalx)
+    within = figure.get_tightbbox()  # with every label; inches
+    width, height = figure.get_size_inches()
+    assert 0 <= within.x0 < 0.3 and 0 <= within.y0 < 0.3
+    assert 0 <= width - within.x1 < 0.3 and 0 <= height - within.y1 < 0.3
+
+
 def test_a_field_of_bad_pixels_is_drawn():
     result = made_by_hand(windows=())
     result.image[:] = np.nan
