@@ -3,9 +3,11 @@
 #
 # usage: OUT=DIR bash benchmarks/gpu_train.sh [CARRIED]
 #
-# Everything is kept in WORK, which may be lost. What must not be lost is copied to OUT when the time is up: the last
-# checkpoint (in parts of 15 MB), training.json, the log and the exported model. Given such a folder as CARRIED, the
-# run goes on from its checkpoint: fields and stamps are made again, to the same bytes.
+# Everything is kept in WORK, which may be lost. What must not be lost is copied to OUT when the time is up: the
+# exported model (half precision), training.json, the log and the last checkpoint (in parts of 15 MB). Given such a
+# folder as CARRIED, the run goes on from its checkpoint: fields and stamps are made again, to the same bytes.
+# From a lent machine come 8 files of 16 MiB: a checkpoint of more than PARTS parts (that of `paper` has 110 MB) stays
+# in WORK. Such a run must end in one go, or go on with `appulse train --init` from its model.
 # Wheels for what the machine lacks may lie in .whl/ (GalSim, LSSTDESC.Coord, astropy, astropy-iers-data, pyerfa,
 # photutils, sep, cyclopts, docstring-parser, rich-rst).
 set -euo pipefail
@@ -28,7 +30,9 @@ echo "simulated after $SECONDS s"
 
 run=$work/$name
 resume=()
-if [ -n "$carried" ] && [ ! -e "$run/last.ckpt" ]; then
+if [ -n "$carried" ] && [ ! -e "$carried/last.ckpt.00" ]; then
+    echo "no checkpoint in $carried: the run begins anew"
+elif [ -n "$carried" ] && [ ! -e "$run/last.ckpt" ]; then
     mkdir -p "$run/log"
     cat "$carried"/last.ckpt.* > "$run/last.ckpt"
     cp "$carried/training.json" "$run/"
@@ -45,15 +49,23 @@ echo "trained until $SECONDS s (status $status; 124: stopped by the clock)"
 
 [ -e "$run/last.ckpt" ] || { echo "no checkpoint yet: MINUTES is too short for SIZE and FIELDS"; exit 1; }
 rm -f "$out"/last.ckpt.*
-split --bytes=15M --numeric-suffixes "$run/last.ckpt" "$out/last.ckpt."
-cp "$run/training.json" "$out/"
 "$python" -c "
+from dataclasses import replace
 from pathlib import Path
+from appulse.network.weights import load_model, save_model
 from appulse.training.fit import export_checkpoint
 from appulse.training.progress import update_curves
 run, out = Path('$run'), Path('$out')
 update_curves(run)
-export_checkpoint(run / 'last.ckpt', out / '$name.safetensors')
+whole = export_checkpoint(run / 'last.ckpt', run / '$name.safetensors')
+save_model(replace(load_model(whole), half=True), out / '$name.safetensors')
 "
-cp "$run/log/metrics.csv" "$out/"
+cp "$run/training.json" "$out/"
+# A run of a few steps has logged nothing.
+[ -e "$run/log/metrics.csv" ] && cp "$run/log/metrics.csv" "$out/"
+if [ "$(stat -c %s "$run/last.ckpt")" -le $(( ${PARTS:-3} * 15 * 1024 * 1024 )) ]; then
+    split --bytes=15M --numeric-suffixes "$run/last.ckpt" "$out/last.ckpt."
+else
+    echo "the checkpoint is too large to be sent back and stays in $run"
+fi
 echo "kept in $out after $SECONDS s"
