@@ -24,6 +24,8 @@ BUNDLED_SHA256 = {
     "euclid": "fbb2ba3fbb8e3fa0d1edbbbe487010410a4096e0d2c69a9246e97cb025cc7c4f",
     "mixed": "440f9ebbbb6c2d0d4aad39ff6db6e7051a1f3502680470853767d3abc1b5c6b7",
 }
+# Models that a warning may advise. What `paper` knows, `euclid` knows better.
+_ADVISED = ("euclid", "mixed")
 _FORMAT = "appulse-1"
 # Buffers of batch normalisation.
 _MOMENTS = ("running_mean", "running_var", "num_batches_tracked")
@@ -211,8 +213,8 @@ def range_warnings(
     found = taken.warnings(*measured, noise_given=noise_given)
     if not found:
         return []
-    ranges = bundled_ranges().items()
-    fitting = [name for name, known in ranges if not known.warnings(*measured, noise_given=noise_given)]
+    ranges = bundled_ranges()
+    fitting = [name for name in _ADVISED if not ranges[name].warnings(*measured, noise_given=noise_given)]
     if fitting:
         found.append(f"model {' or '.join(map(repr, fitting))} knows images with such a PSF and such noise")
     return found

@@ -18,6 +18,7 @@ from appulse.network import weights
 from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
 from appulse.network.config import NetworkConfig
 from appulse.network.punet import ProbabilisticUNet
+from appulse.network.validity import Validity
 from appulse.network.weights import (
     Model,
     bundled_ranges,
@@ -281,3 +282,8 @@ def test_warnings_name_the_bundled_model_that_fits():
     # What no model knows.
     assert len(range_warnings(euclid, 0.0, 0.1, 60.0)) == 1
     assert range_warnings(bundled_ranges()["mixed"], 0.5, 0.1, 6.0) == []
+    # `paper` knows such an image too, and no better than they.
+    assert bundled_ranges()["paper"].warnings(0.0, 0.1, 2.0) == []
+    assert range_warnings(Validity(psf_fwhm_pixels=(8.0,)), 0.0, 0.1, 2.0)[-1].startswith(
+        "model 'euclid' or 'mixed' knows"
+    )
