@@ -23,6 +23,7 @@ _BUNDLED = resources.files("appulse") / "weights"
 BUNDLED_SHA256 = {
     "euclid": "fbb2ba3fbb8e3fa0d1edbbbe487010410a4096e0d2c69a9246e97cb025cc7c4f",
     "mixed": "440f9ebbbb6c2d0d4aad39ff6db6e7051a1f3502680470853767d3abc1b5c6b7",
+    "paper": "0057f0923306d97b497ed0b37e9b5e4a5270e00eec74ba2de9b6b864b6dfe799",
 }
 # Models that a warning may advise. What `paper` knows, `euclid` knows better.
 _ADVISED = ("euclid", "mixed")
