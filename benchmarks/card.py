@@ -267,7 +267,7 @@ def measured(scores, folder, calibration, points, also):
     gain, modes = (Table.read(folder / f"{name}.ecsv") for name in ("calibration", "modes"))
     return CARD.format(
         test_set=table(
-            ["", "paper", *names],
+            ["", "the paper", *names],
             [
                 [key, PAPER.get(key, ""), *(interval(stamps["detectors"][name][key]) for name in names)]
                 for key in TEST_SET
