@@ -50,8 +50,8 @@ CARD = """## Scores
 
 The paper's test set: isolated and blended objects, each in a centred stamp, one pass of the network;
 thresholds `balanced`, strict scores (docs/glossary.md), 95 % intervals. The paper's own scoring was more
-lenient. Its purity of isolated objects is far off where as many blends as isolated objects are looked at:
-each blend taken for one galaxy counts.
+lenient. The paper's purity of isolated objects is out of reach where as many blends as isolated objects are
+looked at: each blend taken for one galaxy counts.
 
 {test_set}
 

@@ -6,8 +6,8 @@
 # Everything is kept in WORK, which may be lost. What must not be lost is copied to OUT when the time is up: the
 # exported model (half precision), training.json, the log and the last checkpoint (in parts of 15 MB). Given such a
 # folder as CARRIED, the run goes on from its checkpoint: fields and stamps are made again, to the same bytes.
-# From a lent machine come 8 files of 16 MiB: a checkpoint of more than PARTS parts (that of `paper` has 110 MB) stays
-# in WORK. Such a run must end in one go, or go on with `appulse train --init` from its model.
+# Where only a few files of 16 MiB come back, a checkpoint of more than PARTS parts (that of `paper` has 110 MB) stays in
+# WORK. Such a run must end in one go, or go on with `appulse train --init` from its model.
 # Wheels for what the machine lacks may lie in .whl/ (GalSim, LSSTDESC.Coord, astropy, astropy-iers-data, pyerfa,
 # photutils, sep, cyclopts, docstring-parser, rich-rst).
 set -euo pipefail
@@ -31,7 +31,7 @@ echo "simulated after $SECONDS s"
 run=$work/$name
 resume=()
 if [ -n "$carried" ] && [ ! -e "$carried/last.ckpt.00" ]; then
-    echo "no checkpoint in $carried: the run begins anew"
+    echo "no checkpoint in $carried"
 elif [ -n "$carried" ] && [ ! -e "$run/last.ckpt" ]; then
     mkdir -p "$run/log"
     cat "$carried"/last.ckpt.* > "$run/last.ckpt"
@@ -49,6 +49,11 @@ echo "trained until $SECONDS s (status $status; 124: stopped by the clock)"
 
 [ -e "$run/last.ckpt" ] || { echo "no checkpoint yet: MINUTES is too short for SIZE and FIELDS"; exit 1; }
 rm -f "$out"/last.ckpt.*
+if [ "$(stat -c %s "$run/last.ckpt")" -le $(( ${PARTS:-3} * 15 * 1024 * 1024 )) ]; then
+    split --bytes=15M --numeric-suffixes "$run/last.ckpt" "$out/last.ckpt."
+else
+    echo "the checkpoint is too large to be sent back and stays in $run"
+fi
 "$python" -c "
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +68,4 @@ save_model(replace(load_model(whole), half=True), out / '$name.safetensors')
 cp "$run/training.json" "$out/"
 # A run of a few steps has logged nothing.
 [ -e "$run/log/metrics.csv" ] && cp "$run/log/metrics.csv" "$out/"
-if [ "$(stat -c %s "$run/last.ckpt")" -le $(( ${PARTS:-3} * 15 * 1024 * 1024 )) ]; then
-    split --bytes=15M --numeric-suffixes "$run/last.ckpt" "$out/last.ckpt."
-else
-    echo "the checkpoint is too large to be sent back and stays in $run"
-fi
 echo "kept in $out after $SECONDS s"

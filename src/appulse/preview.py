@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Overlapping galaxies are told apart by colour (Okabe and Ito's palette, safe for the colour-blind).
 OUTLINE_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
+_TITLE = 4.1  # inches, of the longest
 _CLASSES = ListedColormap(["#10142a", "#4c8fd6", "#ffb000"])
 
 
@@ -129,10 +130,12 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def _four_panels(height: int, width: int) -> tuple[Figure, ImageGrid]:
-    # Panels of one size, with room for a colour bar beside each and for labels around; inches.
+    # Panels of one size, with room for a colour bar beside each and for labels around; inches. A title is wider
+    # than a narrow panel.
     panel = (4.9, 4.9 * height / width) if height < 1.8 * width else (8.8 * width / height, 8.8)
-    bar, (right_of_bar, above) = (0.06, 0.03 * panel[0]), (0.9, 0.4)
-    left, right, bottom, top = 0.75, 1.0, 0.6, 0.4
+    over = max(0.0, _TITLE - panel[0])
+    bar, (right_of_bar, above) = (0.06, 0.03 * panel[0]), (max(0.9, over), 0.4)
+    left, right, bottom, top = max(0.75, over / 2), 1.0, 0.6, 0.4
     across = 2 * (panel[0] + sum(bar)) + right_of_bar
     down = 2 * panel[1] + above
     whole = (across + left + right, down + bottom + top)
