@@ -130,8 +130,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def _four_panels(height: int, width: int) -> tuple[Figure, ImageGrid]:
-    # Panels of one size, with room for a colour bar beside each and for labels around; inches. A title is wider
-    # than a narrow panel.
+    # Panels of one size, with room for colour bars and labels; inches. A title can be wider than a panel.
     panel = (4.9, 4.9 * height / width) if height < 1.8 * width else (8.8 * width / height, 8.8)
     over = max(0.0, _TITLE - panel[0])
     bar, (right_of_bar, above) = (0.06, 0.03 * panel[0]), (max(0.9, over), 0.4)
