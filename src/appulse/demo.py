@@ -13,6 +13,7 @@ from appulse.network.weights import load_model
 from appulse.segmentation import segment
 from appulse.sky.field import field_name, read_field, simulate_field, write_field
 from appulse.sky.survey import Survey
+from appulse.words import galaxies_in_words
 
 # A test seed: no bundled model has seen it.
 DEMO_SEED = 9999
@@ -73,11 +74,9 @@ def run_demo(
     ):
         result = segment(path, model=loaded, progress=progress)
         written = result.write(output, path.stem)
-        summary = result.summary()
         lines += [
             f"{path} ({note})",
-            f"{summary['galaxies']} galaxies, "
-            f"{summary['galaxies_in_blends']} of them in {summary['blends']} blends",
+            galaxies_in_words(result.summary()),
             *result.catalog[list(_SHOWN)][:5].pformat(max_width=-1),
             *(f"  {each}" for each in written),
             "",

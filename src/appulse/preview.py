@@ -13,6 +13,7 @@ from mpl_toolkits.axes_grid1 import ImageGrid
 from appulse.busiest import busiest_window, busyness
 from appulse.files import atomic_write
 from appulse.inference.exposure import Window, common, cropped, grown
+from appulse.words import counted
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -51,7 +52,7 @@ def field_figure(result: Result, window: Window | None = None) -> Figure:
     _draw_image(grid[0], result.image[window], extent)
     _draw_outlines(grid[0], result, window)
     n_galaxies, n_blended = len(result.catalog), int(np.count_nonzero(result.catalog["blend_id"]))
-    grid[0].set_title(f"image, {n_galaxies} galaxies, {n_blended} of them overlapping")
+    grid[0].set_title(f"image, {counted(n_galaxies, 'galaxy', 'galaxies')}, {n_blended} of them overlapping")
     grid.cbar_axes[0].set_visible(False)
     mean_title = f"mean of {result.provenance['samples']} realisations"
     for axes, bar, values, (low, high), colours, title in (

@@ -25,6 +25,7 @@ from appulse.files import InputError, UsageError, remove_folder, remove_temporar
 from appulse.inference.blocks import Blocks
 from appulse.inference.store import is_there
 from appulse.network.weights import Model
+from appulse.words import galaxies_in_words
 
 _PRODUCTS = ("segmentation", "catalog", "regions", "preview", "summary")
 ExecutorFor = Callable[[Task], Executor] | None
@@ -200,10 +201,7 @@ class Batch:
         seconds = time.perf_counter() - started
         for warning in result["warnings"]:
             print(f"{one.path}: warning: {warning}", file=sys.stderr)
-        print(
-            f"{one.path}: {result['galaxies']} galaxies, {result['galaxies_in_blends']} of them in "
-            f"{result['blends']} blends; {_speed(result, seconds)}"
-        )
+        print(f"{one.path}: {galaxies_in_words(result)}; {_speed(result, seconds)}")
         return Outcome(one.path, DONE, result, seconds)
 
     def _is_done(self, one: Input) -> bool:

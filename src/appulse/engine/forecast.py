@@ -12,6 +12,7 @@ from appulse.engine.course import costs
 from appulse.inference.blocks import Blocks
 from appulse.inference.sampler import Sampler
 from appulse.products import MAPS
+from appulse.words import counted
 
 # Measured by benchmarks/engine.py with 50 realisations, and by what 8 to 400 take: memory of a process with
 # the network loaded, and of each pixel of a block; of both a part for each realisation, or byte of eight.
@@ -50,7 +51,7 @@ class Forecast:
         memory, work, products = (size / 1e9 for size in (self.memory, self.work, self.products))
         unpacked = f", and {self.temporary / 1e9:.2f} GB in TMPDIR to unpack" if self.temporary else ""
         return (
-            f"{self.blocks} block{'s' if self.blocks > 1 else ''}, about {took}, {memory:.1f} GB of memory, "
+            f"{counted(self.blocks, 'block')}, about {took}, {memory:.1f} GB of memory, "
             f"{work:.2f} GB of disk for the work and {products:.2f} GB for the products{unpacked}"
         )
 

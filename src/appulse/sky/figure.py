@@ -10,6 +10,7 @@ from astropy.table import Table
 from appulse.files import atomic_write
 from appulse.sky import closed_forms
 from appulse.sky.report import PAPER_SHARES, SkyReport
+from appulse.words import counted
 
 # Largest side of the part of a field that is shown, pixels.
 PATCH = 512
@@ -41,10 +42,9 @@ def draw_sky(
     figure = Figure(figsize=(19, 9.5), layout="constrained")
     axes = figure.subplots(2, 4)
     height, width = report.shape
-    fields = f"{report.counts.fields} field{'s' if report.counts.fields > 1 else ''}"
-    figure.suptitle(
-        f"{report.survey.name}: {fields} of {width} x {height} pixels, {len(report.galaxies)} galaxies"
-    )
+    fields = counted(report.counts.fields, "field")
+    galaxies = counted(len(report.galaxies), "galaxy", "galaxies")
+    figure.suptitle(f"{report.survey.name}: {fields} of {width} x {height} pixels, {galaxies}")
     _draw_image(axes[0, 0], image[:PATCH, :PATCH])
     _draw_classes(axes[1, 0], ternary[:PATCH, :PATCH])
     _draw_counts(axes[0, 1], report)

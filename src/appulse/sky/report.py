@@ -12,6 +12,7 @@ from astropy.table import Table, vstack
 from appulse.sky import closed_forms
 from appulse.sky.counts import STAMP, SkyCounts
 from appulse.sky.survey import Survey
+from appulse.words import counted
 
 # Class shares that the paper gives for its fields (section 3): background, isolated, overlap; per cent.
 PAPER_SHARES = ("96", "3", "<1")
@@ -197,11 +198,12 @@ class SkyReport:
     def __str__(self) -> str:
         counts = self.counts
         height, width = self.shape
-        fields = f"{counts.fields} field{'s' if counts.fields > 1 else ''} of {width} x {height} pixels"
+        fields = f"{counted(counts.fields, 'field')} of {width} x {height} pixels"
+        galaxies = counted(len(self.galaxies), "galaxy", "galaxies")
         seen = np.count_nonzero(self.galaxies["isophotal_area"])
         lines = [
             f"{self.survey.name}: {fields}, {self.area:.1f} arcmin^2",
-            f"{len(self.galaxies)} galaxies, of which {seen} have a pixel above the noise",
+            f"{galaxies}, of which {seen} have a pixel above the noise",
             f"{counts.objects} objects: {counts.isolated} isolated, {counts.touching} touching, "
             f"{counts.blended} blended ({100 * counts.blended / max(counts.objects, 1):.1f} %)",
             "",
