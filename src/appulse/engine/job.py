@@ -100,6 +100,16 @@ class Job:
         sizes = objects.boxes[:, 1::2] - objects.boxes[:, ::2]
         return np.concatenate([[True], (sizes <= self.sampler.size - 2 * MARGIN).all(axis=1)])
 
+    def p_overlap(self, window: Window) -> np.ndarray:
+        """P_OVERLAP before bridges are cut, (height, width) float32 array; rebuilding must be finished there.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the image.
+        """
+        return np.asarray(self.store.array(self._final("p_overlap"))[window])
+
     def probabilities(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """P_GALAXY and P_OVERLAP of the final maps; bridges must be found in every block.
 

@@ -108,7 +108,8 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
         By ``t_overlap``.
     """
     foreground = field.p_galaxy > t_galaxy
-    objects = label_components(foreground & ~bridges_of_field(foreground, field.image, min_area))
+    bridges = bridges_of_field(foreground, field.image, min_area, field.p_overlap)
+    objects = label_components(foreground & ~bridges)
     match = match_objects(field.truth.labels, objects)
     excluded = excluded_predictions(field.truth, objects, match)
     n_objects = len(match.predicted_area)

@@ -8,20 +8,23 @@ import numpy as np
 from numba import njit
 from scipy import ndimage
 
-from appulse.objects.components import label_objects
+from appulse.objects.components import MIN_OVERLAP, label_connected, label_objects
 from appulse.objects.pairs import BRIGHT_BORDER
 from appulse.objects.peaks import smooth
 from appulse.objects.separation import MARGIN, divide_at_peaks
 
+# An overlap that is likelier than not, whatever the operating point: objects depend on `t_galaxy` alone.
+LIKELY_OVERLAP = 0.5
 _EIGHT = np.ones((3, 3), bool)
 
 
-def faint_bridges(union, image):
+def faint_bridges(union, image, p_overlap=None):
     """Pixels that join galaxies of one object although neither of them is above the noise there.
 
     On the line that divides two galaxies each gives half of the light. Where all of that line lies below
     twice the noise, neither galaxy reaches the noise on it, and by the definition of the truth (paper,
-    section 3) background keeps them apart.
+    section 3) background keeps them apart. Not so where `MIN_OVERLAP` connected pixels and more are shared by
+    the two, more likely than not: they overlap there, and the dividing line runs beside the overlap.
 
     Parameters
     ----------
@@ -29,6 +32,8 @@ def faint_bridges(union, image):
         Pixels of the object.
     image : (height, width) float array, units of the background noise
         Should reach some pixels past the object.
+    p_overlap : (height, width) float array, optional
+        Probability that a pixel holds two galaxies or more.
 
     Returns
     -------
@@ -41,11 +46,27 @@ def faint_bridges(union, image):
         return bridges
     smoothed = smooth(image)
     grown = [ndimage.binary_dilation(galaxy, _EIGHT) for galaxy in galaxies]
+    overlapping = set() if p_overlap is None else _overlapping(galaxies, union & (p_overlap > LIKELY_OVERLAP))
     for a, b in itertools.combinations(range(len(galaxies)), 2):
+        if (a, b) in overlapping:
+            continue
         borders = galaxies[a] & grown[b], galaxies[b] & grown[a]
         if borders[0].any() and _saddle(*borders, smoothed) < BRIGHT_BORDER:
             bridges |= min(borders, key=np.count_nonzero)
     return bridges
+
+
+def _overlapping(galaxies, overlap):
+    """Pairs (a, b), a < b, that share an overlap: the galaxies that it meets, or else the two nearest."""
+    labels, count = label_connected(overlap)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    pairs = set()
+    for label in np.flatnonzero(sizes[1:] >= MIN_OVERLAP) + 1:
+        away = ndimage.distance_transform_edt(labels != label)
+        distances = np.array([away[galaxy].min() for galaxy in galaxies])
+        sharing = np.flatnonzero(distances <= max(np.sqrt(2), np.sort(distances)[1]))
+        pairs.update(itertools.combinations(sharing.tolist(), 2))
+    return pairs
 
 
 @njit(cache=True)
@@ -63,7 +84,7 @@ def _saddle(one, other, smoothed):
     return highest
 
 
-def bridges_of_field(foreground, image, min_area):
+def bridges_of_field(foreground, image, min_area, p_overlap=None):
     """Faint bridges of every object of a field.
 
     Parameters
@@ -74,6 +95,8 @@ def bridges_of_field(foreground, image, min_area):
         NaN where bad.
     min_area : int, pixels
         Smaller objects are left alone.
+    p_overlap : (height, width) float array, optional
+        Probability that a pixel holds two galaxies or more; NaN where bad.
 
     Returns
     -------
@@ -83,5 +106,6 @@ def bridges_of_field(foreground, image, min_area):
     found = np.zeros(labels.shape, bool)
     for label, box in enumerate(boxes, start=1):
         window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
-        found[window] |= faint_bridges(labels[window] == label, image[window])
+        shared = None if p_overlap is None else p_overlap[window]
+        found[window] |= faint_bridges(labels[window] == label, image[window], shared)
     return found

@@ -62,3 +62,40 @@ def test_a_field_is_its_objects_one_by_one():
     found = bridges_of_field(foreground, image, 5)
     np.testing.assert_array_equal(found[:, :81], faint_bridges(far > 0.1, far))
     assert not found[:, 81:].any() and found.any()
+
+
+def giant_and_companion():
+    """A giant whose faint border a companion overlaps, and the class map's true overlap."""
+    y, x = np.indices((101, 101))
+    giant = 20 * np.exp(-np.hypot(y - 50, x - 40) / 12)
+    companion = 30 * np.exp(-((y - 50) ** 2 + (x - 78) ** 2) / (2 * 1.5**2))
+    return giant, companion, (giant > 1) & (companion > 1)
+
+
+def test_galaxies_that_share_a_likely_overlap_stay_together():
+    giant, companion, overlap = giant_and_companion()
+    union = (giant > 1) | (companion > 1)
+    assert count(union) == 1 and np.count_nonzero(overlap) >= 4
+    # The valley runs inside the giant, where its light is still falling: beside the overlap, not through it.
+    cut = faint_bridges(union, giant + companion)
+    assert count(union & ~cut) == 2 and not (cut & overlap).any()
+    assert not faint_bridges(union, giant + companion, 0.6 * overlap).any()
+    np.testing.assert_array_equal(faint_bridges(union, giant + companion, 0.4 * overlap), cut)
+
+
+def test_a_speckle_or_an_overlap_of_others_holds_no_bridge():
+    giant, companion, overlap = giant_and_companion()
+    union, light = (giant > 1) | (companion > 1), giant + companion
+    cut = faint_bridges(union, light)
+    speckle = np.zeros(union.shape)
+    speckle[tuple(np.argwhere(overlap)[0])] = 1.0
+    np.testing.assert_array_equal(faint_bridges(union, light, speckle), cut)
+    # A third galaxy, on the far side of the companion, shares its own overlap with that one alone.
+    y, x = np.indices(union.shape)
+    third = 40 * np.exp(-((y - 50) ** 2 + (x - 84) ** 2) / (2 * 1.5**2))
+    union |= third > 1
+    light = light + third
+    shared = 1.0 * ((companion > 1) & (third > 1))
+    assert np.count_nonzero(shared) >= 4
+    cut = faint_bridges(union, light, shared)
+    assert cut.any() and count(union & ~cut) == 2
