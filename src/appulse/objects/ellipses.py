@@ -136,8 +136,17 @@ def assign(ys, xs, classes, ellipses):
 
 
 @njit(**_COMPILE)
-def refine(ys, xs, classes, ellipses, rounds):
+def refine(ys, xs, classes, ellipses, rounds, reach=np.inf):
     """Alternate `assign` and moments until no pixel changes hands, at most ``rounds`` times.
+
+    Parameters
+    ----------
+    ys, xs, classes, ellipses
+        As for `assign`.
+    rounds : int
+    reach : float, pixels
+        Pixels further outside an ellipse than this are left out of its moments: they wait for a galaxy that
+        is not there yet, and must not draw the others towards them.
 
     Returns
     -------
@@ -162,9 +171,12 @@ def refine(ys, xs, classes, ellipses, rounds):
                         first = j
                     elif second < 0 or levels[j] < levels[second]:
                         second = j
-            owners = 1 << first
+            owners = 0
+            if levels[first] <= 1.0 or _depth(ellipses[first], xs[i], ys[i]) >= -reach:
+                owners |= 1 << first
             if classes[i] >= 2 and second >= 0:
-                owners |= 1 << second
+                if levels[second] <= 1.0 or _depth(ellipses[second], xs[i], ys[i]) >= -reach:
+                    owners |= 1 << second
                 for j in range(k):
                     if levels[j] <= 1.0:
                         owners |= 1 << j

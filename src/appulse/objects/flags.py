@@ -32,7 +32,7 @@ OBJECT_MEANING = {
     ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
     ObjectFlag.OUTSIDE_MODEL_RANGE: "noise of neighbouring pixels is correlated as in training it was not",
     ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",
-    ObjectFlag.MOST_GALAXIES: "the object was parted into 6 galaxies, the most looked for; it may hold more",
+    ObjectFlag.MOST_GALAXIES: "the object was parted into 12 galaxies, the most looked for; it may hold more",
 }
 # A dictionary of its own: members of two IntFlags with the same bit are equal keys.
 PIXEL_MEANING = {

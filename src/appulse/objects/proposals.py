@@ -8,14 +8,18 @@ import numpy as np
 from scipy import ndimage
 
 from appulse.objects.components import MIN_OVERLAP, label_connected
-from appulse.objects.ellipses import assign, ellipses_of, misfit, refine
+from appulse.objects.ellipses import MAX_MISFIT, assign, ellipses_of, misfit, refine
 
 # Of one object; the search costs the more the more it looks for. Where it is reached, a flag says so.
-MAX_GALAXIES = 6
+MAX_GALAXIES = 12
+# Larger sets come from peaks and class-2 regions, not from halves of what there is.
+MAX_HALVED = 6
 # Rounds of `refine` for every proposal, and for the `BEAM` best of them.
 ROUNDS = 12
 POLISH_ROUNDS = 60
 BEAM = 3
+# A class-2 region this near to a peak belongs to its galaxy, pixels.
+BESIDE = 3.0
 # Solutions whose misfits differ by less are taken for the same one (pixels squared).
 SAME_MISFIT = 0.5
 
@@ -41,10 +45,19 @@ class Problem:
         return distinct([self._settle(ellipses, POLISH_ROUNDS) for _, ellipses in roughly])
 
     def _settle(self, ellipses, rounds):
-        ellipses = refine(self.ys, self.xs, self.flat_classes, ellipses, rounds)
+        pixels = self.ys, self.xs, self.flat_classes
+        greedy = refine(*pixels, ellipses, rounds)
+        level = self._misfit(greedy)
+        if level > SAME_MISFIT:
+            modest = refine(*pixels, ellipses, rounds, MAX_MISFIT)
+            if self._misfit(modest) < level - SAME_MISFIT:
+                return self._misfit(modest), modest
+        return level, greedy
+
+    def _misfit(self, ellipses):
         shifted = ellipses.copy()
         shifted[:, :2] += 3
-        return misfit(self.padded, shifted), ellipses
+        return misfit(self.padded, shifted)
 
     def from_members(self, members):
         """From the second moments of each galaxy's pixels."""
@@ -54,6 +67,21 @@ class Problem:
         """Equal circles around the points (y, x), together as large as the object."""
         level = np.pi * len(points) / self.ys.size
         return np.array([(x, y, level, 0.0, level) for y, x in points])
+
+    def nested_at(self, peaks, host):
+        """All of the object around one of the peaks (y, x); around the others, the class-2 pixels there."""
+        y, x = np.delete(peaks, host, axis=0).T
+        distances = np.hypot(self.ys - y[:, None], self.xs - x[:, None])
+        nearest = distances.argmin(axis=0)
+        labels, count = label_connected(self.classes == 2)
+        regions = labels[self.union]
+        members = np.ones((len(peaks), self.ys.size), dtype=bool)
+        for j, away in enumerate(distances):
+            own = np.unique(regions[away <= BESIDE])
+            members[j + 1] = (nearest == j) & np.isin(regions, own[own > 0])
+            if members[j + 1].sum() < MIN_OVERLAP:
+                members[j + 1] = away <= BESIDE
+        return self.from_members(members)
 
     def two_sides(self, y, x, normal_y, normal_x):
         """Cut by the line through (y, x): each side with all class-2 pixels is one galaxy."""
@@ -72,8 +100,8 @@ def distinct(solutions):
     return chosen
 
 
-def pairs(problem, hints):
-    """Proposals of two galaxies: cuts by a line, class-2 regions inside the whole, pieces, peaks."""
+def pairs(problem):
+    """Proposals of two galaxies: cuts by a line, class-2 regions inside the whole, pieces."""
     everything = np.ones(problem.ys.size, dtype=bool)
     proposals = []
     core = problem.flat_classes == 2 if problem.blended else everything
@@ -87,14 +115,12 @@ def pairs(problem, hints):
         if chord is not None:
             (y1, x1), (y2, x2) = chord
             proposals.append(problem.two_sides((y1 + y2) / 2, (x1 + x2) / 2, x2 - x1, y1 - y2))
-        for region in _regions(problem):
+        for region in _regions(problem)[:3]:
             proposals.append(problem.from_members(np.stack([everything, region])))
         proposals.append(_crossing(problem, cy, cx))
         pieces = _pieces(problem)
         if len(pieces) >= 2:
             proposals.append(problem.from_members(np.stack(pieces[:2])))
-    if len(hints) >= 2:
-        proposals.append(problem.from_points(hints[:2]))
     return proposals
 
 
@@ -102,7 +128,7 @@ def one_more(problem, ellipses):
     """Proposals with one more: halves of one, a region not covered, a class-2 region, a piece."""
     members = assign(problem.ys, problem.xs, problem.flat_classes, ellipses)
     proposals = []
-    for j, own in enumerate(members):
+    for j, own in enumerate(members if len(members) < MAX_HALVED else ()):
         if own.sum() < 2 * MIN_OVERLAP:
             continue
         others = np.delete(members, j, axis=0)
@@ -114,8 +140,12 @@ def one_more(problem, ellipses):
     for region in _uncovered(problem, ellipses):
         proposals.append(problem.from_members(np.vstack([members, [region]])))
     if problem.blended:
-        for region in _regions(problem):
+        regions = _regions(problem)
+        for region in regions[:3]:
             proposals.append(problem.from_members(np.vstack([members, [region]])))
+        if len(regions) >= len(ellipses):
+            everything = np.ones((1, problem.ys.size), dtype=bool)
+            proposals.append(problem.from_members(np.vstack([everything, regions[: len(ellipses)]])))
         pieces = _pieces(problem)
         if len(pieces) > len(ellipses):
             proposals.append(problem.from_members(np.stack(pieces[: len(ellipses) + 1])))
@@ -143,9 +173,9 @@ def _cusp_chord(classes):
 
 
 def _regions(problem):
-    """Class-2 regions of at least `MIN_OVERLAP` pixels, largest first, as pixel masks; at most three."""
+    """Class-2 regions of at least `MIN_OVERLAP` pixels, largest first, as pixel masks."""
     labels, count = label_connected(problem.classes == 2)
-    return _largest(labels[problem.union], count, 3)
+    return _largest(labels[problem.union], count, MAX_GALAXIES - 1)
 
 
 def _uncovered(problem, ellipses):

@@ -52,6 +52,8 @@ GROSS_MISFIT = 0.15
 RECONSIDER = 2
 # Ellipses of larger objects are fitted to every second, third, ... row and column.
 MAX_FITTED_PIXELS = 8000
+# Peaks, brightest first, that are tried as the galaxy in which all others lie.
+MAX_HOSTS = 3
 # Pixels of the image around the object that tell a peak inside from the flank of a neighbour outside.
 MARGIN = REACH
 
@@ -179,11 +181,15 @@ def _separate_box(classes, image, probability):
     if blended and np.count_nonzero(coarse == 2) < MIN_OVERLAP:
         stride, coarse = 1, classes
     problem = Problem(coarse, blended)
-    best = _choose(problem, proven / stride, hints / stride, has_image=image is not None)
-    if len(proven) > 1 and (best is None or not _part_peaks(best, proven / stride)):
+    light = None if image is None else np.ascontiguousarray(image[::stride, ::stride])
+    best = _choose(problem, light, proven / stride, hints / stride)
+    seeds = proven / stride
+    if len(proven) > 1 and (parted := _peaks_parted(best, seeds)) < len(proven):
         # An overlap drawn too small looks nested, and peaks with a deep saddle between them say otherwise.
-        best = problem.best([problem.from_points(proven / stride)])[0][1]
-        if not _part_peaks(best, proven / stride):
+        others = problem.best(_at_points(problem, light, seeds))[0][1]
+        if _peaks_parted(others, seeds) == len(proven):
+            best = others
+        elif parted < 2:
             return _divide_at_saddles(image, proven, union, classes)
     if best is None:
         return union[None]
@@ -196,21 +202,18 @@ def _separate_box(classes, image, probability):
     return masks[np.argsort(-members.sum(axis=1), kind="stable")]
 
 
-def _part_peaks(ellipses, peaks):
-    """Whether each peak (y, x) is the pixel of a galaxy of its own."""
+def _peaks_parted(ellipses, peaks):
+    """How many galaxies own a peak (y, x)."""
+    if ellipses is None:
+        return 1
     ys, xs = np.ascontiguousarray(peaks[:, 0]), np.ascontiguousarray(peaks[:, 1])
     owners = assign(ys, xs, np.ones(len(peaks), dtype=np.uint8), ellipses).argmax(axis=0)
-    return len(np.unique(owners)) == len(peaks)
+    return len(np.unique(owners))
 
 
 def _divide_at_saddles(image, peaks, union, classes):
     """Galaxies with a peak each: the valleys divide them, and overlaps belong to the next peak as well."""
-    markers = np.zeros(union.shape, dtype=np.int32)
-    for number, (y, x) in enumerate(peaks, start=1):
-        markers[int(y), int(x)] = number
-    basins = watershed(
-        -ndimage.gaussian_filter(np.nan_to_num(image), 1.0), markers, connectivity=2, mask=union
-    )
+    basins = _basins(image, peaks, union)
     masks = np.stack([basins == number for number in range(1, len(peaks) + 1)])
     y, x = np.nonzero((classes == 2) & union)
     if np.count_nonzero(classes == 2) >= MIN_OVERLAP:
@@ -219,6 +222,15 @@ def _divide_at_saddles(image, peaks, union, classes):
         masks[distance.argmin(axis=0), y, x] = True
     masks = masks[masks.any(axis=(1, 2))]
     return masks[np.argsort(-masks.sum(axis=(1, 2)), kind="stable")]
+
+
+def _basins(image, peaks, union):
+    """Which peak, counted from 1, each pixel of an object drains to."""
+    markers = np.zeros(union.shape, dtype=np.int32)
+    for number, (y, x) in enumerate(peaks, start=1):
+        markers[int(y), int(x)] = number
+    smoothed = ndimage.gaussian_filter(np.nan_to_num(image), 1.0)
+    return watershed(-smoothed, markers, connectivity=2, mask=union)
 
 
 def _image_seeds(image, probability, union):
@@ -261,11 +273,17 @@ def _with_others(peaks, others):
     return np.concatenate([peaks, others[(distances > CORE_SIZE).all(axis=1)]])
 
 
-def _choose(problem, proven, hints, *, has_image):
+def _choose(problem, light, proven, hints):
     """Ellipses of the smallest set of galaxies that explains the map; None for a lone galaxy."""
+    has_image = light is not None
     if problem.blended:
         gain, gain_per_outline = MIN_GAIN, MIN_GAIN_PER_OUTLINE
-        current = problem.best(pairs(problem, hints))
+        if len(proven) > 2:
+            # What the peaks demand is enough if it explains the map, and saves a long search.
+            demanded = problem.best(_at_points(problem, light, proven))
+            if demanded[0][0] < gain_per_outline * problem.outline:
+                return demanded[0][1]
+        current = problem.best([*pairs(problem), *_at_points(problem, light, hints[:2])])
     else:
         gain, gain_per_outline = MIN_GAIN_TOUCHING, MIN_GAIN_PER_OUTLINE_TOUCHING
         current = problem.best([problem.from_members(np.ones((1, problem.ys.size), dtype=bool))])
@@ -277,11 +295,11 @@ def _choose(problem, proven, hints, *, has_image):
         demanded = len(proven) >= count
         if not demanded and (chosen[0] < least or (has_image and not problem.blended)):
             break
-        following = _extend(problem, current, hints)
+        following = _extend(problem, light, current, hints)
         if not following:
             break
         if chosen[0] > gross and following[0][0] > least and count > 2:
-            current, following = _reconsider(problem, current, following, hints)
+            current, following = _reconsider(problem, light, current, following, hints)
             if len(chosen[1]) == count - 1 and current[0][0] < chosen[0]:
                 chosen = current[0]
         added = count - len(chosen[1])
@@ -308,25 +326,37 @@ def _prune(problem, chosen, bar, fewest):
     return chosen
 
 
-def _extend(problem, current, hints):
+def _extend(problem, light, current, hints):
     """Best solutions with one galaxy more."""
     count = len(current[0][1]) + 1
     proposals = [e for _, ellipses in current for e in one_more(problem, ellipses)]
     if len(hints) >= count:
-        proposals.append(problem.from_points(hints[:count]))
+        proposals += _at_points(problem, light, hints[:count])
     if count == 2:
-        proposals += pairs(problem, hints)
+        proposals += pairs(problem)
     return problem.best(proposals)
 
 
-def _reconsider(problem, current, following, hints):
+def _at_points(problem, light, points):
+    """Proposals with a galaxy at each point: side by side, parted at the valleys, or all others in one."""
+    if len(points) < 2:
+        return []
+    proposals = [problem.from_points(points)]
+    proposals += [problem.nested_at(points, host) for host in range(min(len(points), MAX_HOSTS))]
+    if light is not None:
+        basins = _basins(light, points, problem.union)[problem.union]
+        proposals.append(problem.from_members(basins == np.arange(1, len(points) + 1)[:, None]))
+    return proposals
+
+
+def _reconsider(problem, light, current, following, hints):
     """Leave out each galaxy of the larger sets and add one again: a way out of a wrong start."""
     for _ in range(RECONSIDER):
         before = following[0][0]
         fewer = [np.delete(e, j, axis=0) for _, e in following for j in range(len(e))]
         base = problem.best(fewer)
         current = distinct(current + base)
-        following = distinct(following + _extend(problem, base, hints))
+        following = distinct(following + _extend(problem, light, base, hints))
         if following[0][0] > 0.7 * before:
             break
     return current, following
