@@ -13,6 +13,7 @@ from appulse.files import InputError
 from appulse.inference.realisations import Realisations
 from appulse.network import OperatingPoint
 from appulse.objects import COLUMNS, ObjectFlag, PixelFlag, label_objects
+from appulse.objects.proposals import MAX_GALAXIES
 from appulse.segmentation import segment
 from by_hand import BRIGHTNESS, SAMPLES, SIZE, by_hand, discs, thresholding_model
 
@@ -549,9 +550,9 @@ def test_arrays_that_cannot_be_taken_are_refused(image, maps, message):
 
 
 def test_an_object_of_more_galaxies_than_are_looked_for_says_so():
-    chain = [(20 + 14 * number, 32, 9) for number in range(12)]
-    many, few = run(discs((64, 210), *chain)), run(discs((64, 90), *chain[:4]))
-    assert len(many.catalog) < 12
+    chain = [(20 + 14 * number, 32, 9) for number in range(MAX_GALAXIES + 2)]
+    many, few = run(discs((64, 14 * len(chain) + 40), *chain)), run(discs((64, 90), *chain[:4]))
+    assert len(many.catalog) == MAX_GALAXIES
     assert (many.catalog["flags"].value & ObjectFlag.MOST_GALAXIES > 0).all()
     assert len(few.catalog) == 4 and not (few.catalog["flags"].value & ObjectFlag.MOST_GALAXIES).any()
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numba import njit
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 # Binomial kernels along one axis; their standard deviations are 1 and 2 pixels.
 _NARROW, _WIDE = (np.array([math.comb(order, k) for k in range(order + 1)]) / 2.0**order for order in (4, 16))
@@ -60,6 +61,29 @@ def sharpen(image):
 def _convolved(image, kernel):
     rows = ndimage.correlate1d(np.asarray(image, np.float64), kernel, axis=1, mode="constant")
     return ndimage.correlate1d(rows, kernel, axis=0, mode="constant")
+
+
+def drainage(image, peaks, mask):
+    """To which peak each pixel drains: the valleys of the light divide an object.
+
+    Parameters
+    ----------
+    image : (height, width) float array
+        Non-finite pixels count 0.
+    peaks : (n_peaks, 2) float array
+        ``y, x`` inside the mask.
+    mask : (height, width) bool array
+
+    Returns
+    -------
+    (height, width) int32 array
+        Number of the peak, counted from 1; 0 outside the mask, and where the mask holds no peak.
+    """
+    markers = np.zeros(mask.shape, dtype=np.int32)
+    for number, (y, x) in enumerate(peaks, start=1):
+        markers[int(y), int(x)] = number
+    light = ndimage.gaussian_filter(np.nan_to_num(image), 1.0)
+    return watershed(-light, markers, connectivity=2, mask=mask)
 
 
 @njit(**_COMPILE)

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import MAX_MISFIT, assign, ellipses_of, misfit, refine
+from appulse.objects.peaks import drainage
 
 # Of one object; the search costs the more the more it looks for. Where it is reached, a flag says so.
 MAX_GALAXIES = 12
@@ -18,6 +19,8 @@ MAX_HALVED = 6
 ROUNDS = 12
 POLISH_ROUNDS = 60
 BEAM = 3
+# Points, brightest first, that are tried as the galaxy in which all others lie.
+MAX_HOSTS = 3
 # A class-2 region this near to a peak belongs to its galaxy, pixels.
 BESIDE = 3.0
 # Solutions whose misfits differ by less are taken for the same one (pixels squared).
@@ -25,11 +28,12 @@ SAME_MISFIT = 0.5
 
 
 class Problem:
-    """One object, laid out for the fits: its pixels, a padded map, and the galaxies its classes suggest."""
+    """One object, laid out for the fits: its pixels, its light, and the galaxies its classes suggest."""
 
-    def __init__(self, classes, blended):
+    def __init__(self, classes, blended, light=None):
         self.classes = classes
         self.blended = blended
+        self.light = light
         self.union = classes > 0
         ys, xs = np.nonzero(self.union)
         self.ys, self.xs = ys.astype(np.float64), xs.astype(np.float64)
@@ -68,19 +72,23 @@ class Problem:
         level = np.pi * len(points) / self.ys.size
         return np.array([(x, y, level, 0.0, level) for y, x in points])
 
-    def nested_at(self, peaks, host):
-        """All of the object around one of the peaks (y, x); around the others, the class-2 pixels there."""
-        y, x = np.delete(peaks, host, axis=0).T
+    def from_basins(self, points):
+        """What of the object drains to each of the points (y, x) in the light."""
+        basins = drainage(self.light, points, self.union)[self.union]
+        return self.from_members(basins == np.arange(1, len(points) + 1)[:, None])
+
+    def nested_at(self, points, host):
+        """All of the object for one of the points (y, x); for the others, as far as class 2 reaches there."""
+        y, x = np.delete(points, host, axis=0).T
         distances = np.hypot(self.ys - y[:, None], self.xs - x[:, None])
         nearest = distances.argmin(axis=0)
-        labels, count = label_connected(self.classes == 2)
-        regions = labels[self.union]
-        members = np.ones((len(peaks), self.ys.size), dtype=bool)
+        regions = label_connected(self.classes == 2)[0][self.union]
+        members = np.ones((len(points), self.ys.size), dtype=bool)
         for j, away in enumerate(distances):
             own = np.unique(regions[away <= BESIDE])
-            members[j + 1] = (nearest == j) & np.isin(regions, own[own > 0])
-            if members[j + 1].sum() < MIN_OVERLAP:
-                members[j + 1] = away <= BESIDE
+            shared = (nearest == j) & np.isin(regions, own[own > 0])
+            # Too large a start shrinks to the galaxy; one without what lies outside the host would stay so.
+            members[j + 1] = (nearest == j) & (away <= away[shared].max(initial=BESIDE))
         return self.from_members(members)
 
     def two_sides(self, y, x, normal_y, normal_x):
@@ -121,6 +129,17 @@ def pairs(problem):
         pieces = _pieces(problem)
         if len(pieces) >= 2:
             proposals.append(problem.from_members(np.stack(pieces[:2])))
+    return proposals
+
+
+def at_points(problem, points):
+    """Proposals with a galaxy at each point (y, x): side by side, parted at valleys, or all others in one."""
+    if len(points) < 2:
+        return []
+    proposals = [problem.from_points(points)]
+    proposals += [problem.nested_at(points, host) for host in range(min(len(points), MAX_HOSTS))]
+    if problem.light is not None:
+        proposals.append(problem.from_basins(points))
     return proposals
 
 

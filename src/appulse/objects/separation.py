@@ -15,13 +15,19 @@ the one that explains the map with the least misplaced boundary wins. A further 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
-from skimage.segmentation import watershed
 
 from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import assign
-from appulse.objects.peaks import REACH, SHARPENED_NOISE, SMOOTHED_NOISE, find_peaks, sharpen, smooth
-from appulse.objects.proposals import MAX_GALAXIES, Problem, distinct, one_more, pairs
+from appulse.objects.peaks import (
+    REACH,
+    SHARPENED_NOISE,
+    SMOOTHED_NOISE,
+    drainage,
+    find_peaks,
+    sharpen,
+    smooth,
+)
+from appulse.objects.proposals import MAX_GALAXIES, Problem, at_points, distinct, one_more, pairs
 
 # A further galaxy must remove this share of the misfit, and this much of it per pixel of the object's outline
 # (pixelisation alone leaves 0.01 to 0.03). Chosen on random ellipses with smooth and ragged outlines.
@@ -52,8 +58,6 @@ GROSS_MISFIT = 0.15
 RECONSIDER = 2
 # Ellipses of larger objects are fitted to every second, third, ... row and column.
 MAX_FITTED_PIXELS = 8000
-# Peaks, brightest first, that are tried as the galaxy in which all others lie.
-MAX_HOSTS = 3
 # Pixels of the image around the object that tell a peak inside from the flank of a neighbour outside.
 MARGIN = REACH
 
@@ -180,13 +184,12 @@ def _separate_box(classes, image, probability):
     coarse = np.ascontiguousarray(classes[::stride, ::stride])
     if blended and np.count_nonzero(coarse == 2) < MIN_OVERLAP:
         stride, coarse = 1, classes
-    problem = Problem(coarse, blended)
-    light = None if image is None else np.ascontiguousarray(image[::stride, ::stride])
-    best = _choose(problem, light, proven / stride, hints / stride)
+    problem = Problem(coarse, blended, None if image is None else image[::stride, ::stride])
     seeds = proven / stride
+    best = _choose(problem, seeds, hints / stride)
     if len(proven) > 1 and (parted := _peaks_parted(best, seeds)) < len(proven):
         # An overlap drawn too small looks nested, and peaks with a deep saddle between them say otherwise.
-        others = problem.best(_at_points(problem, light, seeds))[0][1]
+        others = problem.best(at_points(problem, seeds))[0][1]
         if _peaks_parted(others, seeds) == len(proven):
             best = others
         elif parted < 2:
@@ -213,7 +216,7 @@ def _peaks_parted(ellipses, peaks):
 
 def _divide_at_saddles(image, peaks, union, classes):
     """Galaxies with a peak each: the valleys divide them, and overlaps belong to the next peak as well."""
-    basins = _basins(image, peaks, union)
+    basins = drainage(image, peaks, union)
     masks = np.stack([basins == number for number in range(1, len(peaks) + 1)])
     y, x = np.nonzero((classes == 2) & union)
     if np.count_nonzero(classes == 2) >= MIN_OVERLAP:
@@ -222,15 +225,6 @@ def _divide_at_saddles(image, peaks, union, classes):
         masks[distance.argmin(axis=0), y, x] = True
     masks = masks[masks.any(axis=(1, 2))]
     return masks[np.argsort(-masks.sum(axis=(1, 2)), kind="stable")]
-
-
-def _basins(image, peaks, union):
-    """Which peak, counted from 1, each pixel of an object drains to."""
-    markers = np.zeros(union.shape, dtype=np.int32)
-    for number, (y, x) in enumerate(peaks, start=1):
-        markers[int(y), int(x)] = number
-    smoothed = ndimage.gaussian_filter(np.nan_to_num(image), 1.0)
-    return watershed(-smoothed, markers, connectivity=2, mask=union)
 
 
 def _image_seeds(image, probability, union):
@@ -273,17 +267,17 @@ def _with_others(peaks, others):
     return np.concatenate([peaks, others[(distances > CORE_SIZE).all(axis=1)]])
 
 
-def _choose(problem, light, proven, hints):
+def _choose(problem, proven, hints):
     """Ellipses of the smallest set of galaxies that explains the map; None for a lone galaxy."""
-    has_image = light is not None
+    has_image = problem.light is not None
     if problem.blended:
         gain, gain_per_outline = MIN_GAIN, MIN_GAIN_PER_OUTLINE
         if len(proven) > 2:
             # What the peaks demand is enough if it explains the map, and saves a long search.
-            demanded = problem.best(_at_points(problem, light, proven))
+            demanded = problem.best(at_points(problem, proven))
             if demanded[0][0] < gain_per_outline * problem.outline:
                 return demanded[0][1]
-        current = problem.best([*pairs(problem), *_at_points(problem, light, hints[:2])])
+        current = problem.best([*pairs(problem), *at_points(problem, hints[:2])])
     else:
         gain, gain_per_outline = MIN_GAIN_TOUCHING, MIN_GAIN_PER_OUTLINE_TOUCHING
         current = problem.best([problem.from_members(np.ones((1, problem.ys.size), dtype=bool))])
@@ -295,11 +289,11 @@ def _choose(problem, light, proven, hints):
         demanded = len(proven) >= count
         if not demanded and (chosen[0] < least or (has_image and not problem.blended)):
             break
-        following = _extend(problem, light, current, hints)
+        following = _extend(problem, current, hints)
         if not following:
             break
         if chosen[0] > gross and following[0][0] > least and count > 2:
-            current, following = _reconsider(problem, light, current, following, hints)
+            current, following = _reconsider(problem, current, following, hints)
             if len(chosen[1]) == count - 1 and current[0][0] < chosen[0]:
                 chosen = current[0]
         added = count - len(chosen[1])
@@ -326,37 +320,25 @@ def _prune(problem, chosen, bar, fewest):
     return chosen
 
 
-def _extend(problem, light, current, hints):
+def _extend(problem, current, hints):
     """Best solutions with one galaxy more."""
     count = len(current[0][1]) + 1
     proposals = [e for _, ellipses in current for e in one_more(problem, ellipses)]
     if len(hints) >= count:
-        proposals += _at_points(problem, light, hints[:count])
+        proposals += at_points(problem, hints[:count])
     if count == 2:
         proposals += pairs(problem)
     return problem.best(proposals)
 
 
-def _at_points(problem, light, points):
-    """Proposals with a galaxy at each point: side by side, parted at the valleys, or all others in one."""
-    if len(points) < 2:
-        return []
-    proposals = [problem.from_points(points)]
-    proposals += [problem.nested_at(points, host) for host in range(min(len(points), MAX_HOSTS))]
-    if light is not None:
-        basins = _basins(light, points, problem.union)[problem.union]
-        proposals.append(problem.from_members(basins == np.arange(1, len(points) + 1)[:, None]))
-    return proposals
-
-
-def _reconsider(problem, light, current, following, hints):
+def _reconsider(problem, current, following, hints):
     """Leave out each galaxy of the larger sets and add one again: a way out of a wrong start."""
     for _ in range(RECONSIDER):
         before = following[0][0]
         fewer = [np.delete(e, j, axis=0) for _, e in following for j in range(len(e))]
         base = problem.best(fewer)
         current = distinct(current + base)
-        following = distinct(following + _extend(problem, light, base, hints))
+        following = distinct(following + _extend(problem, base, hints))
         if following[0][0] > 0.7 * before:
             break
     return current, following

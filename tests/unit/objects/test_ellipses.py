@@ -65,3 +65,14 @@ def test_a_galaxy_without_pixels_still_has_an_ellipse():
     ys, xs, _ = pixels()
     found = ellipses_of(np.zeros((1, ys.size), dtype=bool), ys, xs)
     assert np.isfinite(found).all()
+
+
+def test_pixels_out_of_reach_do_not_draw_an_ellipse_to_them():
+    rows, columns = np.mgrid[:50, :90]
+    disc, stranger = (np.hypot(columns - x, rows - 25) <= 12 for x in (20, 70))
+    ys, xs = (axis.astype(np.float64) for axis in np.nonzero(disc | stranger))
+    classes = np.ones(ys.size, np.uint8)
+    alone = ellipses_of(disc[disc | stranger][None], ys, xs)
+    start = alone * (1, 1, 1.2, 1.2, 1.2)
+    np.testing.assert_allclose(refine(ys, xs, classes, start, 20, 3.0), alone)
+    assert refine(ys, xs, classes, start, 20)[0, 0] > 40

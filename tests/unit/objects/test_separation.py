@@ -139,6 +139,49 @@ def test_a_large_object_is_separated_like_a_small_one(size):
         assert (mask & true).sum() / (mask | true).sum() > 0.97
 
 
+def giant_with_companions(companions, side=161):
+    """A giant with small galaxies inside it and across its border: masks, and light with noise."""
+    rows, columns = np.mgrid[:side, :side]
+    centre = side // 2
+    masks, light = [], np.random.default_rng(5).normal(size=(side, side))
+    for x, y, radius, peak in ((centre, centre, 60, 400), *companions):
+        distance = np.hypot(columns - x, rows - y)
+        masks.append(distance <= radius)
+        light += peak * np.exp(-distance / (radius / np.log(peak)))
+    return masks, light
+
+
+# x, y, radius (pixels) and peak; three lie inside, two across the border, two share pixels of their own.
+COMPANIONS = (
+    (60, 60, 5, 60),
+    (100, 110, 6, 80),
+    (50, 100, 5, 60),
+    (139, 80, 6, 60),
+    (81, 22, 7, 80),
+    (110, 60, 6, 80),
+    (118, 66, 6, 80),
+)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 7])
+def test_companions_of_a_giant_come_back_whole_and_so_does_the_giant(count):
+    masks, light = giant_with_companions(COMPANIONS[:count])
+    found = separate(ternary_of(*masks), light).masks
+    assert len(found) == count + 1
+    iou = np.array([[(one & other).sum() / (one | other).sum() for other in found] for one in masks])
+    np.testing.assert_array_less(0.8, iou.max(axis=1))
+    assert len(set(iou.argmax(axis=1))) == count + 1
+
+
+def test_a_companion_in_the_middle_of_a_galaxy_that_touches_another_needs_no_peak():
+    host, inner, neighbour = disc(16, 20, 12), disc(16, 20, 4), disc(36, 20, 10)
+    image = exponential(16, 20, 200, 2.4) + exponential(36, 20, 60, 2.4)
+    found = separate(ternary_of(host, inner, neighbour), image).masks
+    assert [mask.sum() for mask in found] == [host.sum(), neighbour.sum(), inner.sum()]
+    for mask, true in zip(found, (host, neighbour, inner), strict=True):
+        assert np.count_nonzero(mask != true) <= 2
+
+
 def test_flank_of_a_neighbour_is_not_a_galaxy():
     # The map holds the left galaxy only; the image rises again toward the right one.
     left = disc(16, 20, 9)
