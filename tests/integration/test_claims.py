@@ -103,7 +103,7 @@ def test_a_late_shard_writes_over_nothing(image, options, monkeypatch):
 @pytest.mark.parametrize("method", ["two-step", "grid", "sliding"])
 def test_any_work_done_again_late_writes_what_is_there(image, options, tmp_path, method):
     rows, columns = np.indices(SHAPE)
-    pair = [100 * np.exp(-((columns - x) ** 2 + (rows - 66) ** 2) / 50) for x in (65, 96.08)]
+    pair = [5 * np.exp(-((columns - x) ** 2 + (rows - 66) ** 2) / 50) for x in (71, 90.14)]
     # Half-way between the two, and across seams, a faint bridge.
     light = sum(pair) + discs(SHAPE, (30, 30, 8), (110, 110, 7), (120, 112, 7), noise=0.1)
     fits.writeto(image, light.astype(np.float32), overwrite=True)

@@ -100,13 +100,23 @@ def test_a_pair_shares_the_pixels_of_its_lens(scene):
 def test_a_faint_bridge_is_cut_and_ternary_still_follows_from_the_probabilities():
     y, x = np.indices((90, 120))
     # Half-way the two reach 0.8 sigma each: background by the truth, though the network sees 1.6 there.
-    light = sum(100 * np.exp(-((x - centre) ** 2 + (y - 45) ** 2) / 50.0) for centre in (44, 75.08))
+    # Nowhere is there light enough for the network to see an overlap, which would hold the two together.
+    light = sum(5 * np.exp(-((x - centre) ** 2 + (y - 45) ** 2) / 50.0) for centre in (50, 69.14))
     result = run((light + 0.1 * np.random.default_rng(0).standard_normal(light.shape)).astype(np.float32))
     assert len(label_objects(result.ternary, 1)[1]) == 2
     t_galaxy, t_overlap = (result.provenance[name] for name in ("t_galaxy", "t_overlap"))
     galaxy = result.p_galaxy > t_galaxy
     np.testing.assert_array_equal(result.ternary, galaxy + 1 * (galaxy & (result.p_overlap > t_overlap)))
     assert (result.p_overlap <= result.p_galaxy).all()
+
+
+def test_no_bridge_is_cut_beside_what_the_network_calls_an_overlap():
+    y, x = np.indices((90, 120))
+    # The same border, half-way; here both are bright, which the network takes for overlaps.
+    light = sum(100 * np.exp(-((x - centre) ** 2 + (y - 45) ** 2) / 50.0) for centre in (44, 75.08))
+    result = run(light.astype(np.float32))
+    assert (result.p_overlap[45, 53:56] > 0.5).any() and result.p_overlap[45, 59] < 0.5
+    assert len(label_objects(result.ternary, 1)[1]) == 1
 
 
 def test_only_what_touches_the_border_is_flagged_so(scene):

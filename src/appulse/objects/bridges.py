@@ -15,6 +15,9 @@ from appulse.objects.separation import MARGIN, divide_at_peaks
 
 # An overlap that is likelier than not, whatever the operating point: objects depend on `t_galaxy` alone.
 LIKELY_OVERLAP = 0.5
+# The dividing line runs no further beside an overlap than this, pixels: what is deeper inside a galaxy is
+# shared with something inside it.
+BESIDE = 5.0
 _EIGHT = np.ones((3, 3), bool)
 
 
@@ -64,7 +67,8 @@ def _overlapping(galaxies, overlap):
     for label in np.flatnonzero(sizes[1:] >= MIN_OVERLAP) + 1:
         away = ndimage.distance_transform_edt(labels != label)
         distances = np.array([away[galaxy].min() for galaxy in galaxies])
-        sharing = np.flatnonzero(distances <= max(np.sqrt(2), np.sort(distances)[1]))
+        second = min(np.sort(distances)[1], BESIDE)
+        sharing = np.flatnonzero(distances <= max(np.sqrt(2), second))
         pairs.update(itertools.combinations(sharing.tolist(), 2))
     return pairs
 
