@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -24,7 +25,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def galaxies_in_words(summary: Mapping[str, object]) -> str:
+def galaxies_in_words(summary: Mapping[str, Any]) -> str:
     """What was found in an image, such as "44 galaxies, 2 of them in 1 blend".
 
     Parameters

@@ -17,7 +17,8 @@ from appulse.objects.separation import MARGIN, divide_at_peaks
 LIKELY_OVERLAP = 0.5
 # The dividing line runs no further beside an overlap than this, pixels: what is deeper inside a galaxy is
 # shared with something inside it.
-BESIDE = 5.0
+OVERLAP_REACH = 5.0
+_AROUND = int(OVERLAP_REACH) + 1
 _EIGHT = np.ones((3, 3), bool)
 
 
@@ -26,8 +27,9 @@ def faint_bridges(union, image, p_overlap=None):
 
     On the line that divides two galaxies each gives half of the light. Where all of that line lies below
     twice the noise, neither galaxy reaches the noise on it, and by the definition of the truth (paper,
-    section 3) background keeps them apart. Not so where `MIN_OVERLAP` connected pixels and more are shared by
-    the two, more likely than not: they overlap there, and the dividing line runs beside the overlap.
+    section 3) background keeps them apart. Not so where they share an overlap, `MIN_OVERLAP` connected pixels
+    and more that are more likely class 2 than not: one that meets both, or lies in one with the other the
+    nearest of the rest and no further than `OVERLAP_REACH`. The dividing line then runs beside it.
 
     Parameters
     ----------
@@ -49,26 +51,32 @@ def faint_bridges(union, image, p_overlap=None):
         return bridges
     smoothed = smooth(image)
     grown = [ndimage.binary_dilation(galaxy, _EIGHT) for galaxy in galaxies]
-    overlapping = set() if p_overlap is None else _overlapping(galaxies, union & (p_overlap > LIKELY_OVERLAP))
+    cuts = {}
     for a, b in itertools.combinations(range(len(galaxies)), 2):
-        if (a, b) in overlapping:
-            continue
         borders = galaxies[a] & grown[b], galaxies[b] & grown[a]
         if borders[0].any() and _saddle(*borders, smoothed) < BRIGHT_BORDER:
-            bridges |= min(borders, key=np.count_nonzero)
+            cuts[a, b] = min(borders, key=np.count_nonzero)
+    if cuts and p_overlap is not None:
+        for pair in _pairs_with_overlap(galaxies, union & (p_overlap > LIKELY_OVERLAP)):
+            cuts.pop(pair, None)
+    for cut in cuts.values():
+        bridges |= cut
     return bridges
 
 
-def _overlapping(galaxies, overlap):
+def _pairs_with_overlap(galaxies, overlap):
     """Pairs (a, b), a < b, that share an overlap: the galaxies that it meets, or else the two nearest."""
     labels, count = label_connected(overlap)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     pairs = set()
-    for label in np.flatnonzero(sizes[1:] >= MIN_OVERLAP) + 1:
-        away = ndimage.distance_transform_edt(labels != label)
-        distances = np.array([away[galaxy].min() for galaxy in galaxies])
-        second = min(np.sort(distances)[1], BESIDE)
-        sharing = np.flatnonzero(distances <= max(np.sqrt(2), second))
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if sizes[label] < MIN_OVERLAP:
+            continue
+        around = tuple(slice(max(side.start - _AROUND, 0), side.stop + _AROUND) for side in box)
+        away = ndimage.distance_transform_edt(labels[around] != label)
+        distances = np.array([away[galaxy[around]].min(initial=np.inf) for galaxy in galaxies])
+        nearest_other = min(np.sort(distances)[1], OVERLAP_REACH)
+        sharing = np.flatnonzero(distances <= max(np.sqrt(2), nearest_other))
         pairs.update(itertools.combinations(sharing.tolist(), 2))
     return pairs
 

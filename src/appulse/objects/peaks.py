@@ -82,7 +82,7 @@ def drainage(image, peaks, mask):
     markers = np.zeros(mask.shape, dtype=np.int32)
     for number, (y, x) in enumerate(peaks, start=1):
         markers[int(y), int(x)] = number
-    light = ndimage.gaussian_filter(np.nan_to_num(image), 1.0)
+    light = ndimage.gaussian_filter(np.where(np.isfinite(image), image, 0.0), 1.0)
     return watershed(-light, markers, connectivity=2, mask=mask)
 
 

@@ -19,10 +19,12 @@ MAX_HALVED = 6
 ROUNDS = 12
 POLISH_ROUNDS = 60
 BEAM = 3
+# Class-2 regions, largest first, each of which is tried as one galaxy more.
+MAX_REGIONS = 3
 # Points, brightest first, that are tried as the galaxy in which all others lie.
 MAX_HOSTS = 3
 # A class-2 region this near to a peak belongs to its galaxy, pixels.
-BESIDE = 3.0
+NEAR_PEAK = 3.0
 # Solutions whose misfits differ by less are taken for the same one (pixels squared).
 SAME_MISFIT = 0.5
 
@@ -40,6 +42,7 @@ class Problem:
         self.flat_classes = classes[self.union] if blended else np.ones(ys.size, dtype=np.uint8)
         # Ellipses that stick out of the box must pay for it.
         self.padded = np.pad(classes if blended else self.union.astype(np.uint8), 3)
+        self.overlaps, self.n_overlaps = label_connected(classes == 2)
         filled = np.pad(self.union, 1).astype(np.int8)
         self.outline = np.abs(np.diff(filled, axis=0)).sum() + np.abs(np.diff(filled, axis=1)).sum()
 
@@ -50,13 +53,15 @@ class Problem:
 
     def _settle(self, ellipses, rounds):
         pixels = self.ys, self.xs, self.flat_classes
-        greedy = refine(*pixels, ellipses, rounds)
-        level = self._misfit(greedy)
-        if level > SAME_MISFIT:
-            modest = refine(*pixels, ellipses, rounds, MAX_MISFIT)
-            if self._misfit(modest) < level - SAME_MISFIT:
-                return self._misfit(modest), modest
-        return level, greedy
+        of_all = refine(*pixels, ellipses, rounds)
+        misfit_of_all = self._misfit(of_all)
+        if misfit_of_all > SAME_MISFIT:
+            # Some pixels may be another galaxy's, that is not there yet.
+            of_near = refine(*pixels, ellipses, rounds, MAX_MISFIT)
+            misfit_of_near = self._misfit(of_near)
+            if misfit_of_near < misfit_of_all - SAME_MISFIT:
+                return misfit_of_near, of_near
+        return misfit_of_all, of_all
 
     def _misfit(self, ellipses):
         shifted = ellipses.copy()
@@ -74,7 +79,10 @@ class Problem:
 
     def from_basins(self, points):
         """What of the object drains to each of the points (y, x) in the light."""
-        basins = drainage(self.light, points, self.union)[self.union]
+        # A peak on a thin arm may lie between the pixels that are left of a large object.
+        nearest = [np.argmin(np.hypot(self.ys - y, self.xs - x)) for y, x in points]
+        inside = np.column_stack([self.ys[nearest], self.xs[nearest]])
+        basins = drainage(self.light, inside, self.union)[self.union]
         return self.from_members(basins == np.arange(1, len(points) + 1)[:, None])
 
     def nested_at(self, points, host):
@@ -82,13 +90,13 @@ class Problem:
         y, x = np.delete(points, host, axis=0).T
         distances = np.hypot(self.ys - y[:, None], self.xs - x[:, None])
         nearest = distances.argmin(axis=0)
-        regions = label_connected(self.classes == 2)[0][self.union]
+        regions = self.overlaps[self.union]
         members = np.ones((len(points), self.ys.size), dtype=bool)
         for j, away in enumerate(distances):
-            own = np.unique(regions[away <= BESIDE])
+            own = np.unique(regions[away <= NEAR_PEAK])
             shared = (nearest == j) & np.isin(regions, own[own > 0])
             # Too large a start shrinks to the galaxy; one without what lies outside the host would stay so.
-            members[j + 1] = (nearest == j) & (away <= away[shared].max(initial=BESIDE))
+            members[j + 1] = (nearest == j) & (away <= away[shared].max(initial=NEAR_PEAK))
         return self.from_members(members)
 
     def two_sides(self, y, x, normal_y, normal_x):
@@ -123,7 +131,7 @@ def pairs(problem):
         if chord is not None:
             (y1, x1), (y2, x2) = chord
             proposals.append(problem.two_sides((y1 + y2) / 2, (x1 + x2) / 2, x2 - x1, y1 - y2))
-        for region in _regions(problem)[:3]:
+        for region in _regions(problem)[:MAX_REGIONS]:
             proposals.append(problem.from_members(np.stack([everything, region])))
         proposals.append(_crossing(problem, cy, cx))
         pieces = _pieces(problem)
@@ -160,7 +168,7 @@ def one_more(problem, ellipses):
         proposals.append(problem.from_members(np.vstack([members, [region]])))
     if problem.blended:
         regions = _regions(problem)
-        for region in regions[:3]:
+        for region in regions[:MAX_REGIONS]:
             proposals.append(problem.from_members(np.vstack([members, [region]])))
         if len(regions) >= len(ellipses):
             everything = np.ones((1, problem.ys.size), dtype=bool)
@@ -193,8 +201,7 @@ def _cusp_chord(classes):
 
 def _regions(problem):
     """Class-2 regions of at least `MIN_OVERLAP` pixels, largest first, as pixel masks."""
-    labels, count = label_connected(problem.classes == 2)
-    return _largest(labels[problem.union], count, MAX_GALAXIES - 1)
+    return _largest(problem.overlaps[problem.union], problem.n_overlaps, MAX_GALAXIES - 1)
 
 
 def _uncovered(problem, ellipses):
@@ -212,13 +219,12 @@ def _uncovered(problem, ellipses):
 def _pieces(problem):
     """Class-1 pieces with the class-2 regions they touch, largest first, as (n_pixels,) masks."""
     labels, count = label_connected(problem.classes == 1, False)
-    regions = label_connected(problem.classes == 2)[0]
     pieces = []
     for piece in _largest(labels[problem.union], count, MAX_GALAXIES):
         mask = np.zeros(problem.union.shape, dtype=bool)
         mask[problem.union] = piece
-        touched = np.unique(regions[ndimage.binary_dilation(mask)])
-        pieces.append(piece | np.isin(regions[problem.union], touched[touched > 0]))
+        touched = np.unique(problem.overlaps[ndimage.binary_dilation(mask)])
+        pieces.append(piece | np.isin(problem.overlaps[problem.union], touched[touched > 0]))
     return pieces
 
 

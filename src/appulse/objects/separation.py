@@ -39,7 +39,8 @@ PEAKLESS_GAIN = 0.65
 MIN_GAIN_TOUCHING = 0.6
 MIN_GAIN_PER_OUTLINE_TOUCHING = 0.15
 # A peak proves a galaxy of its own if its saddle is this deep, in units of the smoothed noise and of its
-# height. The relative limit keeps spiral arms and photon noise, which grow with the height, out.
+# height. The relative limit keeps spiral arms and photon noise, which grow with the height, out. (Ellipses may
+# still put two of several peaks into one galaxy, if they explain the rest.)
 PEAK_SIGNIFICANCE = 5.0
 PEAK_DIP = 0.25
 PEAK_HINT_SIGNIFICANCE = 3.0
@@ -87,7 +88,8 @@ def separate(ternary, image=None, *, p_galaxy=None):
         Cutout of one object: 0 background and pixels of other objects, 1 one galaxy, 2 two or more. Should it
         hold several 8-connected components, each is separated by itself.
     image : (height, width) float array, units of the background noise, optional
-        Its peaks propose galaxies, and prove them where the saddle between two is deep.
+        Its peaks propose galaxies, and prove them where the saddle between two is deep; of three and more in
+        an object with overlaps, two may still come out as one.
     p_galaxy : (height, width) float array, optional
         Probability that a pixel holds a galaxy; its peaks propose galaxies.
 
@@ -183,15 +185,17 @@ def _separate_box(classes, image, probability):
     stride = int(np.ceil(np.sqrt(np.count_nonzero(union) / MAX_FITTED_PIXELS)))
     coarse = np.ascontiguousarray(classes[::stride, ::stride])
     if blended and np.count_nonzero(coarse == 2) < MIN_OVERLAP:
+        if len(proven) > 1:
+            return _divide_at_saddles(image, proven, union, classes)
         stride, coarse = 1, classes
-    problem = Problem(coarse, blended, None if image is None else image[::stride, ::stride])
-    seeds = proven / stride
-    best = _choose(problem, seeds, hints / stride)
+    light = None if image is None else smooth(image)[::stride, ::stride]
+    problem, seeds = Problem(coarse, blended, light), proven / stride
+    demanded = problem.best(at_points(problem, seeds))
+    best = _choose(problem, demanded, seeds, hints / stride)
     if len(proven) > 1 and (parted := _peaks_parted(best, seeds)) < len(proven):
         # An overlap drawn too small looks nested, and peaks with a deep saddle between them say otherwise.
-        others = problem.best(at_points(problem, seeds))[0][1]
-        if _peaks_parted(others, seeds) == len(proven):
-            best = others
+        if _peaks_parted(demanded[0][1], seeds) == len(proven):
+            best = demanded[0][1]
         elif parted < 2:
             return _divide_at_saddles(image, proven, union, classes)
     if best is None:
@@ -267,16 +271,14 @@ def _with_others(peaks, others):
     return np.concatenate([peaks, others[(distances > CORE_SIZE).all(axis=1)]])
 
 
-def _choose(problem, proven, hints):
+def _choose(problem, demanded, proven, hints):
     """Ellipses of the smallest set of galaxies that explains the map; None for a lone galaxy."""
     has_image = problem.light is not None
     if problem.blended:
         gain, gain_per_outline = MIN_GAIN, MIN_GAIN_PER_OUTLINE
-        if len(proven) > 2:
-            # What the peaks demand is enough if it explains the map, and saves a long search.
-            demanded = problem.best(at_points(problem, proven))
-            if demanded[0][0] < gain_per_outline * problem.outline:
-                return demanded[0][1]
+        # What the peaks demand is enough if it explains the map, and saves a long search.
+        if len(proven) > 2 and demanded[0][0] < gain_per_outline * problem.outline:
+            return demanded[0][1]
         current = problem.best([*pairs(problem), *at_points(problem, hints[:2])])
     else:
         gain, gain_per_outline = MIN_GAIN_TOUCHING, MIN_GAIN_PER_OUTLINE_TOUCHING
@@ -286,8 +288,8 @@ def _choose(problem, proven, hints):
     chosen = current[0]
     while len(current[0][1]) < MAX_GALAXIES:
         count = len(current[0][1]) + 1
-        demanded = len(proven) >= count
-        if not demanded and (chosen[0] < least or (has_image and not problem.blended)):
+        is_demanded = len(proven) >= count
+        if not is_demanded and (chosen[0] < least or (has_image and not problem.blended)):
             break
         following = _extend(problem, current, hints)
         if not following:
@@ -300,7 +302,7 @@ def _choose(problem, proven, hints):
         # A set two larger must have gained twice over.
         share = gain if not has_image or len(hints) >= count else PEAKLESS_GAIN
         bar = min((1 - share) ** added * chosen[0], chosen[0] - added * least)
-        if demanded or following[0][0] < bar:
+        if is_demanded or following[0][0] < bar:
             chosen = following[0]
         elif added > 1 or chosen[0] < gross:
             break
