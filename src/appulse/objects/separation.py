@@ -39,8 +39,8 @@ PEAKLESS_GAIN = 0.65
 MIN_GAIN_TOUCHING = 0.6
 MIN_GAIN_PER_OUTLINE_TOUCHING = 0.15
 # A peak proves a galaxy of its own if its saddle is this deep, in units of the smoothed noise and of its
-# height. The relative limit keeps spiral arms and photon noise, which grow with the height, out. (Ellipses may
-# still put two of several peaks into one galaxy, if they explain the rest.)
+# height. The relative limit keeps spiral arms and photon noise, which grow with the height, out. Ellipses may
+# still put two of several peaks into one galaxy.
 PEAK_SIGNIFICANCE = 5.0
 PEAK_DIP = 0.25
 PEAK_HINT_SIGNIFICANCE = 3.0

@@ -62,6 +62,11 @@ def test_a_field_is_its_objects_one_by_one():
     found = bridges_of_field(foreground, image, 5)
     np.testing.assert_array_equal(found[:, :81], faint_bridges(far > 0.1, far))
     assert not found[:, 81:].any() and found.any()
+    p_overlap = np.full(image.shape, np.nan)
+    p_overlap[:, :162] = 0.0
+    np.testing.assert_array_equal(bridges_of_field(foreground, image, 5, p_overlap), found)
+    p_overlap[38:43, 39:42] = 1.0
+    assert not bridges_of_field(foreground, image, 5, p_overlap).any()
 
 
 def giant_and_companion():
@@ -87,9 +92,13 @@ def test_a_speckle_or_an_overlap_of_others_holds_no_bridge():
     giant, companion, overlap = giant_and_companion()
     union, light = (giant > 1) | (companion > 1), giant + companion
     cut = faint_bridges(union, light)
-    speckle = np.zeros(union.shape)
-    speckle[tuple(np.argwhere(overlap)[0])] = 1.0
+    speckle, inside = np.zeros((2, *union.shape))
+    speckle[tuple(np.argwhere(overlap)[:3].T)] = 1.0
     np.testing.assert_array_equal(faint_bridges(union, light, speckle), cut)
+    # Of something in the giant, which has no peak of its own there.
+    inside[46:55, 56:62] = 1.0
+    assert not (inside > 0)[:, 63:].any() and np.argwhere(cut)[:, 1].min() > 62 + 6
+    np.testing.assert_array_equal(faint_bridges(union, light, inside), cut)
     # A third galaxy, on the far side of the companion, shares its own overlap with that one alone.
     y, x = np.indices(union.shape)
     third = 40 * np.exp(-((y - 50) ** 2 + (x - 84) ** 2) / (2 * 1.5**2))

@@ -62,9 +62,10 @@ def test_agrees_with_a_naive_loop(pair):
     reference = separate(ternary_of(pair), image)
     ensemble = measure_ensemble(realisations, reference, image)
     naive = naive_ensemble(realisations, reference.masks, image)
-    # The full search may settle on ellipses that give one pixel of the border to the other galaxy.
+    # The full search may settle on another set of ellipses, with all pixels or with those in reach, and so give
+    # a pixel of the border to the other galaxy.
     np.testing.assert_allclose(ensemble.area, naive["area"], atol=1)
-    same = (ensemble.area == naive["area"]).all(axis=0)
+    same = np.isclose(ensemble.area, naive["area"], rtol=0, atol=0, equal_nan=True).all(axis=0)
     assert np.count_nonzero(same) >= 10
     for name, expected in naive.items():
         np.testing.assert_allclose(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from appulse.objects import divide_at_peaks, separate
+from appulse.objects.components import label_connected
 from appulse.objects.peaks import find_peaks, smooth
 
 ROWS, COLUMNS = np.mgrid[:40, :50]
@@ -139,12 +140,12 @@ def test_a_large_object_is_separated_like_a_small_one(size):
         assert (mask & true).sum() / (mask | true).sum() > 0.97
 
 
-def giant_with_companions(companions, side=161):
+def giant_with_companions(companions, peak=400, side=161):
     """A giant with small galaxies inside it and across its border: masks, and light with noise."""
     rows, columns = np.mgrid[:side, :side]
     centre = side // 2
     masks, light = [], np.random.default_rng(5).normal(size=(side, side))
-    for x, y, radius, peak in ((centre, centre, 60, 400), *companions):
+    for x, y, radius, peak in ((centre, centre, 60, peak), *companions):
         distance = np.hypot(columns - x, rows - y)
         masks.append(distance <= radius)
         light += peak * np.exp(-distance / (radius / np.log(peak)))
@@ -163,14 +164,82 @@ COMPANIONS = (
 )
 
 
-@pytest.mark.parametrize("count", [1, 3, 5, 7])
-def test_companions_of_a_giant_come_back_whole_and_so_does_the_giant(count):
-    masks, light = giant_with_companions(COMPANIONS[:count])
+@pytest.mark.parametrize(("count", "peak"), [(3, 400), (4, 400), (6, 400), (7, 400), (7, 60)])
+def test_companions_of_a_giant_come_back_whole_and_so_does_the_giant(count, peak):
+    masks, light = giant_with_companions(COMPANIONS[:count], peak)
     found = separate(ternary_of(*masks), light).masks
     assert len(found) == count + 1
     iou = np.array([[(one & other).sum() / (one | other).sum() for other in found] for one in masks])
     np.testing.assert_array_less(0.8, iou.max(axis=1))
     assert len(set(iou.argmax(axis=1))) == count + 1
+
+
+@pytest.mark.parametrize(("seed", "peak", "count"), [(45, 30, 9), (4, 60, 8)])
+def test_the_brightest_galaxy_need_not_be_the_giant(seed, peak, count):
+    rng = np.random.default_rng(seed)
+    companions = []
+    for _ in range(rng.integers(3, 9)):
+        angle, away = rng.uniform(0, 6.28), rng.uniform(5, 62)
+        x, y = 80 + away * np.cos(angle), 80 + away * np.sin(angle)
+        companions.append((x, y, rng.uniform(5, 14), np.exp(rng.uniform(3.5, 6))))
+    masks, light = giant_with_companions(companions, peak)
+    found = separate(ternary_of(*masks), light).masks
+    assert len(found) == len(masks) == count
+    iou = np.array([[(one & other).sum() / (one | other).sum() for other in found] for one in masks])
+    np.testing.assert_array_less(0.5, iou.max(axis=1))
+
+
+def chain_of_ellipses(seed):
+    """Three to six galaxies, each across the border of an earlier one; two overlaps in five are not drawn."""
+    rng = np.random.default_rng(seed)
+    count = rng.integers(3, 7)
+    rows, columns = np.indices((120, 120))
+    light = rng.normal(size=rows.shape)
+    masks, placed = [], []
+    for number in range(count):
+        radius, ratio, angle = rng.uniform(5, 18), rng.uniform(0.35, 1), rng.uniform(0, 3.14)
+        x, y = 60.0, 60.0
+        if number:
+            away = rng.uniform(0, 6.28)
+            x0, y0, radius0 = placed[rng.integers(len(placed))]
+            x = x0 + (radius0 + 0.6 * radius) * np.cos(away)
+            y = y0 + (0.8 * radius0 + 0.5 * radius) * np.sin(away)
+        x, y = np.clip([x, y], 22, 98)
+        placed.append((x, y, radius))
+        along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
+        across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
+        distance = np.hypot(along, across / ratio)
+        masks.append(distance < radius)
+        peak = np.exp(rng.uniform(2, 5.5))
+        light += peak * np.exp(-distance / radius * np.log(peak))
+    ternary = ternary_of(*masks)
+    overlaps, n_overlaps = label_connected(ternary == 2)
+    for number in range(1, n_overlaps + 1):
+        if rng.random() < 0.4:
+            ternary[overlaps == number] = 1
+    return masks, ternary, light
+
+
+# Found by search: each loses a galaxy without one part of what starts, settles and chooses sets of ellipses.
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(15, id="basins, and sets that part all peaks"),
+        pytest.param(18, id="basins"),
+        pytest.param(57, id="halves"),
+        pytest.param(99, id="sets that part all peaks"),
+        pytest.param(150, id="pixels out of reach, and halves"),
+        pytest.param(237, id="pixels out of reach, and sets that part all peaks"),
+        pytest.param(252, id="basins and halves"),
+        pytest.param(298, id="sets that part all peaks but one"),
+    ],
+)
+def test_chains_of_galaxies_come_back_though_not_all_overlaps_are_drawn(seed):
+    masks, ternary, light = chain_of_ellipses(seed)
+    found = separate(ternary, light).masks
+    iou = np.array([[(one & other).sum() / (one | other).sum() for other in found] for one in masks])
+    assert len(found) == len(masks)
+    np.testing.assert_array_less(0.5, iou.max(axis=1))
 
 
 def test_a_companion_in_the_middle_of_a_galaxy_that_touches_another_needs_no_peak():
