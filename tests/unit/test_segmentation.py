@@ -114,7 +114,7 @@ def test_no_bridge_is_cut_beside_what_the_network_calls_an_overlap():
     y, x = np.indices((90, 120))
     # The same border, half-way; here both are bright, which the network takes for overlaps.
     light = sum(100 * np.exp(-((x - centre) ** 2 + (y - 45) ** 2) / 50.0) for centre in (44, 75.08))
-    for block in (2048, 64, 50):
+    for block in (2048, SIZE):
         result = run(light.astype(np.float32), block=block)
         assert (result.p_overlap[45, 53:56] > 0.5).any() and result.p_overlap[45, 59] < 0.5
         assert len(label_objects(result.ternary, 1)[1]) == 1

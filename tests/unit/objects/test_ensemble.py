@@ -62,8 +62,8 @@ def test_agrees_with_a_naive_loop(pair):
     reference = separate(ternary_of(pair), image)
     ensemble = measure_ensemble(realisations, reference, image)
     naive = naive_ensemble(realisations, reference.masks, image)
-    # The full search may settle on another set of ellipses, with all pixels or with those in reach, and so give
-    # a pixel of the border to the other galaxy.
+    # The full search may settle on other ellipses, of all pixels or of those in reach, and so give a pixel of
+    # the border to the other galaxy.
     np.testing.assert_allclose(ensemble.area, naive["area"], atol=1)
     same = np.isclose(ensemble.area, naive["area"], rtol=0, atol=0, equal_nan=True).all(axis=0)
     assert np.count_nonzero(same) >= 10
