@@ -140,12 +140,12 @@ def test_a_large_object_is_separated_like_a_small_one(size):
         assert (mask & true).sum() / (mask | true).sum() > 0.97
 
 
-def giant_with_companions(companions, peak=400, side=161):
+def giant_with_companions(companions, brightness=400, side=161):
     """A giant with small galaxies inside it and across its border: masks, and light with noise."""
     rows, columns = np.mgrid[:side, :side]
     centre = side // 2
     masks, light = [], np.random.default_rng(5).normal(size=(side, side))
-    for x, y, radius, peak in ((centre, centre, 60, peak), *companions):
+    for x, y, radius, peak in ((centre, centre, 60, brightness), *companions):
         distance = np.hypot(columns - x, rows - y)
         masks.append(distance <= radius)
         light += peak * np.exp(-distance / (radius / np.log(peak)))
