@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import appulse
 from appulse.files import InputError
+from appulse.network.deepen import deepened
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, save_model
@@ -36,6 +37,8 @@ from appulse.training.progress import (
 from appulse.training.validation import ValidationStamps
 
 CHECKPOINT_MINUTES = 1
+# Of stamps, from which new layers of a deeper network take what to expect.
+DEEPENING_BATCHES = 8
 # Of a step with 32 stamps, forward and back, bytes: what the command lets the process keep.
 WORKING_MEMORY = 1 << 30
 
@@ -79,7 +82,8 @@ def fit(
     validation : str or Path, optional
         A field of the selection seeds (1000s); without one nothing is validated.
     init : str or Path, optional
-        Model to start from; its architecture replaces the recipe's.
+        Model to start from; its architecture replaces the recipe's. A recipe with more convolutions per level
+        adds them, as layers that change nothing at first (`appulse.network.deepen`).
     resume : bool
         Go on from the last checkpoint in ``output``.
     threads : int, optional
@@ -107,7 +111,7 @@ def fit(
     L.seed_everything(config.seed, verbose=False)
     network = None
     if init is not None:
-        network = load_model(init).network.train().requires_grad_(True)
+        network = _start(init, store, config)
         try:
             config = dataclasses.replace(config, network=network.config)
         except ValueError as error:
@@ -192,6 +196,20 @@ def refuse_output(output: Path, resume: bool) -> None:
         raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
     if resume and not there:
         raise InputError(f"{output}: no last.ckpt to resume from.")
+
+
+def _start(init: str | Path, store: StampStore, config: TrainingConfig) -> ProbabilisticUNet:
+    """The network to start from, with as many convolutions per level as the recipe asks for at least."""
+    network = load_model(init).network
+    wanted = config.network.convolutions_per_level
+    if wanted > network.config.convolutions_per_level:
+        source = StampSource(store, config.stamps, config.seed)
+        stamps = (
+            (torch.as_tensor(images)[:, None], torch.as_tensor(ternary))
+            for images, ternary in source.batches(0, DEEPENING_BATCHES, config.batch_size)
+        )
+        network = deepened(network, wanted, stamps)
+    return network.train().requires_grad_(True)
 
 
 def _source(store: StampStore, config: TrainingConfig) -> StampSource | DeviceStamps:

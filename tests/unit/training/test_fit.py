@@ -131,6 +131,22 @@ def test_validation_is_logged(whole):
     assert {"val_dice_overlap", "val_completeness_isolated", "val_kl_0", "val_diversity"} <= set(found[0])
 
 
+def test_a_recipe_with_more_convolutions_deepens_the_model_that_it_starts_from(whole, fields, tmp_path):
+    deeper = dataclasses.replace(TINY.network, convolutions_per_level=TINY.network.convolutions_per_level + 1)
+    recipe = dataclasses.replace(TINY, network=deeper, learning_rate=1e-9, final_learning_rate=1e-9)
+    options = {"init": whole / "model.safetensors"}
+    fit(tmp_path / "deeper", fields, dataclasses.replace(recipe, epochs=1), threads=1, **options)
+    fit(tmp_path / "deeper", fields, recipe, threads=1, resume=True, **options)
+    model, start = load_model(tmp_path / "deeper" / "model.safetensors"), load_model(options["init"])
+    assert model.network.config == deeper and model.training["init"] == "model.safetensors"
+    assert model.training["stamps"] == TINY.epochs * TINY.stamps_per_epoch
+    held = start.network.state_dict()
+    learnt = dict(model.network.named_parameters())
+    for name in held.keys() & learnt.keys():
+        torch.testing.assert_close(learnt[name], held[name], rtol=1e-3, atol=1e-6)
+    assert set(learnt) - set(held)
+
+
 def test_a_run_is_reproducible(whole, fields, validation, tmp_path):
     fit(tmp_path / "again", fields, TINY, validation=validation, threads=1)
     for name, value in weights_of(whole).items():
