@@ -248,8 +248,8 @@ def train(
     preset
         default, paper, mixed, or a TOML file, in which `preset = "paper"` names what it changes.
     init
-        Start from this model, bundled or a file (fine-tuning); it brings its architecture, to which the recipe
-        may add convolutions per level.
+        Start from this model, bundled or a file (fine-tuning). It brings its architecture; the recipe may add
+        convolutions per level.
     resume
         Go on from the last checkpoint.
     workers
