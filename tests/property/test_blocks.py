@@ -71,10 +71,10 @@ def same(one, other):
 
 
 def bridged_pair(shape, x, y):
-    """Two galaxies whose light meets between one and two sigma, either side of a column."""
+    """Two galaxies whose light meets between one and two sigma at a column; too faint for overlaps."""
     rows, columns = np.indices(shape)
     return sum(
-        100 * np.exp(-((columns - x - side * 15.54) ** 2 + (rows - y) ** 2) / 50.0) for side in (-1, 1)
+        5 * np.exp(-((columns - x - side * 9.57) ** 2 + (rows - y) ** 2) / 50.0) for side in (-1, 1)
     ).astype(np.float32)
 
 
