@@ -96,6 +96,22 @@ def ellipses_of(members, ys, xs):
 
 
 @njit(**_COMPILE)
+def _two_deepest(ellipses, x, y, levels):
+    """Of the ellipses, the two that a point lies deepest in; the second is -1 where there is but one."""
+    first = 0
+    second = -1
+    for j in range(ellipses.shape[0]):
+        levels[j] = _level(ellipses[j], x, y)
+        if j > 0:
+            if levels[j] < levels[first]:
+                second = first
+                first = j
+            elif second < 0 or levels[j] < levels[second]:
+                second = j
+    return first, second
+
+
+@njit(**_COMPILE)
 def assign(ys, xs, classes, ellipses):
     """Share pixels out among ellipses.
 
@@ -116,16 +132,7 @@ def assign(ys, xs, classes, ellipses):
     members = np.zeros((k, ys.size), dtype=np.bool_)
     levels = np.empty(k)
     for i in range(ys.size):
-        first = 0
-        second = -1
-        for j in range(k):
-            levels[j] = _level(ellipses[j], xs[i], ys[i])
-            if j > 0:
-                if levels[j] < levels[first]:
-                    second = first
-                    first = j
-                elif second < 0 or levels[j] < levels[second]:
-                    second = j
+        first, second = _two_deepest(ellipses, xs[i], ys[i], levels)
         members[first, i] = True
         if classes[i] >= 2 and second >= 0:
             members[second, i] = True
@@ -161,16 +168,7 @@ def refine(ys, xs, classes, ellipses, rounds, reach=np.inf):
         moments = np.zeros((k, 6))
         changed = False
         for i in range(ys.size):
-            first = 0
-            second = -1
-            for j in range(k):
-                levels[j] = _level(ellipses[j], xs[i], ys[i])
-                if j > 0:
-                    if levels[j] < levels[first]:
-                        second = first
-                        first = j
-                    elif second < 0 or levels[j] < levels[second]:
-                        second = j
+            first, second = _two_deepest(ellipses, xs[i], ys[i], levels)
             owners = 0
             if levels[first] <= 1.0 or _depth(ellipses[first], xs[i], ys[i]) >= -reach:
                 owners |= 1 << first
