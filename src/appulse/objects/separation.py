@@ -272,7 +272,10 @@ def _with_others(peaks, others):
 
 
 def _choose(problem, demanded, proven, hints):
-    """Ellipses of the smallest set of galaxies that explains the map; None for a lone galaxy."""
+    """Ellipses of the smallest set of galaxies that explains the map; None for a lone galaxy.
+
+    `demanded` are the best sets with a galaxy at each proven peak, none where there are not two.
+    """
     has_image = problem.light is not None
     if problem.blended:
         gain, gain_per_outline = MIN_GAIN, MIN_GAIN_PER_OUTLINE
