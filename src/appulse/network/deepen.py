@@ -15,8 +15,6 @@ from torch import nn
 from appulse.network.layers import ConvBlock
 from appulse.network.punet import ProbabilisticUNet
 
-_Moments = tuple[torch.Tensor, torch.Tensor]
-
 
 def deepened(
     network: ProbabilisticUNet, convolutions: int, stamps: Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -47,7 +45,7 @@ def deepened(
     held = network.config.convolutions_per_level
     if convolutions < held:
         raise ValueError(f"convolutions_per_level is {convolutions}, but the network has {held} already")
-    moments = _output_moments(network, stamps) if network.config.normalisation == "batch" else {}
+    seen = _seen(network, stamps) if network.config.normalisation == "batch" else {}
     deeper = ProbabilisticUNet(dataclasses.replace(network.config, convolutions_per_level=convolutions))
     deeper.load_state_dict(network.state_dict(), strict=False)
     with torch.no_grad():
@@ -58,7 +56,7 @@ def deepened(
                     if layer.bias is not None:
                         nn.init.zeros_(layer.bias)
                 elif isinstance(layer, nn.BatchNorm2d):
-                    _pass_through(layer, *moments[name])
+                    _pass_through(layer, seen[name])
     return deeper
 
 
@@ -66,37 +64,33 @@ def _blocks(network: ProbabilisticUNet) -> list[tuple[str, ConvBlock]]:
     return [(name, part) for name, part in network.named_modules() if isinstance(part, ConvBlock)]
 
 
-def _pass_through(layer: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> None:
-    layer.running_mean.copy_(mean)
-    layer.running_var.copy_(variance)
-    layer.weight.copy_(torch.sqrt(variance + layer.eps))
-    layer.bias.copy_(mean)
+def _pass_through(layer: nn.BatchNorm2d, seen: nn.BatchNorm2d) -> None:
+    layer.running_mean.copy_(seen.running_mean)
+    layer.running_var.copy_(seen.running_var)
+    layer.weight.copy_(torch.sqrt(seen.running_var + layer.eps))
+    layer.bias.copy_(seen.running_mean)
 
 
-def _output_moments(
+def _seen(
     network: ProbabilisticUNet, stamps: Iterable[tuple[torch.Tensor, torch.Tensor]]
-) -> dict[str, _Moments]:
-    """Mean and variance of every channel that leaves a block."""
-    sums: dict[str, list[_Moments]] = {name: [] for name, _ in _blocks(network)}
+) -> dict[str, nn.BatchNorm2d]:
+    """For each block a layer that holds mean and variance of what leaves it."""
+    layers, hooks = {}, []
+    for name, block in _blocks(network):
+        # Without momentum it averages over all batches.
+        layer = layers[name] = nn.BatchNorm2d(block[0].out_channels, momentum=None)
 
-    def watch(name: str):
-        def seen(_block: nn.Module, _given: tuple, left: torch.Tensor) -> None:
-            values = left.double()
-            sums[name].append((values.mean((0, 2, 3)), values.square().mean((0, 2, 3))))
+        def watch(_block: nn.Module, _given: tuple, left: torch.Tensor, layer: nn.Module = layer) -> None:
+            layer(left)
 
-        return seen
-
+        hooks.append(block.register_forward_hook(watch))
     was_training = network.training
-    hooks = [block.register_forward_hook(watch(name)) for name, block in _blocks(network.eval())]
-    with torch.inference_mode():
+    network.eval()
+    with torch.no_grad():
         for images, ternary in stamps:
             network.encode(images)
             network.encode_truth(images, ternary)
+    network.train(was_training)
     for hook in hooks:
         hook.remove()
-    network.train(was_training)
-    moments = {}
-    for name, batches in sums.items():
-        mean, square = (torch.stack(parts).mean(0) for parts in zip(*batches, strict=True))
-        moments[name] = mean, (square - mean.square()).clamp_min(0.0)
-    return moments
+    return layers
