@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 from appulse.files import InputError
 from appulse.inference.realisations import Realisations
 from appulse.network import OperatingPoint
+from appulse.network.calibration import ErrorBars
 from appulse.objects import COLUMNS, ObjectFlag, PixelFlag, label_objects
 from appulse.objects.proposals import MAX_GALAXIES
 from appulse.segmentation import segment
@@ -208,6 +209,24 @@ def test_scales_of_the_calibration_widen_the_spreads(scene):
     for name, factor in (("flux_std", 3.0), ("area_std", 1.0)):
         np.testing.assert_allclose(wide.catalog[name].value, factor * scene.catalog[name].value, rtol=1e-6)
     np.testing.assert_array_equal(wide.catalog["flux"], scene.catalog["flux"])
+
+
+def test_error_bars_of_the_calibration_move_and_widen_the_intervals(scene):
+    bars = {
+        "error_bars": {"flux": ErrorBars((), (2.0,), (2.0,), (-0.5,))},
+        "blend_error_bars": {"flux": ErrorBars((), (3.0,), (2.0,), (0.25,))},
+    }
+    moved = run(discs(SHAPE, *SCENE), model=thresholding_model(**bars))
+    shared = scene.catalog["blend_id"] > 0
+    assert shared.any() and not shared.all()
+    low, high, new_low, new_high = (
+        np.asarray(each.catalog[f"flux_p{q}"]) for each in (scene, moved) for q in (16, 84)
+    )
+    np.testing.assert_allclose(new_high - new_low, np.where(shared, 3.0, 2.0) * (high - low), rtol=1e-5)
+    by = np.where(shared, 0.25, -0.5) * 0.5 * (high - low)
+    np.testing.assert_allclose(0.5 * (new_low + new_high), 0.5 * (low + high) + by, rtol=1e-6)
+    for name in ("flux", "area", "area_p16", "area_p84"):
+        np.testing.assert_array_equal(moved.catalog[name], scene.catalog[name])
 
 
 @pytest.mark.parametrize("point", ["balanced", "pure"])

@@ -110,7 +110,7 @@ def describe_object(
     stamp_size : int, pixels
         Objects that do not fit a stamp are flagged.
     fitted : Calibration
-        Holds the factors on the spreads; from `fitted_for`.
+        Holds the error bars; from `fitted_for`.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def touches_border(box: Window, shape: tuple[int, int]) -> bool:
 
 
 def fitted_for(calibration: Calibration, mode: str) -> Calibration:
-    """Calibration whose factors on the spreads hold for a mode of realisations.
+    """Calibration whose error bars hold for a mode of realisations.
 
     Parameters
     ----------
@@ -392,12 +392,14 @@ def _catalogue_row(
         "n_realisations": int(ensemble.present[galaxy].sum()),
     }
     snr = flux / row["flux_noise"] if row["flux_noise"] else np.inf
+    calibrated_for = snr, len(reference.masks) > 1
     for quantity in MEASURED:
         unit = to_image_units if quantity == "flux" else 1.0
         summary = summarise(
             getattr(ensemble, quantity)[galaxy] * unit,
             value=getattr(measured, quantity) * unit,
-            scale=float(fitted.factor(quantity, snr, len(reference.masks) > 1)),
+            scale=float(fitted.factor(quantity, *calibrated_for)),
+            shift=float(fitted.shift(quantity, *calibrated_for)),
             period=180.0 if quantity == "orientation" else None,
         )
         row[quantity] = summary.value

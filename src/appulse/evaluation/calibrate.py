@@ -25,7 +25,7 @@ from appulse.evaluation.pixel_scores import expected_calibration_error
 from appulse.evaluation.probabilities import Draws, fit_latent_scale, with_curves
 from appulse.files import InputError, UsageError, atomic_write
 from appulse.inference.background import scale_to_noise
-from appulse.network.calibration import Calibration
+from appulse.network.calibration import Calibration, ErrorBars
 from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.segmentation import segment
@@ -144,7 +144,7 @@ def calibrate(
 
     In this order, each with what came before: how far the latent is drawn; the curves of the two logits; the
     thresholds; the correlation length of the copula, for which the intervals of area need the least
-    correction; factors on the spreads.
+    correction; shifts of the intervals and factors on the spreads.
 
     Parameters
     ----------
@@ -195,13 +195,16 @@ def calibrate(
     calibration = with_error_bars(calibration, table)
     for quantity in MEASURED:
         before = coverage_68(table, quantity)
-        factors = ", ".join(f"{factor:.2f}" for factor in calibration.error_bars[quantity].factors)
+        bars = _in_words(calibration.error_bars[quantity])
         shared = calibration.blend_error_bars.get(quantity)
-        blends = f"; in blends {', '.join(f'{factor:.2f}' for factor in shared.factors)}" if shared else ""
-        lines.append(
-            f"  {quantity}: factors {factors} by S/N{blends}; 68 % interval covered {before} without them"
-        )
+        blends = f"; in blends {_in_words(shared)}" if shared else ""
+        lines.append(f"  {quantity}: {bars} by S/N{blends}; 68 % interval covered {before} without them")
     return calibration, "\n".join(lines)
+
+
+def _in_words(bars: ErrorBars) -> str:
+    factors, shifts = (", ".join(f"{each:.2f}" for each in values) for values in (bars.factors, bars.shifts))
+    return f"factors {factors}, shifts {shifts}"
 
 
 def _corner(field: Field, wanted: int) -> tuple[Field, float]:
@@ -289,7 +292,7 @@ def _matched(field: Field, model: Model, progress: Progress | None) -> Table:
 
 
 def with_error_bars(calibration: Calibration, table: Table) -> Calibration:
-    """Calibration with the factors and quantiles that make the intervals of a table cover the truth.
+    """Calibration with the shifts, factors and quantiles that make the intervals of a table cover the truth.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ def rank_table(field: Field, result: Result, measured: Table, *, largest: int = 
 
 
 def _calibrated_values(result: Result, label: int, row) -> dict[str, np.ndarray]:
-    """Values of each quantity over realisations, stretched about their middle to the catalogue's interval."""
+    """Values of each quantity over realisations, moved and stretched to the catalogue's interval."""
     blend = int(result.catalog["blend_id"][label - 1])
     members = np.flatnonzero(result.catalog["blend_id"] == blend) if blend else np.array([label - 1])
     window = result.cutouts[label - 1].window

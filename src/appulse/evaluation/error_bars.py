@@ -1,4 +1,4 @@
-"""Error bars that hold the truth as often as they say: factors and quantiles, fitted."""
+"""Error bars that hold the truth as often as they say: shifts, factors and quantiles, fitted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ LEVEL_68, LEVEL_95 = 0.683, 0.95
 # Factors on the spreads are kept within these.
 SCALE_RANGE = (0.1, 10.0)
 _RATIO_RANGE = (1.0, 10.0)
+_SHIFT_RANGE = (-3.0, 3.0)
 # Galaxies in a bin of signal-to-noise ratio, and bins at most: 150 know a coverage to 0.04.
 _PER_BIN, _MOST_BINS = 150, 5
 
 
-def needed_factors(table: Table, quantity: str) -> np.ndarray:
+def needed_factors(table: Table, quantity: str, shift: float | np.ndarray = 0.0) -> np.ndarray:
     """Factor on each galaxy's spread with which its interval just reaches the truth.
 
     Parameters
@@ -25,6 +26,8 @@ def needed_factors(table: Table, quantity: str) -> np.ndarray:
         From `matched_galaxies`, its spreads uncalibrated.
     quantity : str
         One of `appulse.objects.MEASURED`.
+    shift : float or (n,) float array
+        Of the middle of the interval, in spreads.
 
     Returns
     -------
@@ -33,6 +36,7 @@ def needed_factors(table: Table, quantity: str) -> np.ndarray:
         where something is unknown.
     """
     error, spread, noise = deviations(table, quantity)
+    error = error - shift * spread
     beyond = np.sqrt(np.maximum(error**2 - noise**2, 0.0))
     beyond[np.isnan(error)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -63,8 +67,33 @@ def conformal_quantile(values: np.ndarray, level: float) -> float:
     return float(values[rank - 1]) if 0 < rank <= len(values) else np.inf
 
 
+def median_shift(table: Table, quantity: str) -> float:
+    """How many spreads the truth lies, in the median, above the middle of its interval.
+
+    Realisations of a galaxy are larger than it is more often than not: what they add around it may belong to
+    a neighbour, or to nobody.
+
+    Parameters
+    ----------
+    table : Table
+        From `matched_galaxies`, its spreads uncalibrated.
+    quantity : str
+        One of `appulse.objects.MEASURED`.
+
+    Returns
+    -------
+    float
+        0 for an orientation, by symmetry, and where no galaxy has a spread.
+    """
+    error, spread, _ = deviations(table, quantity)
+    known = spread > 0
+    if quantity == "orientation" or not known.any():
+        return 0.0
+    return float(np.clip(np.median(error[known] / spread[known]), *_SHIFT_RANGE))
+
+
 def fit_error_bars(table: Table, quantity: str) -> ErrorBars:
-    """Factors for the 68 % interval and ratios for the 95 % one, in bins of signal-to-noise ratio.
+    """Shifts and factors for the 68 % interval and ratios for the 95 % one, by signal-to-noise ratio.
 
     Parameters
     ----------
@@ -83,15 +112,17 @@ def fit_error_bars(table: Table, quantity: str) -> ErrorBars:
     edges = np.nanquantile(ratio, np.linspace(0, 1, n_bins + 1)[1:-1])
     edges = np.unique(np.round(edges, 2))
     bin_of = np.searchsorted(edges, ratio, side="right")
-    needed = needed_factors(table, quantity)
-    error, spread, noise = deviations(table, quantity)
-    factors, ratios = [], []
+    shifts, factors, ratios = [], [], []
     for k in range(len(edges) + 1):
-        here = bin_of == k
-        factor = float(np.clip(conformal_quantile(needed[here], LEVEL_68), *SCALE_RANGE))
-        half = np.hypot(factor * spread[here], noise[here])
+        here = table[bin_of == k]
+        shift = round(median_shift(here, quantity), 4)
+        needed = needed_factors(here, quantity, shift)
+        factor = float(np.clip(conformal_quantile(needed, LEVEL_68), *SCALE_RANGE))
+        error, spread, noise = deviations(here, quantity)
+        error = np.abs(error - shift * spread)
         with np.errstate(divide="ignore", invalid="ignore"):
-            reached = np.where(error[here] == 0, 0.0, np.abs(error[here]) / half)
+            reached = np.where(error == 0, 0.0, error / np.hypot(factor * spread, noise))
+        shifts.append(shift)
         factors.append(round(factor, 4))
         ratios.append(round(float(np.clip(conformal_quantile(reached, LEVEL_95), *_RATIO_RANGE)), 4))
-    return ErrorBars(tuple(float(edge) for edge in edges), tuple(factors), tuple(ratios))
+    return ErrorBars(tuple(float(edge) for edge in edges), tuple(factors), tuple(ratios), tuple(shifts))

@@ -44,11 +44,15 @@ class ErrorBars:
         On the spread over realisations, for a 68 % interval.
     ratios_95 : tuple of float
         Half the width of the 95 % interval over that of the 68 % one; 1.96 for a Gaussian.
+    shifts : tuple of float
+        By how many spreads over realisations the truth lies, in the median, above the middle of the interval;
+        empty in weight files from before they existed, which counts as 0.
     """
 
     edges: tuple[float, ...]
     factors: tuple[float, ...]
     ratios_95: tuple[float, ...]
+    shifts: tuple[float, ...] = ()
 
 
 # Half-widths of a Gaussian's 95 % and 68 % intervals differ by this factor.
@@ -120,6 +124,20 @@ class Calibration:
         """
         return self._binned(quantity, snr, blended, "factors", self.scales.get(quantity, 1.0))
 
+    def shift(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
+        """Shift of the middle of an interval, in spreads of the quantity over realisations.
+
+        Parameters
+        ----------
+        quantity, snr, blended
+            As for `factor`.
+
+        Returns
+        -------
+        float array
+        """
+        return self._binned(quantity, snr, blended, "shifts", 0.0)
+
     def ratio_95(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
         """Half the width of the 95 % interval of a quantity over that of the 68 % one.
 
@@ -172,6 +190,6 @@ def _error_bars(values: dict) -> dict[str, ErrorBars]:
 
 
 def _in_bins(bars: ErrorBars | None, name: str, snr, default: float) -> np.ndarray:
-    if bars is None:
+    if bars is None or not getattr(bars, name):
         return np.full(np.shape(snr), default)
     return np.asarray(getattr(bars, name))[np.searchsorted(bars.edges, snr, side="right")]

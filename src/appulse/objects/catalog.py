@@ -69,7 +69,7 @@ class Summary:
     p84: float
 
 
-def summarise(values, *, value=None, scale=1.0, period=None):
+def summarise(values, *, value=None, scale=1.0, shift=0.0, period=None):
     """Value and spread of one quantity over realisations.
 
     Parameters
@@ -80,6 +80,8 @@ def summarise(values, *, value=None, scale=1.0, period=None):
         What the catalogue reports, from the reference mask; the median over realisations by default.
     scale : float
         Calibration factor on the standard deviation and on the width of the interval about its middle.
+    shift : float
+        Of that middle, in half widths of the interval before ``scale``.
     period : float, optional
         Values ``period`` apart are the same (180 for orientations in degrees). They are unwrapped to within
         half a period of ``value``, so the percentiles are contiguous and may leave [0, period).
@@ -100,7 +102,8 @@ def summarise(values, *, value=None, scale=1.0, period=None):
         values = value + (values - value + period / 2) % period - period / 2
     median = np.median(values)
     p16, p84 = np.percentile(values, [16, 84])
-    middle, half = 0.5 * (p16 + p84), 0.5 * (p84 - p16)
+    half = 0.5 * (p84 - p16)
+    middle = 0.5 * (p16 + p84) + shift * half
     return Summary(
         float(median if value is None else value),
         float(scale * values.std()),

@@ -6,39 +6,63 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from appulse.evaluation.error_bars import conformal_quantile, fit_error_bars, needed_factors
+from appulse.evaluation.error_bars import conformal_quantile, fit_error_bars, median_shift, needed_factors
 from appulse.evaluation.interval_coverage import covered
-from appulse.evaluation.measured import coverage_68
+from appulse.evaluation.measured import coverage_68, deviations
 from appulse.network.calibration import Calibration, ErrorBars
 
 
-def sample(n, seed, *, tails=False):
+def sample(n, seed, *, tails=False, bias=0.0):
     """Areas whose claimed spread is too small by a factor that grows from 1 to 4 with the signal."""
     rng = np.random.default_rng(seed)
     snr = 10 ** rng.uniform(0.5, 2.5, n)
     error = rng.standard_t(3, n) if tails else rng.normal(size=n)
     claimed = 1.0 / np.where(snr < 30, 1.0, 4.0)
+    error = error - bias * claimed
     table = Table({"true_area": 100.0 + error, "area_p16": 100.0 - claimed, "area_p84": 100.0 + claimed})
     table["flux"], table["flux_noise"], table["blended"] = snr, 1.0, False
     return table
 
 
 def calibrated(table, bars):
-    factor = Calibration(error_bars={"area": bars}).factor("area", table["flux"], False)
-    half = factor * 0.5 * (table["area_p84"] - table["area_p16"])
-    stretched = table.copy()
-    stretched["area_p16"], stretched["area_p84"] = 100.0 - half, 100.0 + half
-    return stretched
+    calibration = Calibration(error_bars={"area": bars})
+    half = 0.5 * (table["area_p84"] - table["area_p16"])
+    middle = 100.0 + calibration.shift("area", table["flux"], False) * half
+    half = calibration.factor("area", table["flux"], False) * half
+    moved = table.copy()
+    moved["area_p16"], moved["area_p84"] = middle - half, middle + half
+    return moved
 
 
 @pytest.mark.parametrize("tails", [False, True])
-def test_both_intervals_cover_unseen_galaxies_at_every_signal(tails):
-    bars = fit_error_bars(sample(20_000, 1, tails=tails), "area")
+@pytest.mark.parametrize("bias", [0.0, 1.5])
+def test_both_intervals_cover_unseen_galaxies_at_every_signal(tails, bias):
+    bars = fit_error_bars(sample(20_000, 1, tails=tails, bias=bias), "area")
     calibration = Calibration(error_bars={"area": bars})
-    unseen = calibrated(sample(20_000, 2, tails=tails), bars)
+    unseen = calibrated(sample(20_000, 2, tails=tails, bias=bias), bars)
     for group in (unseen, unseen[unseen["flux"] < 20], unseen[unseen["flux"] > 60]):
         assert covered(group, "area", calibration, 0.68).value == pytest.approx(0.683, abs=0.03)
         assert covered(group, "area", calibration, 0.95).value == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_known_bias_is_found_and_leaves_the_factors_as_they_are_without_it():
+    bars, unbiased = (fit_error_bars(sample(20_000, 1, bias=bias), "area") for bias in (1.5, 0.0))
+    error, _, _ = deviations(calibrated(sample(20_000, 2, bias=1.5), bars), "area")
+    assert np.median(error) == pytest.approx(0.0, abs=0.03)
+    assert np.mean(error > 0) == pytest.approx(0.5, abs=0.02)
+    assert bars.shifts == pytest.approx(np.array(unbiased.shifts) - 1.5, abs=1e-3)
+    assert bars.factors == pytest.approx(unbiased.factors, abs=1e-3)
+    assert bars.ratios_95 == pytest.approx(unbiased.ratios_95, abs=1e-3)
+
+
+def test_orientations_and_galaxies_without_a_spread_are_not_shifted():
+    table = sample(500, 5, bias=1.5)
+    for name in ("true_{}", "{}_p16", "{}_p84"):
+        table[name.format("orientation")] = table[name.format("area")]
+    assert median_shift(table, "area") == pytest.approx(-1.5, abs=0.4)
+    assert median_shift(table, "orientation") == 0.0
+    table["area_p16"] = table["area_p84"] = 100.0
+    assert median_shift(table, "area") == 0.0
 
 
 def test_one_factor_for_all_would_not_do():
@@ -70,10 +94,19 @@ def test_weight_files_without_error_bars_fall_back_to_one_factor():
     calibration = Calibration.from_dict(old)
     assert calibration.factor("area", 5.0, True) == 2.0 and calibration.factor("flux", 5.0, False) == 1.0
     assert calibration.ratio_95("area", 5.0, False) == 1.96
+    assert calibration.shift("area", 5.0, False) == 0.0
+
+
+def test_error_bars_without_shifts_are_not_shifted():
+    old = Calibration(error_bars={"area": ErrorBars((3.0,), (1.0, 2.0), (1.9, 2.0), (0.1, 0.2))}).to_dict()
+    del old["error_bars"]["area"]["shifts"]
+    calibration = Calibration.from_dict(old)
+    np.testing.assert_array_equal(calibration.shift("area", np.array([2.0, 5.0]), False), 0.0)
+    assert calibration.factor("area", 5.0, False) == 2.0
 
 
 def test_error_bars_survive_the_weight_file():
-    bars = ErrorBars((3.0, 10.0), (1.0, 2.0, 3.0), (1.9, 2.0, 2.1))
+    bars = ErrorBars((3.0, 10.0), (1.0, 2.0, 3.0), (1.9, 2.0, 2.1), (0.1, -0.2, 0.0))
     calibration = dataclasses.replace(
         Calibration(), error_bars={"area": bars}, blend_error_bars={"flux": bars}
     )
@@ -82,3 +115,4 @@ def test_error_bars_survive_the_weight_file():
     np.testing.assert_array_equal(
         again.factor("area", np.array([2.9, 3.0, 50.0, np.nan]), False), [1, 2, 3, 3]
     )
+    np.testing.assert_array_equal(again.shift("area", np.array([2.9, 3.0, 50.0]), False), [0.1, -0.2, 0.0])

@@ -99,6 +99,15 @@ def test_scale_stretches_about_the_middle_of_the_interval():
     assert (doubled.p16, doubled.p84) == (plain.p16, plain.p84)
 
 
+def test_shift_moves_the_interval_alone_by_half_widths_of_the_ensemble():
+    values = np.random.default_rng(6).gamma(2.0, size=400)
+    low, high = np.percentile(values, [16, 84])
+    plain, moved = summarise(values, scale=3.0), summarise(values, scale=3.0, shift=-0.4)
+    assert (moved.value, moved.std) == (plain.value, plain.std)
+    by = -0.4 * 0.5 * (high - low)
+    assert (moved.p16, moved.p84) == pytest.approx((plain.p16 + by, plain.p84 + by))
+
+
 def test_absent_realisations_do_not_count():
     assert summarise([1.0, np.nan, 3.0]).std == 1.0
     nothing = summarise([np.nan, np.nan], value=4.0)
