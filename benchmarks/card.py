@@ -81,7 +81,7 @@ realisations inside the isolated galaxies that were found:
 - Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}; of the
   frequencies over realisations: {frequency_galaxy} and {frequency_overlap}. The project aims at 0.02.
 
-Coverage of the intervals:
+Coverage of the intervals, and pulls (the truth less the middle of the 68 % interval, over half its width):
 
 {coverage}
 
@@ -219,6 +219,24 @@ def _edge(row):
     return round(float(row["high_edge"]), 2)
 
 
+def coverage_table(scores, folder):
+    """Coverage of both intervals, and where the truth lies in them."""
+    groups = Table.read(folder / "coverage.ecsv")
+    pulls = {row["quantity"]: row for row in groups[groups["group"] == "all"]}
+    return table(
+        ["quantity", "68 %", "95 %", "median pull", "width of the pulls"],
+        [
+            [
+                name,
+                interval(scores["coverage_68"][name]),
+                interval(scores["coverage_95"][name]),
+                *(f"{pulls[name][f'pull_{of}']:.2f}" for of in ("median", "width")),
+            ]
+            for name in scores["coverage_68"]
+        ],
+    )
+
+
 def of_fields(scores):
     """The table of scores of whole fields."""
     detectors = scores["detectors"]
@@ -292,13 +310,7 @@ def measured(scores, folder, calibration, points, also):
         p_overlap=interval(errors["P_OVERLAP"]),
         frequency_galaxy=interval(errors["frequency_galaxy"]),
         frequency_overlap=interval(errors["frequency_overlap"]),
-        coverage=table(
-            ["quantity", "68 %", "95 %"],
-            [
-                [name, interval(scores["coverage_68"][name]), interval(scores["coverage_95"][name])]
-                for name in scores["coverage_68"]
-            ],
-        ),
+        coverage=coverage_table(scores, folder),
         gain=table(
             ["map", "calibrated", "Brier score", "log loss, nats", "calibration error"],
             [
