@@ -21,9 +21,9 @@ from appulse.network.validity import Validity
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
-    "euclid": "fbb2ba3fbb8e3fa0d1edbbbe487010410a4096e0d2c69a9246e97cb025cc7c4f",
+    "euclid": "d3951f93b84d4a772e7580e208892be1559a34dae88596b72ae512f7723e35c6",
     "mixed": "440f9ebbbb6c2d0d4aad39ff6db6e7051a1f3502680470853767d3abc1b5c6b7",
-    "paper": "0057f0923306d97b497ed0b37e9b5e4a5270e00eec74ba2de9b6b864b6dfe799",
+    "paper": "ed30790aa157ac60f0cd8cc7b4fea87854fb539da2ad31486b4143015b3dbbbe",
 }
 # Models that a warning may advise. What `paper` knows, `euclid` knows better.
 _ADVISED = ("euclid", "mixed")
