@@ -81,8 +81,6 @@ realisations inside the isolated galaxies that were found:
 - Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}; of the
   frequencies over realisations: {frequency_galaxy} and {frequency_overlap}. The project aims at 0.02.
 
-Coverage of the intervals, and pulls (the truth less the middle of the 68 % interval, over half its width):
-
 {coverage}
 
 Pixels of the first field, with and without calibration:
@@ -121,8 +119,9 @@ Whole fields ({fields}; {blends} true blends), as above; detectors tuned on vali
 - Pure-noise stamps in which nothing is found: {noise}.
 - Rank correlation of spread and error of a galaxy's area over {galaxies} galaxies: {rank}.
 - Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}.
-- Coverage of the 68 % intervals: {coverage}.
 {notes}
+
+{coverage}
 
 """
 
@@ -223,18 +222,20 @@ def coverage_table(scores, folder):
     """Coverage of both intervals, and where the truth lies in them."""
     groups = Table.read(folder / "coverage.ecsv")
     pulls = {row["quantity"]: row for row in groups[groups["group"] == "all"]}
-    return table(
-        ["quantity", "68 %", "95 %", "median pull", "width of the pulls"],
+    rows = [
         [
-            [
-                name,
-                interval(scores["coverage_68"][name]),
-                interval(scores["coverage_95"][name]),
-                *(f"{pulls[name][f'pull_{of}']:.2f}" for of in ("median", "width")),
-            ]
-            for name in scores["coverage_68"]
-        ],
-    )
+            name,
+            interval(scores["coverage_68"][name]),
+            interval(scores["coverage_95"][name]),
+            # Not -0.00.
+            *(f"{round(float(pulls[name][f'pull_{of}']), 2) + 0.0:.2f}" for of in ("median", "width")),
+        ]
+        for name in scores["coverage_68"]
+    ]
+    return (
+        "Coverage of the intervals (of a flux with its pixel noise), and pulls: the truth less the middle of\n"
+        "the interval, over half the width of the 68 % one.\n\n"
+    ) + table(["quantity", "68 %", "95 %", "median pull", "width of the pulls"], rows)
 
 
 def of_fields(scores):
@@ -262,7 +263,7 @@ def also_on(survey, folder, sha256):
         rank=interval(scores["area_rank_correlation"]),
         p_galaxy=interval(scores["calibration_error"]["P_GALAXY"]),
         p_overlap=interval(scores["calibration_error"]["P_OVERLAP"]),
-        coverage="; ".join(f"{key} {interval(value)}" for key, value in scores["coverage_68"].items()),
+        coverage=coverage_table(scores, folder),
         notes="\n".join(f"- {note}" for note in scores["notes"]),
     )
 

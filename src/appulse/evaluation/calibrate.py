@@ -144,7 +144,7 @@ def calibrate(
 
     In this order, each with what came before: how far the latent is drawn; the curves of the two logits; the
     thresholds; the correlation length of the copula, for which the intervals of area need the least
-    correction; shifts of the intervals and factors on the spreads.
+    widening; shifts of the intervals and factors on the spreads.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field
 def fit_length(
     model: Model, fields: Sequence[Field], *, workers: int = 1, progress: Progress | None = None
 ) -> float:
-    """Correlation length for which the 68 % intervals of area need the least correction.
+    """Correlation length for which the 68 % intervals of area, not moved yet, need the least widening.
 
     Parameters
     ----------

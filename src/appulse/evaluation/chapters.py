@@ -294,8 +294,8 @@ def _realisations(tables: Mapping[str, Table], scores: Scores) -> Section:
                 tables["modes"],
                 "The two modes",
                 "On a corner of the first field, to be compared with each other; those of all fields stand "
-                "above. Error: of the frequencies over realisations. Coverage: of the 68 % intervals (latent "
-                "without factors on its spreads). Energy: smaller is better, for realisations that are both "
+                "above. Error: of the frequencies over realisations. Coverage: of the 68 % intervals "
+                "(those of latent not calibrated). Energy: smaller is better, for realisations that are both "
                 "near the truth and as different from each other as from it.",
             ),
             Listing(

@@ -57,7 +57,7 @@ def energy_columns(truth: TrueObjects, ternary: np.ndarray, result: Result, labe
 
 
 def rank_table(field: Field, result: Result, measured: Table, *, largest: int = 700, seed: int = 0) -> Table:
-    """Where the truth lies among the realisations of each galaxy, their spread calibrated as the catalogue's.
+    """Where the truth lies among the realisations of each galaxy, moved and stretched to its interval.
 
     Parameters
     ----------

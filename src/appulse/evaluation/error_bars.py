@@ -17,7 +17,7 @@ _SHIFT_RANGE = (-3.0, 3.0)
 _PER_BIN, _MOST_BINS = 150, 5
 
 
-def needed_factors(table: Table, quantity: str, shift: float | np.ndarray = 0.0) -> np.ndarray:
+def needed_factors(table: Table, quantity: str, shift: float = 0.0) -> np.ndarray:
     """Factor on each galaxy's spread with which its interval just reaches the truth.
 
     Parameters
@@ -26,7 +26,7 @@ def needed_factors(table: Table, quantity: str, shift: float | np.ndarray = 0.0)
         From `matched_galaxies`, its spreads uncalibrated.
     quantity : str
         One of `appulse.objects.MEASURED`.
-    shift : float or (n,) float array
+    shift : float
         Of the middle of the interval, in spreads.
 
     Returns
@@ -70,8 +70,8 @@ def conformal_quantile(values: np.ndarray, level: float) -> float:
 def median_shift(table: Table, quantity: str) -> float:
     """How many spreads the truth lies, in the median, above the middle of its interval.
 
-    Realisations of a galaxy are larger than it is more often than not: what they add around it may belong to
-    a neighbour, or to nobody.
+    Realisations of most galaxies are larger and brighter than these are: what they add around one may belong
+    to a neighbour, or to nobody.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def mode_table(
     astropy.table.Table
         ``mode``; ``error_galaxy``, ``error_overlap``: calibration error of the frequencies over realisations;
         ``coverage_area``, ``coverage_flux``: of the 68 % intervals; ``energy`` and ``diversity`` of true
-        objects (class >= 1), all with bounds. Mode ``latent`` has no factors on its spreads.
+        objects (class >= 1), all with bounds. The intervals of mode ``latent`` are not calibrated.
     """
     ternary = field.ternary()
     truth = true_objects(ternary, field.id1, field.id2)

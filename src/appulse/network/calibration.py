@@ -77,9 +77,9 @@ class Calibration:
     operating_points : dict of str to OperatingPoint
         By name.
     error_bars, blend_error_bars : dict of str to ErrorBars
-        Factors by signal-to-noise ratio, and 95 % intervals, per catalogue quantity, for galaxies alone and
-        for those that share their object with others. They take the place of `scales`; weight files from
-        before they existed have none.
+        Shifts and factors by signal-to-noise ratio, and 95 % intervals, per catalogue quantity, for galaxies
+        alone and for those that share their object with others. They take the place of `scales`; weight files
+        from before they existed have none.
     latent_scale : float
         Factor on the prior's standard deviations when the latent is drawn, 0 to 1. In mode ``latent`` it is
         1, as in the paper.

@@ -21,13 +21,14 @@ class CatalogColumn:
 
 
 def _with_spread(name, unit, description):
-    """A measured quantity and its spread over realisations."""
-    spread = f"of {name} over realisations, calibrated"
+    """A measured quantity, its spread over realisations, and an interval for the true value."""
+    spread = f"standard deviation of {name} over realisations, calibrated"
+    interval = f"68 % interval for the true {name}, from the realisations, calibrated; may leave its range"
     return (
         CatalogColumn(name, unit, "f8", description),
-        CatalogColumn(f"{name}_std", unit, "f8", f"standard deviation {spread}"),
-        CatalogColumn(f"{name}_p16", unit, "f8", f"16th percentile {spread}"),
-        CatalogColumn(f"{name}_p84", unit, "f8", f"84th percentile {spread}"),
+        CatalogColumn(f"{name}_std", unit, "f8", spread),
+        CatalogColumn(f"{name}_p16", unit, "f8", f"lower end of the {interval}"),
+        CatalogColumn(f"{name}_p84", unit, "f8", f"upper end of the {interval}"),
     )
 
 
@@ -47,7 +48,7 @@ COLUMNS = (
     *_with_spread("half_light_radius", SIZE, "radius holding half of the flux, PSF-convolved"),
     *_with_spread("ellipticity", None, "1 - b/a from flux-weighted second moments"),
     *_with_spread(
-        "orientation", u.deg, "major axis, counter-clockwise from +x, [0, 180); percentiles may leave it"
+        "orientation", u.deg, "major axis, counter-clockwise from +x, [0, 180)"
     ),
     CatalogColumn("flux_noise", FLUX, "f8", "standard deviation of flux from the pixel noise alone"),
     CatalogColumn("p_detect", None, "f8", "share of first-pass realisations that contain the galaxy"),
