@@ -233,8 +233,8 @@ def coverage_table(scores, folder):
         for name in scores["coverage_68"]
     ]
     return (
-        "Coverage of the intervals (of a flux with its pixel noise), and pulls: the truth less the middle of\n"
-        "the interval, over half the width of the 68 % one.\n\n"
+        "Coverage of the intervals (of a flux with its pixel noise), and pulls: the truth less the middle\n"
+        "of the interval, over half the width of the 68 % one.\n\n"
     ) + table(["quantity", "68 %", "95 %", "median pull", "width of the pulls"], rows)
 
 

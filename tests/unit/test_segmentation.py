@@ -212,18 +212,24 @@ def test_scales_of_the_calibration_widen_the_spreads(scene):
 
 
 def test_error_bars_of_the_calibration_move_and_widen_the_intervals(scene):
+    snr = np.asarray(scene.catalog["flux"] / scene.catalog["flux_noise"])
+    edge = np.mean(snr[scene.catalog["blend_id"] == 0])  # between the two that are alone
     bars = {
-        "error_bars": {"flux": ErrorBars((), (2.0,), (2.0,), (-0.5,))},
+        "error_bars": {"flux": ErrorBars((edge,), (2.0, 4.0), (2.0, 2.0), (-0.5, 1.0))},
         "blend_error_bars": {"flux": ErrorBars((), (3.0,), (2.0,), (0.25,))},
     }
     moved = run(discs(SHAPE, *SCENE), model=thresholding_model(**bars))
     shared = scene.catalog["blend_id"] > 0
-    assert shared.any() and not shared.all()
+    assert len(set(zip(shared.tolist(), (snr > edge).tolist(), strict=True))) >= 3
     low, high, new_low, new_high = (
         np.asarray(each.catalog[f"flux_p{q}"]) for each in (scene, moved) for q in (16, 84)
     )
-    np.testing.assert_allclose(new_high - new_low, np.where(shared, 3.0, 2.0) * (high - low), rtol=1e-5)
-    by = np.where(shared, 0.25, -0.5) * 0.5 * (high - low)
+    factor, shift = (
+        np.where(shared, of_blends, np.where(snr > edge, brighter, fainter))
+        for of_blends, brighter, fainter in ((3.0, 4.0, 2.0), (0.25, 1.0, -0.5))
+    )
+    np.testing.assert_allclose(new_high - new_low, factor * (high - low), rtol=1e-5)
+    by = shift * 0.5 * (high - low)
     np.testing.assert_allclose(0.5 * (new_low + new_high), 0.5 * (low + high) + by, rtol=1e-6)
     for name in ("flux", "area", "area_p16", "area_p84"):
         np.testing.assert_array_equal(moved.catalog[name], scene.catalog[name])

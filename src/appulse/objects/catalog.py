@@ -47,9 +47,7 @@ COLUMNS = (
     *_with_spread("flux", FLUX, "light inside the mask, that of shared pixels in proportion to the profiles"),
     *_with_spread("half_light_radius", SIZE, "radius holding half of the flux, PSF-convolved"),
     *_with_spread("ellipticity", None, "1 - b/a from flux-weighted second moments"),
-    *_with_spread(
-        "orientation", u.deg, "major axis, counter-clockwise from +x, [0, 180)"
-    ),
+    *_with_spread("orientation", u.deg, "major axis, counter-clockwise from +x, [0, 180)"),
     CatalogColumn("flux_noise", FLUX, "f8", "standard deviation of flux from the pixel noise alone"),
     CatalogColumn("p_detect", None, "f8", "share of first-pass realisations that contain the galaxy"),
     CatalogColumn("p_blend", None, "f8", "share of realisations in which it overlaps another galaxy"),

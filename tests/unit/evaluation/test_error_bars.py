@@ -13,12 +13,15 @@ from appulse.network.calibration import Calibration, ErrorBars
 
 
 def sample(n, seed, *, tails=False, bias=0.0):
-    """Areas whose claimed spread is too small by a factor that grows from 1 to 4 with the signal."""
+    """Areas whose claimed spread is too small by a factor that grows from 1 to 4 with the signal.
+
+    They are too large by `bias` claimed spreads at little signal, too small by as many at much.
+    """
     rng = np.random.default_rng(seed)
     snr = 10 ** rng.uniform(0.5, 2.5, n)
     error = rng.standard_t(3, n) if tails else rng.normal(size=n)
     claimed = 1.0 / np.where(snr < 30, 1.0, 4.0)
-    error = error - bias * claimed
+    error = error - bias * claimed * np.where(snr < 30, 1.0, -1.0)
     table = Table({"true_area": 100.0 + error, "area_p16": 100.0 - claimed, "area_p84": 100.0 + claimed})
     table["flux"], table["flux_noise"], table["blended"] = snr, 1.0, False
     return table
@@ -47,16 +50,31 @@ def test_both_intervals_cover_unseen_galaxies_at_every_signal(tails, bias):
 
 def test_a_known_bias_is_found_and_leaves_the_factors_as_they_are_without_it():
     bars, unbiased = (fit_error_bars(sample(20_000, 1, bias=bias), "area") for bias in (1.5, 0.0))
-    error, _, _ = deviations(calibrated(sample(20_000, 2, bias=1.5), bars), "area")
-    assert np.median(error) == pytest.approx(0.0, abs=0.03)
-    assert np.mean(error > 0) == pytest.approx(0.5, abs=0.02)
-    assert bars.shifts == pytest.approx(np.array(unbiased.shifts) - 1.5, abs=1e-3)
-    assert bars.factors == pytest.approx(unbiased.factors, abs=1e-3)
-    assert bars.ratios_95 == pytest.approx(unbiased.ratios_95, abs=1e-3)
+    unseen = calibrated(sample(20_000, 2, bias=1.5), bars)
+    for group in (unseen, unseen[unseen["flux"] < 20], unseen[unseen["flux"] > 60]):
+        error, _, _ = deviations(group, "area")
+        assert np.mean(error > 0) == pytest.approx(0.5, abs=0.02)
+    pure = [0, 1, 3, 4]  # the third bin holds galaxies with little signal and with much
+    fitted, expected = (
+        np.array([each.shifts, each.factors, each.ratios_95])[:, pure] for each in (bars, unbiased)
+    )
+    expected[0] += [-1.5, -1.5, 1.5, 1.5]
+    np.testing.assert_allclose(fitted, expected, atol=1e-3)
+
+
+def test_a_shift_is_a_median_and_has_bounds():
+    table = sample(4000, 6)
+    table["true_area"] = 100.0 + np.random.default_rng(7).exponential(size=4000)
+    table["area_p16"], table["area_p84"] = 98.0, 102.0
+    assert median_shift(table, "area") == pytest.approx(np.log(2) / 2, abs=0.03)
+    for sign in (-1, 1):
+        table["true_area"] = 100.0 + sign * 50.0
+        assert median_shift(table, "area") == sign * 3.0
 
 
 def test_orientations_and_galaxies_without_a_spread_are_not_shifted():
     table = sample(500, 5, bias=1.5)
+    table = table[table["flux"] < 30]
     for name in ("true_{}", "{}_p16", "{}_p84"):
         table[name.format("orientation")] = table[name.format("area")]
     assert median_shift(table, "area") == pytest.approx(-1.5, abs=0.4)
