@@ -291,6 +291,7 @@ def calibrate(
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     fields: Path,
     model: str = "euclid",
+    half: bool = False,
     workers: int = 1,
 ) -> int:
     """Fit a model's thresholds, probabilities and error bars to another sky; its weights stay as they are.
@@ -307,6 +308,8 @@ def calibrate(
         Directory of simulated fields (seeds 2000s) of your survey, with some thousand galaxies.
     model
         A bundled model, or a .safetensors file.
+    half
+        Round the weights to half precision: a file half as large, as those of the bundled models are.
     workers
         Processes that share the fields, of a few GB of memory each.
     """
@@ -317,7 +320,7 @@ def calibrate(
     if path.exists():
         raise InputError(f"{output} already holds a model; choose another directory.")
     with stage_bars() as progress:
-        print(calibrate_file(model, fields, path, workers=workers, progress=progress))
+        print(calibrate_file(model, fields, path, half=half, workers=workers, progress=progress))
     print(f"wrote {path}")
     return 0
 

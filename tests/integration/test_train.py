@@ -122,8 +122,9 @@ def test_calibration_ends_in_the_weight_file(sky, tmp_path, capsys):
     assert abs(point.t_galaxy - before.t_galaxy) <= 0.2
     # By itself the same is fitted to the same weights, whatever was fitted to them before.
     trained = tmp_path / "run" / "model.safetensors"
-    command = ("calibrate", "-o", tmp_path / "again", "--model", trained, "--workers", "2")
+    command = ("calibrate", "-o", tmp_path / "again", "--model", trained, "--workers", "2", "--half")
     assert run(*command, "--fields", tmp_path / "calibration") == 0
     again = load_model(tmp_path / "again" / "model.safetensors")
     assert (again.name, again.calibration, again.training) == ("again", model.calibration, model.training)
+    assert again.half and not model.half
     assert (tmp_path / "again" / "calibration.txt").read_text() == report

@@ -52,6 +52,7 @@ def calibrate_file(
     fields: str | Path,
     path: str | Path,
     *,
+    half: bool = False,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> str:
@@ -65,6 +66,8 @@ def calibrate_file(
         Directory of calibration fields (seeds 2000s).
     path : str or Path
         Weight file to write; its folder's name becomes the model's.
+    half : bool
+        Round the weights to half precision before, and keep them so.
     workers : int
         Processes that share the fields.
     progress : callable, optional
@@ -84,6 +87,8 @@ def calibrate_file(
     """
     model = model if isinstance(model, Model) else load_model(model)
     path = Path(path).resolve()
+    if half:
+        model = model.halved()
     loaded = list(read_fields(calibration_paths(fields, model.training)))
     calibration, report = calibrate(model, loaded, workers=workers, progress=progress)
     training = model.training | {

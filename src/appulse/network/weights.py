@@ -108,6 +108,27 @@ class Model:
         """
         return replace(self, calibration=calibration, sha256="")
 
+    def halved(self) -> Model:
+        """The same model with its weights rounded as half precision keeps them, to be calibrated and written.
+
+        Raises
+        ------
+        ValueError
+            A weight is too large for half precision.
+        """
+        network = ProbabilisticUNet(self.network.config)
+        # Loading turns them into float32 again.
+        network.load_state_dict(_in_half_precision(self.network.state_dict()))
+        return replace(self, network=network.eval(), sha256="", half=True)
+
+
+def _in_half_precision(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    tensors = {name: value if name.endswith(_MOMENTS) else value.half() for name, value in tensors.items()}
+    infinite = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if infinite:
+        raise ValueError(f"{infinite[0]} is not finite in half precision")
+    return tensors
+
 
 def _unpickled(config: NetworkConfig, arrays: dict, others: dict) -> Model:
     network = ProbabilisticUNet(config)
@@ -143,12 +164,7 @@ def save_model(model: Model, path: str | Path) -> Path:
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     if model.half:
-        tensors = {
-            name: value if name.endswith(_MOMENTS) else value.half() for name, value in tensors.items()
-        }
-        infinite = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
-        if infinite:
-            raise ValueError(f"{infinite[0]} is not finite in half precision")
+        tensors = _in_half_precision(tensors)
     content = _sorted_header(safetensors.torch.save(tensors, metadata=metadata))
     atomic_write(path, lambda temporary, **_: Path(temporary).write_bytes(content))
     return Path(path)

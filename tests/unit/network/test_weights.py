@@ -89,11 +89,17 @@ def test_half_precision_halves_the_file_and_keeps_the_moments(model, path, tmp_p
             torch.testing.assert_close(theirs[name], value, rtol=2**-11, atol=2**-25)  # IEEE 754 binary16
     sizes = [sum(t.nbytes for t in safetensors.torch.load_file(p).values()) for p in (half_path, path)]
     assert sizes[0] < 0.53 * sizes[1]
-    # Read and written again, as calibration does, it is the same file.
-    again = save_model(load_model(half_path), tmp_path / "again.safetensors")
-    assert again.read_bytes() == half_path.read_bytes()
+    # Read and written again, or rounded before it is written, as calibration does, it is the same file.
+    for number, same in enumerate((load_model(half_path), model.halved())):
+        again = save_model(same, tmp_path / f"again{number}.safetensors")
+        assert again.read_bytes() == half_path.read_bytes()
+    rounded = model.halved().network.state_dict()
+    assert all(torch.equal(rounded[name], value) for name, value in theirs.items())
+    assert {name: value.dtype for name, value in rounded.items()} == {n: v.dtype for n, v in ours.items()}
     with torch.no_grad():
         next(model.network.parameters()).view(-1)[0] = 1e5
+    with pytest.raises(ValueError, match="not finite in half precision"):
+        model.halved()
     with pytest.raises(ValueError, match="not finite in half precision"):
         save_model(dataclasses.replace(model, half=True), tmp_path / "large.safetensors")
 
