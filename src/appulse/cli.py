@@ -294,7 +294,7 @@ def calibrate(
     half: bool = False,
     workers: int = 1,
 ) -> int:
-    """Fit a model's thresholds, probabilities and error bars to another sky; its weights stay as they are.
+    """Fit a model's thresholds, probabilities and error bars to another sky; nothing is trained.
 
     Writes model.safetensors, for --model of the other commands, and calibration.txt, what was fitted. This
     takes minutes, where training takes hours: try it first when a model finds the galaxies of your survey but

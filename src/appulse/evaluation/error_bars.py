@@ -9,7 +9,7 @@ from appulse.evaluation.measured import deviations, snr
 from appulse.network.calibration import ErrorBars
 
 LEVEL_68, LEVEL_95 = 0.683, 0.95
-# Factors on the spreads are kept within these.
+# Factors on the spreads, ratios of the two intervals and shifts in spreads are kept within these.
 SCALE_RANGE = (0.1, 10.0)
 _RATIO_RANGE = (1.0, 10.0)
 _SHIFT_RANGE = (-3.0, 3.0)
