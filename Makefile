@@ -53,8 +53,8 @@ docs: .venv/.installed-docs  ## run the examples in docs/ and build docs/_build/
 	@! grep -rlF --include='*.html' -e "$(CURDIR)" -e "$${TMPDIR:-/tmp}/" docs/_build/html || { echo "these pages hold paths of this machine"; exit 1; }
 	@echo "open docs/_build/html/index.html"
 
-bench: .venv/.installed  ## run every script in benchmarks/, one after the other
-	@shopt -s nullglob; for script in benchmarks/[!_]*.py; do echo "== $$script"; MPLBACKEND=Agg $(BIN)/python "$$script"; done
+bench:  ## what each script in benchmarks/ measures, and how to run it
+	@sed -sn -e '1s/^"""//p' -e 's/^usage: /    /p' benchmarks/*.py
 
 clean:  ## remove the virtual environment, caches and everything built
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist docs/_build docs/generated demo

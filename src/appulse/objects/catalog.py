@@ -22,8 +22,9 @@ class CatalogColumn:
 
 def _with_spread(name, unit, description):
     """A measured quantity, its spread over realisations, and an interval for the true value."""
-    spread = f"standard deviation of {name} over realisations, calibrated"
-    interval = f"68 % interval for the true {name}, from the realisations, calibrated; may leave its range"
+    noise = "; without flux_noise, which adds to it in quadrature" if unit is FLUX else ""
+    spread = f"standard deviation of {name} over realisations, calibrated{noise}"
+    interval = f"68 % interval for the true {name}, from realisations, calibrated; may leave its range{noise}"
     return (
         CatalogColumn(name, unit, "f8", description),
         CatalogColumn(f"{name}_std", unit, "f8", spread),

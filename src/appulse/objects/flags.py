@@ -27,12 +27,12 @@ class PixelFlag(IntFlag):
 OBJECT_MEANING = {
     ObjectFlag.BAD_PIXEL: "the galaxy or its edge contains a bad pixel",
     ObjectFlag.BORDER: "the object touches the image border",
-    ObjectFlag.LARGER_THAN_STAMP: "the object is larger than a stamp",
+    ObjectFlag.LARGER_THAN_STAMP: "the object does not fit a stamp with its margins",
     ObjectFlag.NESTED: "the galaxy lies inside another",
     ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
-    ObjectFlag.OUTSIDE_MODEL_RANGE: "noise of neighbouring pixels is correlated as in training it was not",
+    ObjectFlag.OUTSIDE_MODEL_RANGE: "noise of neighbouring pixels is correlated otherwise than in training",
     ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",
-    ObjectFlag.MOST_GALAXIES: "the object was parted into 12 galaxies, the most looked for; it may hold more",
+    ObjectFlag.MOST_GALAXIES: "the object was split into 12 galaxies, the most looked for; it may hold more",
 }
 # A dictionary of its own: members of two IntFlags with the same bit are equal keys.
 PIXEL_MEANING = {
