@@ -138,6 +138,8 @@ def write_by_windows(path, windows, *, shape, pairs, header, provenance, samples
         raise ValueError(f"provenance lacks {sorted(missing)}")
     primary = fits.PrimaryHDU()
     for key, value in provenance.items():
+        if isinstance(value, str):  # a header holds ASCII; a model may be named after any folder
+            value = value.encode("ascii", "backslashreplace").decode()
         primary.header[PROVENANCE.get(key) or f"HIERARCH {key}"] = value
     cards = wcs_cards(fits.Header() if header is None else header)
     # Empty arrays of the right shape: only their headers are used.
@@ -276,6 +278,7 @@ def write_catalog(table, path, format="fits"):
     path : str or Path
         With or without the format's suffix.
     format : {'fits', 'ecsv', 'parquet'}
+        In FITS a unit with a number before it, as 3.631e-9 Jy, loses it to the values.
 
     Returns
     -------
@@ -283,11 +286,24 @@ def write_catalog(table, path, format="fits"):
         Of the file written.
     """
     path = catalog_path(path, format)
+    if format == "fits":
+        table = _in_units_of_fits(table)
     with warnings.catch_warnings():
         # electron/s and the like are no units of the FITS standard; they are written all the same.
         warnings.filterwarnings("ignore", message="The unit .* could not be saved in native FITS format")
         atomic_write(path, lambda temporary: table.write(temporary, format=CATALOG_FORMATS[format]))
     return path
+
+
+def _in_units_of_fits(table):
+    """The same quantities: FITS knows no unit with a number before it but powers of ten (3.631e-9 Jy)."""
+    odd = [name for name in table.colnames if table[name].unit and np.log10(table[name].unit.scale) % 1]
+    table = table.copy(copy_data=False) if odd else table
+    for name in odd:
+        about = table[name].info.description
+        table[name] = table[name].to(table[name].unit / table[name].unit.scale)
+        table[name].info.description = about
+    return table
 
 
 def read_catalog(path):

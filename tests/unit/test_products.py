@@ -119,6 +119,12 @@ def test_no_pairs_no_realisations_no_wcs(tmp_path):
     assert read["provenance"]["threshold"] == 0.4
 
 
+def test_a_model_may_be_named_in_any_script(tmp_path):
+    given = content() | {"provenance": PROVENANCE_GIVEN | {"model": "modèle"}}
+    write_segmentation(tmp_path / "a.fits", **given)
+    assert read_segmentation(tmp_path / "a.fits")["provenance"]["model"] == r"mod\xe8le"
+
+
 def test_mistakes_of_the_caller_are_refused_before_anything_is_written(tmp_path):
     path = tmp_path / "a.fits"
     with pytest.raises(ValueError, match="SEGM2"):
@@ -172,6 +178,17 @@ def test_values_units_types_and_descriptions_survive(tmp_path, format, rows):
         assert read[name].dtype == table[name].dtype and read[name].dtype.isnative
         assert read[name].info.description == table[name].info.description
         np.testing.assert_array_equal(np.asarray(read[name]), np.asarray(table[name]))
+
+
+@pytest.mark.parametrize("format", CATALOG_FORMATS)
+def test_nanomaggies_spelt_out_are_the_same_fluxes(tmp_path, format):
+    table = catalog()
+    table["flux"] = table["flux"].value * (3.631e-6 * u.Jy).to(3.631e-9 * u.Jy)
+    table["flux"].info.description = "light"
+    read = read_catalog(write_catalog(table, tmp_path / "a", format))
+    np.testing.assert_allclose(read["flux"].to_value(u.uJy), table["flux"].to_value(u.uJy), rtol=1e-6)
+    assert read["flux"].info.description == table["flux"].info.description
+    assert table["flux"].unit.scale == 3.631e-9  # the caller's own is left alone
 
 
 @pytest.mark.parametrize("format", CATALOG_FORMATS)

@@ -385,7 +385,7 @@ def _catalogue_row(
         "bbox_xmax": int(columns.max()) + left,
         "bbox_ymin": int(rows.min()) + top,
         "bbox_ymax": int(rows.max()) + top,
-        "flux_noise": float(np.sqrt(np.sum((crop.noise[mask] * weight) ** 2))),
+        "flux_noise": float(np.sqrt(np.sum((crop.noise[mask].astype(np.float64) * weight) ** 2))),
         "p_detect": _share_containing(crop, mask),
         "p_blend": float(ensemble.blended[galaxy].sum() / max(ensemble.present[galaxy].sum(), 1)),
         "overlap_area": int(np.count_nonzero(reference.masks[:, mask].sum(axis=0) > 1)),

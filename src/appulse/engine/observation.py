@@ -12,7 +12,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from appulse.files import InputError, open_image, split_hdu, stem
+from appulse.files import InputError, is_logarithmic, open_image, split_hdu, stem
 from appulse.inference.exposure import ArraySource, Exposure, whole
 
 # In place of a map: not even the one in the image's own file.
@@ -102,6 +102,11 @@ def observe(
             source, unit = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
             about, warnings, temporary = (None, unit, None, "image"), (), 0
+        if is_logarithmic(about[1]):
+            raise InputError(
+                f"{path or 'the image'}: its pixels are in {about[1]}; "
+                "appulse needs a linear unit, of fluxes or counts."
+            )
         maps = {name: value for name, value in maps.items() if not _is_none(value)}
         for name, value in maps.items():
             if isinstance(value, str | Path):
@@ -165,7 +170,14 @@ def _open_map(name: str | Path, image: Path | None):
     path, hdu = split_hdu(name)
     if hdu is None and image is not None and path.resolve() == image.resolve():
         raise InputError(f"{name} is the image itself; name the HDU of the map, as in '{name}[ERR]'.")
-    return open_image(path, hdu, wide=True)
+    source = open_image(path, hdu, wide=True)
+    if hdu is None and len(source.images) > 1:  # of which the first is hardly the map
+        source.close()
+        raise InputError(
+            f"{name} holds {len(source.images)} images; name the map's HDU, as in "
+            f"'{name}[{source.images[-1]}]'. They are {', '.join(source.images)}."
+        )
+    return source
 
 
 def _check_shape(name: str | Path, shape: tuple[int, int], wanted: tuple[int, int]) -> None:

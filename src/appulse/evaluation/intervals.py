@@ -6,6 +6,8 @@ import numpy as np
 from scipy import special
 
 DEFAULT_CONFIDENCE = 0.95
+# Fewer rows than these do not tell how much they scatter: resampled, they seem to agree.
+_FEWEST = 5
 # Numbers drawn at once for a bootstrap.
 _AT_ONCE = 1_000_000
 
@@ -115,7 +117,7 @@ def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDEN
     Returns
     -------
     Interval
-        NaN with no rows. Resamples on which the statistic is NaN do not count.
+        NaN with no rows, bounds NaN with fewer than 5. Resamples on which the statistic is NaN do not count.
 
     Raises
     ------
@@ -128,6 +130,8 @@ def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDEN
         raise ValueError(f"bootstrap: columns of {[len(c) for c in columns]} rows; expected equal lengths.")
     if n_rows == 0:
         return Interval(np.nan, np.nan, np.nan)
+    if n_rows < _FEWEST:
+        return Interval(float(statistic(*columns)), np.nan, np.nan)
     rng = np.random.default_rng(seed)
     values = np.empty(n_resamples)
     # Means, of which an evaluation takes hundreds, are drawn many at a time; the draws are the same.

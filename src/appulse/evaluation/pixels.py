@@ -89,7 +89,11 @@ class PixelTally:
         return bootstrap(_ratio(2), self.blocks, n_resamples=_RESAMPLES)
 
     def calibration_error(self) -> Interval:
-        """Expected calibration error over the uncertain pixels, with its interval from resampled squares."""
+        """Expected calibration error over the uncertain pixels, with its interval from resampled squares.
+
+        Resampling adds noise to a sum of absolute values, so that its draws lie above what is resampled, and near
+        0 all of them do. Only how far they reach above it is used, on either side.
+        """
         value = expected_calibration_error(self.probability, self.event)
         if not np.isfinite(value):
             return Interval(np.nan, np.nan, np.nan)
@@ -97,10 +101,10 @@ class PixelTally:
 
         def error(rows):
             n, probability, frequency = np.moveaxis(rows.sum(axis=0), -1, 0)
-            return float(np.abs(frequency - probability).sum() / max(n.sum(), 1))
+            return float(np.abs(frequency - probability).sum() / n.sum()) if n.any() else np.nan
 
-        interval = bootstrap(error, counts, n_resamples=_RESAMPLES)
-        return Interval(value, interval.low, interval.high)
+        high = bootstrap(error, counts, n_resamples=_RESAMPLES).high
+        return Interval(value, max(2 * value - high, 0.0), high)
 
     def reliability_table(self) -> Table:
         """Points of the reliability diagram with their intervals from resampled squares of sky.
@@ -120,7 +124,7 @@ class PixelTally:
             counts = self._binned()
             for k in range(counts.shape[1]):
                 interval = bootstrap(
-                    lambda rows: rows[:, 2].sum() / max(rows[:, 0].sum(), 1),
+                    lambda rows: rows[:, 2].sum() / rows[:, 0].sum() if rows[:, 0].any() else np.nan,
                     counts[:, k],
                     n_resamples=_RESAMPLES,
                 )

@@ -19,6 +19,7 @@ from appulse.files.errors import InputError
 from appulse.files.hdus import choose_hdu, contents, flat_plane, label, list_hdus
 from appulse.files.instruments import NO_WEIGHT, recognise
 from appulse.files.pixels import UNREADABLE, Pixels, unreadable
+from appulse.files.units import read_unit
 from appulse.files.wcs import usable_wcs
 
 NOISE_KINDS = ("rms", "variance", "weight")
@@ -106,6 +107,8 @@ class ImageSource:
         What in the file is not used, and why; one sentence each.
     temporary : int, bytes
         Of the unpacked copy of a gzipped file.
+    images : tuple of str
+        All HDUs of the file that are images, as ``--hdu`` takes them.
     """
 
     shape: tuple[int, int]
@@ -118,6 +121,7 @@ class ImageSource:
     companions: dict[str, Plane]
     warnings: tuple[str, ...]
     temporary: int
+    images: tuple[str, ...]
     _pixels: Pixels = field(repr=False)
     _hdus: fits.HDUList = field(repr=False)
 
@@ -282,6 +286,8 @@ def _source(path, opened, choice, wide, temporary):
     plane = flat_plane(path, hdus, layout.image, plane)
     header = headers[layout.image].copy()
     wcs, reason = usable_wcs(header, opened)
+    unit, no_unit = read_unit(header)
+    lost = (f"no sky positions: the WCS of the image cannot be used ({reason})" if reason else "", no_unit)
     for keyword in ("BSCALE", "BZERO", "BLANK"):
         header.remove(keyword, ignore_missing=True)
     companions = {
@@ -298,12 +304,13 @@ def _source(path, opened, choice, wide, temporary):
         header=header,
         path=path,
         hdu_name=label(hdus, layout.image),
-        unit=_unit(header),
+        unit=unit,
         wcs=wcs,
         recognised=layout.description,
         companions=companions,
-        warnings=(f"no sky positions: the WCS of the image cannot be used ({reason})",) if reason else (),
+        warnings=tuple(filter(None, lost)),
         temporary=temporary,
+        images=tuple(label(hdus, one.index) for one in hdus if one.shape),
         _pixels=Pixels(path, opened[layout.image], plane, wide),
         _hdus=opened,
     )
@@ -383,14 +390,3 @@ def read_map(path, shape, hdu=None):
             "appulse needs maps on the image's own pixel grid."
         )
     return data
-
-
-def _unit(header):
-    text = header.get("BUNIT")
-    if not isinstance(text, str) or not text.strip():
-        return None
-    try:
-        unit = u.Unit(text, parse_strict="silent")
-    except (ValueError, TypeError):
-        return None
-    return None if isinstance(unit, u.UnrecognizedUnit) else unit

@@ -269,7 +269,7 @@ class Noise(NoiseQuality):
         sources = self.sources[rows, columns.start // 8 : -(-columns.stop // 8)]
         sources = np.unpackbits(sources, axis=1, count=bad.shape[1]).astype(bool)
         light = (image - join_mesh(self.level, self.shape, outer)).astype(np.float64)
-        level = join_mesh(self.sky_variance, self.shape, outer)
+        level = join_mesh(self.sky_variance, self.shape, outer, np.float64)
         slope = of_pixels(self.slopes, outer)
         sky, sources = ~(bad | sources) & (slope > 0), sources & ~bad & (slope > 0)
         # The light's noise came in with it; what is left of the sources is flat and may be smoothed. Both
@@ -418,7 +418,7 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
                 )
                 light = image - join_mesh(level, shape, window)
                 removed = of_pixels(slopes, window) * of_pixels(follows, window) * light
-                known = join_mesh(sky_variance, shape, window)
+                known = join_mesh(sky_variance, shape, window, np.float64)
                 variance = np.where(removed != 0, within_sky(variance, known, removed), variance)
             for sample, wanted in ((scatter, sky), (anywhere, ~bad)):
                 sample.add(expected[wanted] / np.sqrt(variance[wanted]))

@@ -192,7 +192,7 @@ def of_pixels(mesh, window):
     return mesh[rows[:, None], columns]
 
 
-def join_mesh(mesh, shape, window=None):
+def join_mesh(mesh, shape, window=None, dtype=np.float32):
     """Mesh values, which belong to the cells' centres, interpolated linearly to every pixel.
 
     Parameters
@@ -203,10 +203,12 @@ def join_mesh(mesh, shape, window=None):
         Of the image.
     window : (slice, slice), optional
         Of the image; by default the whole.
+    dtype : dtype
+        Of the result: a variance may be too small for single precision where a flux is not.
 
     Returns
     -------
-    (height, width) float32 array
+    (height, width) array
         Of the window; the same numbers whatever the window.
     """
     rows, columns = window or (slice(0, shape[0]), slice(0, shape[1]))
@@ -218,7 +220,7 @@ def join_mesh(mesh, shape, window=None):
     def across(row):
         return np.interp(x, centres_x, mesh[row])
 
-    joined = np.empty((rows.stop - rows.start, len(x)), np.float32)
+    joined = np.empty((rows.stop - rows.start, len(x)), dtype)
     for y in range(rows.start, rows.stop):
         above = min(int(np.searchsorted(centres_y, y)), len(mesh) - 1)
         below = max(above - 1, 0)

@@ -44,7 +44,13 @@ def test_bootstrap_of_nothing_and_of_unequal_columns():
         bootstrap(lambda a, b: 0.0, np.zeros(3), np.zeros(4))
 
 
-@pytest.mark.parametrize("n", [1, 7, 1500])
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_few_rows_do_not_tell_how_they_scatter(n):
+    interval = bootstrap(np.mean, np.full(n, 0.7))
+    assert interval.value == pytest.approx(0.7) and np.isnan([interval.low, interval.high]).all()
+
+
+@pytest.mark.parametrize("n", [5, 7, 1500])
 def test_means_drawn_many_at_a_time_are_those_drawn_one_by_one(n):
     values = np.random.default_rng(n).gamma(2.0, size=n)
     one_by_one = bootstrap(lambda column: float(np.mean(column)), values, n_resamples=800, seed=2)

@@ -50,6 +50,30 @@ def test_intervals_hold_the_truth_of_true_probabilities():
     assert inside >= 14  # few squares make the bootstrap's interval a little narrow
 
 
+@pytest.mark.parametrize("wrong", [0.005, 0.03])
+def test_intervals_hold_a_known_calibration_error(wrong):
+    """Of probabilities that are wrong by as much everywhere, toward one half."""
+    inside = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        probability = rng.uniform(0.02, 0.98, (128, 60)).astype(np.float32)
+        event = rng.random(probability.shape) < probability + np.where(probability < 0.5, wrong, -wrong)
+        square = np.repeat(np.arange(len(probability), dtype=np.int32), probability.shape[1])
+        blocks = np.ones((len(probability), 3))
+        interval = PixelTally(blocks, probability.ravel(), event.ravel(), square).calibration_error()
+        assert interval.low <= interval.value <= interval.high
+        inside += interval.low <= wrong <= interval.high
+    assert inside >= 16
+
+
+def test_a_bin_in_few_squares_is_not_pulled_to_zero():
+    """Resamples without any of its pixels say nothing of it."""
+    probability = np.zeros((1024, 1024), np.float32)
+    probability[:5, :5] = probability[-5:, -5:] = 0.9
+    table = PixelTally.of(probability, probability > 0).reliability_table()
+    assert list(table["frequency_low"]) == [1.0]
+
+
 def test_a_map_without_uncertain_pixels_has_no_calibration_error():
     tally = PixelTally.of(np.zeros((40, 40), np.float32), np.zeros((40, 40), bool))
     assert np.isnan(tally.calibration_error().value) and len(tally.reliability_table()) == 0

@@ -306,6 +306,14 @@ def test_maps_of_any_kind_are_read_and_their_shape_is_checked(tmp_path):
         ("nJy", u.nJy),
         ("electron/s", u.electron / u.s),
         ("10**-9 Jy", 1e-9 * u.Jy),
+        ("MJy/sr", u.MJy / u.sr),
+        ("ELECTRONS/S", u.electron / u.s),
+        ("ELECTRONS", u.electron),
+        ("e-/s", u.electron / u.s),
+        ("ADU", u.adu),
+        ("COUNTS/sec", u.count / u.s),
+        ("cps", u.count / u.s),
+        ("nanomaggies", u.Unit("nmgy")),
         ("bananas", None),
         ("", None),
         (3, None),
@@ -316,8 +324,10 @@ def test_units(tmp_path, text, unit):
     hdu = fits.ImageHDU(ramp())
     if text is not None:
         hdu.header["BUNIT"] = text
-    read = read_image(save(tmp_path / "a.fits", hdu)).unit
-    assert read == unit
+    with open_image(save(tmp_path / "a.fits", hdu)) as source:
+        assert source.unit == unit
+        told = [warning for warning in source.warnings if "unit" in warning]
+    assert bool(told) == (unit is None and text not in (None, ""))
 
 
 def test_wcs_agrees_with_astropy_and_keeps_the_distortion(tmp_path):

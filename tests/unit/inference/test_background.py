@@ -348,6 +348,18 @@ def test_photon_noise_of_sources_leaves_sigma_and_stays_in_noise(sky_variance, f
     np.testing.assert_allclose(result.noise, np.sqrt(given), rtol=1e-6)
 
 
+def test_photon_noise_in_units_whose_square_single_precision_does_not_hold():
+    """As of fluxes in erg/s/cm2/Hz."""
+    light = 40 * galaxies(384, 60, seed=9)
+    noise = np.sqrt(100 + light)
+    image = (light + noise * white_noise(384, 384)).astype(np.float32)
+    unit = np.float32(2.0**-100)
+    expected, result = scale_to_noise(image, rms=noise), scale_to_noise(image * unit, rms=noise * unit)
+    assert expected.sigma[light > 50].max() < 0.9 * noise[light > 50].max()  # some was taken out
+    np.testing.assert_allclose(result.scaled, expected.scaled, rtol=1e-5)
+    np.testing.assert_allclose(result.sigma / unit, expected.sigma, rtol=1e-5)
+
+
 def test_a_map_without_photon_noise_is_kept_to_the_bit():
     depth = np.where(np.arange(256) < 128, 1.0, 1.5) * np.ones((256, 1))
     image = galaxies(256, 40) + depth * white_noise(256, 256)

@@ -1,0 +1,69 @@
+"""The unit of an image's pixels, however its header spells it."""
+
+import re
+import warnings
+
+import astropy.units as u
+
+# As instruments and programs write them, in lower case, and what astropy reads.
+_SPELLINGS = {
+    "e-": "electron",
+    "electrons": "electron",
+    "counts": "count",
+    "cts": "count",
+    "cps": "count/s",
+    "photons": "photon",
+    "sec": "s",
+    "second": "s",
+    "seconds": "s",
+    "nanomaggy": "nmgy",
+    "nanomaggies": "nmgy",
+}
+
+
+def read_unit(header):
+    """BUNIT as a unit.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+
+    Returns
+    -------
+    unit : astropy.units.UnitBase or None
+        None where absent or not understood.
+    reason : str
+        Why it is not, one sentence; empty where it is, or where there is none.
+    """
+    text = header.get("BUNIT", "")
+    if isinstance(text, str):
+        respelt = re.sub(r"[a-z]+-?", lambda word: _SPELLINGS.get(word[0], word[0]), text.lower())
+        for spelling in (text, respelt):
+            unit = _parsed(spelling)
+            if unit is not None:
+                return unit, ""
+        if not text.strip():
+            return None, ""
+    return None, f"fluxes are without a unit: the image's BUNIT {text!r} is none that astropy knows"
+
+
+def _parsed(text):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)  # several slashes, old names: understood all the same
+        try:
+            unit = u.Unit(text, parse_strict="silent")
+        except (ValueError, TypeError):
+            return None
+    return None if isinstance(unit, u.UnrecognizedUnit) or not text.strip() else unit
+
+
+def is_logarithmic(unit):
+    """Whether a unit is that of magnitudes, decibels or powers of ten, of which no sum is a flux.
+
+    Parameters
+    ----------
+    unit : astropy unit or None
+    """
+    if isinstance(unit, u.FunctionUnitBase):  # mag(AB), which is no product of units
+        return True
+    return unit is not None and u.dex in unit.decompose().bases
