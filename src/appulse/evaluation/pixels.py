@@ -91,8 +91,8 @@ class PixelTally:
     def calibration_error(self) -> Interval:
         """Expected calibration error over the uncertain pixels, with its interval from resampled squares.
 
-        Resampling adds noise to a sum of absolute values, so that its draws lie above what is resampled, and near
-        0 all of them do. Only how far they reach above it is used, on either side.
+        Resampling adds noise to a sum of absolute values, so that its draws lie above what is resampled, and
+        near 0 all of them do. Only how far they reach above it is used, on either side.
         """
         value = expected_calibration_error(self.probability, self.event)
         if not np.isfinite(value):
