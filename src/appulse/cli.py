@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
 from appulse import __version__
 from appulse.bars import field_bar, stage_bars
@@ -334,7 +334,7 @@ def evaluate(
     validation: Path | None = None,
     model: str = "euclid",
     method: Literal["two-step", "grid"] = "two-step",
-    samples: int | None = None,
+    samples: Annotated[int | None, Parameter(validator=validators.Number(gte=2))] = None,
     quick: bool = False,
     workers: int = 1,
     allow_training_seeds: bool = False,

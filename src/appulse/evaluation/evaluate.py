@@ -26,7 +26,7 @@ from appulse.evaluation.pixel_scores import rank_correlation
 from appulse.evaluation.scores import ObjectCounts, format_table
 from appulse.files import InputError, atomic_write, write_json
 from appulse.inference.sampler import Sampler
-from appulse.inference.two_step import first_pass, second_pass
+from appulse.inference.two_step import FieldMaps, first_pass, second_pass
 from appulse.network.weights import Model
 from appulse.objects.catalog import MEASURED
 from appulse.objects.components import label_objects
@@ -252,7 +252,7 @@ def score_fields(
     options = {"method": method, "samples": samples, "details": details, "progress": progress}
     evidences = (evidence_of(model, field, detectors, **options) for field in fields)
     noise = {"noise_side": noise_side, "noise_fields": noise_fields}
-    return pool(model, evidences, detectors, samples=samples, progress=progress, **noise)
+    return pool(model, evidences, detectors, method=method, samples=samples, progress=progress, **noise)
 
 
 def evidence_of(
@@ -296,6 +296,7 @@ def pool(
     evidences: Iterable[Evidence],
     detectors: Sequence[Detector] = (),
     *,
+    method: str = "two-step",
     samples: int = 50,
     noise_side: int = NOISE_SIDE,
     noise_fields: int = NOISE_FIELDS,
@@ -309,7 +310,7 @@ def pool(
         What to score.
     evidences : iterable of Evidence
         Of each field, from `evidence_of`; each is added up as it comes.
-    detectors, samples, noise_side, noise_fields, progress
+    detectors, method, samples, noise_side, noise_fields, progress
         As for `score_fields`.
 
     Returns
@@ -330,7 +331,8 @@ def pool(
     size = model.network.config.stamp_size
     for seed in range(_NOISE_SEED, _NOISE_SEED + noise_fields):
         noise = np.random.default_rng(seed).standard_normal((noise_side, noise_side), dtype=np.float32)
-        found = {model.name: objects_in_noise(model, noise, samples=samples, progress=progress)}
+        options = {"method": method, "samples": samples, "progress": progress}
+        found = {model.name: objects_in_noise(model, noise, **options)}
         found |= {detector.name: detector.detect(noise).objects for detector in detectors}
         for name, labels in found.items():
             dark.setdefault(name, []).append(_dark_stamps(labels, size))
@@ -339,7 +341,12 @@ def pool(
 
 
 def objects_in_noise(
-    model: Model, noise: np.ndarray, *, samples: int = 50, progress: Progress | None = None
+    model: Model,
+    noise: np.ndarray,
+    *,
+    method: str = "two-step",
+    samples: int = 50,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """What a model finds in pure noise, at its own thresholds.
 
@@ -349,6 +356,8 @@ def objects_in_noise(
         To test.
     noise : (height, width) float32 array
         Unit noise.
+    method : {"two-step", "grid"}
+        As `appulse.segment` takes it.
     samples : int
         Realisations.
     progress : callable, optional
@@ -360,10 +369,32 @@ def objects_in_noise(
         Labels; 0 where nothing is found.
     """
     point = model.operating_point("balanced")
-    sampler = Sampler(model, samples, _NOISE_SEED)
-    maps = first_pass(noise, sampler, progress)
-    second_pass(noise, maps, sampler, point, progress)
+    maps = maps_of(noise, Sampler(model, samples, _NOISE_SEED), method, progress)
     return label_objects(maps.ternary(point), point.min_area)[0]
+
+
+def maps_of(scaled: np.ndarray, sampler: Sampler, method: str, progress: Progress | None) -> FieldMaps:
+    """Maps of an image in units of its noise, at the sampler's model's own thresholds.
+
+    Parameters
+    ----------
+    scaled : (height, width) float32 array
+        NaN where bad.
+    sampler : Sampler
+        Draws the realisations.
+    method : {"two-step", "grid"}
+        As `appulse.segment` takes it.
+    progress : callable or None
+        Called with the name of a stage, steps done and their total.
+
+    Returns
+    -------
+    FieldMaps
+    """
+    maps = first_pass(scaled, sampler, progress)
+    if method == "two-step":
+        second_pass(scaled, maps, sampler, sampler.model.operating_point("balanced"), progress)
+    return maps
 
 
 def _dark_stamps(labels: np.ndarray, size: int) -> np.ndarray:

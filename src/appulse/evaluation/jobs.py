@@ -61,7 +61,7 @@ class FieldJob:
         """
         state = item.stat()
         identity = {
-            "model": [self.model.name, self.model.sha256],
+            "model": [self.model.name, self.model.digest],
             "field": [item.name, state.st_size, state.st_mtime_ns, self.side],
             "detectors": [repr(each) for each in self.detectors],
             "method": self.method,

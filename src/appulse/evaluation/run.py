@@ -16,8 +16,22 @@ from astropy.table import Table
 
 from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.evaluate import NOISE_FIELDS, NOISE_SIDE, Progress, Scores, pool, write_table
-from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, seeds_of, unseen_paths
+from appulse.evaluation.evaluate import (
+    NOISE_FIELDS,
+    NOISE_SIDE,
+    Progress,
+    Scores,
+    maps_of,
+    pool,
+    write_table,
+)
+from appulse.evaluation.fields import (
+    read_fields,
+    refuse_biased,
+    refuse_tuned_seeds,
+    seeds_of,
+    unseen_paths,
+)
 from appulse.evaluation.jobs import FieldJob
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
@@ -28,9 +42,8 @@ from appulse.evaluation.test_set import StampJob, TestSet, unseen_test_set
 from appulse.files import InputError, write_json
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
-from appulse.inference.two_step import first_pass, second_pass
 from appulse.network.weights import Model, load_model
-from appulse.sky.field import field_paths
+from appulse.sky.field import field_paths, open_field
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import true_objects
@@ -173,13 +186,13 @@ def evaluate_model(
     best = None
     if validation is not None:
         where = field_paths(validation)[: effort.fields]
-        best = _best_threshold(model, where, effort.side or effort.part_side, samples, progress)
+        best = _best_threshold(model, where, effort.side or effort.part_side, method, samples, progress)
     parts = Path(output) / "parts"
     job = FieldJob(model, effort.side, tuple(detectors), method, samples, parts)
     used = [job.part(path) for path in paths]
     evidences = gathered(job, paths, "fields", workers, progress)
     noise = {"noise_side": effort.noise_side, "noise_fields": effort.noise_fields}
-    scores = pool(model, evidences, detectors, samples=samples, progress=progress, **noise)
+    scores = pool(model, evidences, detectors, method=method, samples=samples, progress=progress, **noise)
     if stamps is not None:
         stamp_job, pieces = StampJob(model, stamps, tuple(detectors), samples, parts), stamps.parts()
         used += [stamp_job.part(piece) for piece in pieces]
@@ -259,6 +272,9 @@ def unseen_sky(
         As for `evaluate_model`.
     """
     paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
+    for path in paths:
+        with open_field(path) as opened:
+            refuse_biased(opened.survey, path)
     stamps = None
     if test_set is not None:
         options = {"stamps": effort.stamps, "allow_training_seeds": allow_training_seeds}
@@ -268,16 +284,14 @@ def unseen_sky(
 
 
 def _best_threshold(
-    model: Model, paths: Sequence[Path], side: int, samples: int, progress: Progress | None
+    model: Model, paths: Sequence[Path], side: int, method: str, samples: int, progress: Progress | None
 ) -> float | None:
     """Threshold on P_OVERLAP that is balanced on validation fields; None where they hold too few objects."""
     point = model.operating_point("balanced")
     maps = []
     for field in read_fields(paths, side):
-        sampler = Sampler(model, samples, field.seed)
         scaled = scale_to_noise(field.image).scaled
-        drawn = first_pass(scaled, sampler, progress)
-        second_pass(scaled, drawn, sampler, point, progress)
+        drawn = maps_of(scaled, Sampler(model, samples, field.seed), method, progress)
         truth = true_objects(field.ternary(), field.id1, field.id2)
         maps.append(CalibrationField(drawn.p_galaxy, drawn.p_overlap, truth, scaled))
     try:

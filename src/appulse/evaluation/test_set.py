@@ -375,7 +375,7 @@ class StampJob:
         """
         state = self.test_set.path.stat()
         identity = {
-            "model": [self.model.name, self.model.sha256],
+            "model": [self.model.name, self.model.digest],
             "stamps": [self.test_set.path.name, state.st_size, state.st_mtime_ns, *item],
             "detectors": [repr(each) for each in self.detectors],
             "samples": self.samples,

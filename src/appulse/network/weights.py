@@ -67,6 +67,11 @@ class Model:
         return self.network.for_inference()
 
     @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file that it was read from, or would be written to."""
+        return self.sha256 or hashlib.sha256(_content(self)).hexdigest()
+
+    @functools.cached_property
     def validity(self) -> Validity:
         """What images the model is for."""
         return Validity.of(self.training)
@@ -155,6 +160,12 @@ def save_model(model: Model, path: str | Path) -> Path:
     ValueError
         A weight is too large for half precision.
     """
+    content = _content(model)
+    atomic_write(path, lambda temporary, **_: Path(temporary).write_bytes(content))
+    return Path(path)
+
+
+def _content(model: Model) -> bytes:
     metadata = {
         "format": _FORMAT,
         "name": model.name,
@@ -165,9 +176,7 @@ def save_model(model: Model, path: str | Path) -> Path:
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     if model.half:
         tensors = _in_half_precision(tensors)
-    content = _sorted_header(safetensors.torch.save(tensors, metadata=metadata))
-    atomic_write(path, lambda temporary, **_: Path(temporary).write_bytes(content))
-    return Path(path)
+    return _sorted_header(safetensors.torch.save(tensors, metadata=metadata))
 
 
 def _sorted_header(content: bytes) -> bytes:

@@ -9,11 +9,14 @@ from astropy.table import Table
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, true_objects
-from appulse.evaluation.evaluate import score_fields
+from appulse.evaluation.evaluate import maps_of, score_fields
 from appulse.evaluation.fields import read_fields, refuse_seen_seeds, refuse_tuned_seeds, unseen_paths
 from appulse.evaluation.measured import matched_galaxies
+from appulse.evaluation.run import unseen_sky
 from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result_masks
 from appulse.files import UsageError
+from appulse.inference.background import scale_to_noise
+from appulse.inference.sampler import Sampler
 from appulse.segmentation import segment
 from appulse.sky import Survey, simulate_field
 from appulse.sky.field import write_field
@@ -67,6 +70,14 @@ def test_matched_galaxies_stand_beside_their_own_truth(field):
         assert counts.completeness().value == counts.purity().value == 1.0
 
 
+@pytest.mark.parametrize("method", ["two-step", "grid"])
+def test_maps_are_those_of_the_segmentation_by_that_method(field, method):
+    result = segment(field.image, model=by_hand(), samples=4, seed=3, method=method)
+    maps = maps_of(scale_to_noise(field.image).scaled, Sampler(by_hand(), 4, 3), method, None)
+    np.testing.assert_array_equal(maps.p_galaxy, result.p_galaxy)
+    assert maps.centred.any() == (method == "two-step")
+
+
 def test_numbers_are_written_as_they_are(scores, tmp_path):
     scores.write(tmp_path)
     written = json.loads((tmp_path / "scores.json").read_text())
@@ -118,3 +129,5 @@ def test_fields_with_injected_pairs_are_refused(tmp_path):
     write_field(simulate_field(crowded, 64, 9001), tmp_path / "field_9001_00.fits")
     with pytest.raises(UsageError, match="injected pairs"):
         list(read_fields([tmp_path / "field_9001_00.fits"]))
+    with pytest.raises(UsageError, match="injected pairs"):  # before detectors are tuned
+        unseen_sky(by_hand(), tmp_path, None, None)

@@ -132,6 +132,14 @@ def test_sha256_is_the_files(model, path, tmp_path):
     assert len({back.sha256, other.sha256, recalibrated.sha256}) == 3
 
 
+def test_digest_is_that_of_the_file_that_a_model_was_or_would_be_read_from(path, tmp_path):
+    back = load_model(path)
+    assert back.digest == back.sha256
+    for changed in (back.calibrated(Calibration(correlation_length=2.0)), back.halved()):
+        saved = load_model(save_model(changed, tmp_path / "changed.safetensors"))
+        assert changed.digest == saved.sha256 != back.digest
+
+
 def test_calibrated_keeps_the_network(path):
     back = load_model(path)
     assert back.for_inference is back.for_inference
