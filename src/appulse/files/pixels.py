@@ -12,6 +12,7 @@ from appulse.files.errors import InputError
 
 STRIP = 2**22  # pixels converted at a time, so that only the result is held whole
 KEPT = 2**26  # pixels of whole rows that may be kept: 2,600 rows of a mosaic 25,000 pixels wide
+MARGIN = 96  # rows around a window that are kept with it: the noise of a block is measured a little beyond it
 # What astropy and zlib raise on damaged files.
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, RuntimeError, zlib.error)
 
@@ -58,12 +59,17 @@ class Pixels:
         if (rows.step, columns.step) != (1, 1):
             raise ValueError("a window has no steps")
         in_rows = isinstance(self.hdu, fits.CompImageHDU) and self.hdu.tile_shape[-1] == width
-        if not in_rows or not 0 < len(columns) < width or len(rows) * width > KEPT:
+        around = range(max(rows.start - MARGIN, 0), min(rows.stop + MARGIN, height))
+        fitting = [some for some in (around, rows) if len(some) * width <= KEPT]
+        if not in_rows or not 0 < len(columns) < width or not fitting:
             return read(rows, columns)
-        if rows not in self._kept:
+        kept = next(iter(self._kept), range(0))
+        if not kept.start <= rows.start <= rows.stop <= kept.stop:
+            kept = fitting[0]
             self._kept.clear()
-            self._kept[rows] = read(rows, range(width))
-        return self._kept[rows][:, columns.start : columns.stop].copy()
+            self._kept[kept] = read(kept, range(width))
+        own = slice(rows.start - kept.start, rows.stop - kept.start)
+        return self._kept[kept][own, columns.start : columns.stop].copy()
 
     def _scaled(self, rows, columns):
         header = self.hdu.header

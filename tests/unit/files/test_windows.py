@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from appulse.files import InputError, open_image, read_image, wcs_cards
+from appulse.files.pixels import Pixels
 
 SHAPE = (70, 90)
 WHOLE = (slice(None), slice(None))
@@ -154,6 +155,25 @@ def test_rows_that_are_kept_are_those_asked_for(tmp_path):
             np.testing.assert_array_equal(read, values[window])
             np.testing.assert_array_equal(mask.window(*window), values[window] % 4 != 0)
             read[:] = -1  # the caller's own
+
+
+def test_a_block_and_what_is_looked_at_around_it_unpack_their_rows_once(tmp_path, monkeypatch):
+    """Windows of blocks, of blocks with two margins, by turns and along a row of blocks."""
+    values = np.random.default_rng(1).integers(0, 99, (900, 400)).astype(np.int32)
+    unpacked, read = [], Pixels._scaled
+
+    def counted(pixels, rows, columns):
+        unpacked.append(rows)
+        return read(pixels, rows, columns)
+
+    monkeypatch.setattr(Pixels, "_scaled", counted)
+    with open_image(save(tmp_path / "a.fits.fz", fits.CompImageHDU(values))) as source:
+        for top in (0, 256, 512):
+            for left in (0, 150):
+                for margin in (0, 15, 0, 70):
+                    window = slice(max(top - margin, 0), top + 256 + margin), slice(left, left + 200)
+                    np.testing.assert_array_equal(source.window(*window), values[window])
+    assert len(unpacked) == 3
 
 
 def test_the_unpacked_copy_of_a_gzipped_file_is_nowhere_to_be_found(tmp_path, monkeypatch):
