@@ -128,7 +128,7 @@ def segment(
 
 
 def check_block(block: int, stamp_size: int) -> int:
-    """A width of blocks that divides no stamp of the grid.
+    """A width of blocks that every method can work in.
 
     Parameters
     ----------

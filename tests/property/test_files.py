@@ -3,12 +3,11 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from appulse.files import cutout_header, open_image, read_image, recognise, stem, wcs_cards
+from appulse.files import open_image, read_image, recognise, stem
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 INTEGERS = st.sampled_from(["u1", "i2", "u2", "i4", "u4", "i8", "u8"])
@@ -128,21 +127,6 @@ def test_whatever_is_recognised_belongs_together(given_headers, wanted):
         assert str(found.image) in found.description or given_headers[found.image]["EXTNAME"]
     if wanted in images:
         assert recognise(given_headers, wanted).image == wanted
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(-3000, 3000), st.integers(-3000, 3000), st.floats(-180, 180), st.floats(-0.9, 0.9))
-def test_a_cutout_of_a_cutout_is_a_cutout(x0, y0, rotation, declination):
-    whole = fits.Header(
-        {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 40.0, "CRVAL2": 50 * declination}
-    )
-    whole.update({"CRPIX1": 12.5, "CRPIX2": -3.0, "CDELT1": -1e-4, "CDELT2": 1e-4, "CROTA2": rotation})
-    once = cutout_header(wcs_cards(whole), x0, y0)
-    twice = cutout_header(cutout_header(wcs_cards(whole), x0, 0), 0, y0)
-    pixels = np.array([[0.0, 0.0], [31.0, 7.5]])
-    expected = WCS(whole).all_pix2world(pixels + np.array([x0, y0]), 0)
-    np.testing.assert_allclose(WCS(once).all_pix2world(pixels, 0), expected, rtol=0, atol=1e-9)
-    assert once.tostring() == twice.tostring()
 
 
 @given(st.text("ab.fitsgz", min_size=1, max_size=12), st.sampled_from([".fits", ".fit", ".fts"]))

@@ -406,7 +406,7 @@ def _catalogue_row(
         row[f"{quantity}_std"], row[f"{quantity}_p16"] = summary.std, summary.p16
         row[f"{quantity}_p84"] = summary.p84
     flags = ObjectFlag(0)
-    if crop.bad[_grown(mask)].any():
+    if crop.bad[with_neighbours(mask)].any():
         flags |= ObjectFlag.BAD_PIXEL
     if reference.nested[galaxy]:
         flags |= ObjectFlag.NESTED
@@ -421,10 +421,15 @@ def _share_containing(crop: _Crop, mask: np.ndarray) -> float:
     return float(np.mean(found.mean(axis=1) >= 0.5))
 
 
-def _grown(mask: np.ndarray) -> np.ndarray:
+def with_neighbours(mask: np.ndarray) -> np.ndarray:
+    """Pixels of a mask, and those beside, above and below them.
+
+    Parameters
+    ----------
+    mask : (height, width) bool array
+    """
     grown = np.pad(mask, 1)
-    grown = grown[1:-1, 1:-1] | grown[:-2, 1:-1] | grown[2:, 1:-1] | grown[1:-1, :-2] | grown[1:-1, 2:]
-    return grown
+    return grown[1:-1, 1:-1] | grown[:-2, 1:-1] | grown[2:, 1:-1] | grown[1:-1, :-2] | grown[1:-1, 2:]
 
 
 def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray) -> list[dict]:

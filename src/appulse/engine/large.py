@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from appulse.engine.describe import Described, Region, touches_border
+from appulse.engine.describe import Described, Region, touches_border, with_neighbours
 from appulse.inference.exposure import Window, cropped, grown
 from appulse.objects.catalog import MEASURED
 from appulse.objects.flags import ObjectFlag
@@ -66,7 +66,7 @@ def describe_whole(
         region = read(grown(part, 1, image_shape))  # with the edge, where a bad pixel counts
         here, scaled = cropped(part, region.window), region.scaled
         own = region.labels == number
-        if (scaled.bad & _beside(own)).any():
+        if (scaled.bad & with_neighbours(own)).any():
             flags |= ObjectFlag.BAD_PIXEL
         y, x = (axis + side.start for axis, side in zip(np.nonzero(own[here]), part, strict=True))
         if not len(y):
@@ -116,13 +116,3 @@ def _parts(box: Window):
     for top in range(rows.start, rows.stop, PART):
         for left in range(columns.start, columns.stop, PART):
             yield slice(top, min(top + PART, rows.stop)), slice(left, min(left + PART, columns.stop))
-
-
-def _beside(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask, and those beside, above and below them."""
-    beside = mask.copy()
-    beside[1:] |= mask[:-1]
-    beside[:-1] |= mask[1:]
-    beside[:, 1:] |= mask[:, :-1]
-    beside[:, :-1] |= mask[:, 1:]
-    return beside

@@ -361,32 +361,3 @@ def split_hdu(name):
     if match is None or Path(name).exists():
         return Path(name), None
     return Path(match["path"]), match["hdu"]
-
-
-def read_map(path, shape, hdu=None):
-    """Read an RMS, variance, weight or mask map that belongs to an image.
-
-    Parameters
-    ----------
-    path : str or Path
-    shape : (height, width)
-        Of the image.
-    hdu : str or int, optional
-        As in `read_image`.
-
-    Returns
-    -------
-    (height, width) float32 array, native byte order; NaN where not finite
-
-    Raises
-    ------
-    InputError
-        As `read_image`, and where the shapes differ.
-    """
-    data = read_image(path, hdu).data
-    if data.shape != tuple(shape):
-        raise InputError(
-            f"{path}: its shape {data.shape} is not the image's {tuple(shape)}; "
-            "appulse needs maps on the image's own pixel grid."
-        )
-    return data

@@ -24,25 +24,14 @@ _WCS_KEYWORD = re.compile(
 )
 
 
-def celestial_wcs(header, hdus=None):
-    """Celestial WCS of the first two axes of a header, or None where there is none that works.
+def usable_wcs(header, hdus=None):
+    """Celestial WCS of the first two axes of a header, or why one that describes the sky gives none.
 
     Parameters
     ----------
     header : astropy.io.fits.Header
     hdus : astropy.io.fits.HDUList, optional
         The file, which holds the tables of look-up distortions.
-    """
-    return usable_wcs(header, hdus)[0]
-
-
-def usable_wcs(header, hdus=None):
-    """`celestial_wcs`, and why a header that describes the sky gives none.
-
-    Parameters
-    ----------
-    header, hdus
-        As `celestial_wcs` takes them.
 
     Returns
     -------
@@ -122,26 +111,3 @@ def wcs_cards(header):
                 continue
         cards.append(fits.Card.fromstring(str(card)), end=True)
     return cards
-
-
-def cutout_header(cards, x0, y0):
-    """WCS cards of a cutout whose first pixel is (x0, y0) of the parent: CRPIX is shifted, nothing else.
-
-    Parameters
-    ----------
-    cards : astropy.io.fits.Header
-        From `wcs_cards`.
-    x0, y0 : int
-        0-based pixel of the parent.
-
-    Returns
-    -------
-    astropy.io.fits.Header
-    """
-    cutout = fits.Header([fits.Card.fromstring(str(card)) for card in cards.cards])
-    systems = re.findall(r"^C(?:TYPE|RVAL|RPIX)\d+([A-Z]?)$", "\n".join(cards), re.MULTILINE)
-    for system in sorted(set(systems)):
-        for axis, shift in ((1, x0), (2, y0)):
-            keyword = f"CRPIX{axis}{system}"
-            cutout[keyword] = cards.get(keyword, 0.0) - shift  # FITS paper I: CRPIX is 0 where absent
-    return cutout

@@ -25,7 +25,7 @@ class Realisations:
         # Axes: class bit, byte, y, x; bit k of the bytes (most significant first) is realisation k.
         self.planes = np.zeros((2, -(-samples // 8), *shape), np.uint8)
 
-    def put(self, window: tuple[slice, slice], classes: np.ndarray, where: np.ndarray | None = None) -> None:
+    def put(self, window: tuple[slice, slice], classes: np.ndarray) -> None:
         """Store realisations of a window.
 
         Parameters
@@ -34,11 +34,8 @@ class Realisations:
             Of the field.
         classes : (samples, height, width) uint8 array
             Its realisations.
-        where : (height, width) bool array, optional
-            Pixels to store; by default all.
         """
-        target = self.planes[:, :, *window]
-        np.copyto(target, pack_classes(classes), where=True if where is None else where)
+        self.planes[:, :, *window] = pack_classes(classes)
 
     def get(self, window: tuple[slice, slice]) -> np.ndarray:
         """Realisations of a window.

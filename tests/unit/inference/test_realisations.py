@@ -16,16 +16,6 @@ def test_a_window_comes_back_and_its_surroundings_stay_empty():
     np.testing.assert_array_equal(store.get(np.s_[5:9, 22:23])[:, :2, 0], classes[:, 2:, 2])
 
 
-def test_where_leaves_the_other_pixels_as_they_were():
-    random = np.random.default_rng(1)
-    store, window = Realisations(9, (6, 6)), np.s_[1:5, 2:6]
-    old, new = random.integers(0, 3, (2, 9, 4, 4), np.uint8)
-    where = random.random((4, 4)) < 0.5
-    store.put(window, old)
-    store.put(window, new, where=where)
-    np.testing.assert_array_equal(store.get(window), np.where(where, new, old))
-
-
 def test_a_field_takes_two_bits_per_pixel_and_realisation():
     assert Realisations(64, (10, 10)).planes.nbytes == 10 * 10 * 64 * 2 // 8
 
