@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from appulse.files import InputError, atomic_write, write_json
+from appulse.files import InputError, atomic_write, remove_folder, write_json
 from appulse.inference.tiles import fits_stamp
 from appulse.objects.components import label_connected
 from appulse.sky.field import field_paths, open_field
 from appulse.sky.workers import run_tasks, usable_cpus
 from appulse.stamps.config import StampConfig
-from appulse.stamps.store import FORMAT, LAYERS, StampStore, array_names
+from appulse.stamps.store import ABOUT, FORMAT, LAYERS, StampStore, array_names
 
 # Stamps that a sky yields for each stamp's area: each galaxy is then seen in several places. The paper cuts
 # 150,000 from four fields of 25,000^2 pixels, one per area (section 3).
@@ -82,7 +85,7 @@ def stored_stamps(
         No fields, or fields smaller than a stamp or less deep than asked.
     """
     fields = Path(fields)
-    if (fields / "stamps.json").is_file():
+    if (fields / ABOUT).is_file():
         return StampStore.open(fields)
     paths = field_paths(fields)
     about = _about(paths, config, _count(paths, config.size), seed=0)
@@ -91,10 +94,12 @@ def stored_stamps(
     name = f"stamps-{_digest(about)[:8]}"
     homes = [fields] if elsewhere is None else [fields, Path(elsewhere)]
     for home in homes:
-        if (home / name / "stamps.json").is_file():
+        if (home / name / ABOUT).is_file():
+            with contextlib.suppress(OSError):  # read-only
+                remove_folder(_unfinished(home / name, about))  # of a run killed at its very end
             return StampStore.open(home / name)
     home = next((home for home in homes if os.access(home, os.W_OK)), homes[-1])
-    return build_store(home / name, fields, config, count=about["count"], progress=progress)
+    return _build(home / name, paths, config, about, progress=progress)
 
 
 def _count(paths: Sequence[Path], size: int) -> int:
@@ -151,11 +156,47 @@ def build_store(
         raise InputError(f"{output} is there already; delete it, or choose another name.")
     paths = field_paths(fields)
     about = _about(paths, config, count, seed)
-    unfinished = output.with_name(f".{output.name}-{_digest(about)[:8]}.part")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    strips = _strips(paths, config, count, seed, unfinished)
+    return _build(output, paths, config, about, workers=workers, progress=progress)
+
+
+def _build(
+    output: Path,
+    paths: Sequence[Path],
+    config: StampConfig,
+    about: dict,
+    *,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> StampStore:
+    # Runs that build one store at a time share the finished parts. Each joins them into a folder of its own;
+    # the first to be done gives the store, and clears the parts away from under the others.
+    unfinished = _unfinished(output, about)
+    own = unfinished / f"joined-{secrets.token_hex(8)}"
+    strips = _strips(paths, config, about["count"], about["seed"], unfinished)
+    try:
+        _cut(strips, workers, progress)
+        write_json(own / ABOUT, about)
+        _join(own, [strip.part for strip in strips])
+        os.replace(own, output)
+    except OSError:
+        if not (output / ABOUT).is_file():
+            raise
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+    remove_folder(unfinished)
+    return StampStore.open(output)
+
+
+def _unfinished(output: Path, about: dict) -> Path:
+    return output.with_name(f".{output.name}-{_digest(about)[:8]}.part")
+
+
+def _cut(
+    strips: Sequence[_Strip], workers: int | None, progress: Callable[[str, int, int], None] | None
+) -> None:
     to_do = [strip for strip in strips if not strip.part.exists()]
     if workers is None:
+        count = sum(strip.stamps for strip in strips)
         workers = min(usable_cpus(), 1 + count // _STAMPS_PER_WORKER)
     done = len(strips) - len(to_do)
     if progress:
@@ -164,13 +205,6 @@ def build_store(
         done += 1
         if progress:
             progress("cutting stamps", done, len(strips))
-    parts = [strip.part for strip in strips]
-    _join(unfinished, parts)
-    for part in parts:
-        part.unlink()
-    write_json(unfinished / "stamps.json", about)
-    os.replace(unfinished, output)
-    return StampStore.open(output)
 
 
 def _about(paths: Sequence[Path], config: StampConfig, count: int, seed: int) -> dict:

@@ -17,6 +17,7 @@ import numpy as np
 from appulse.files import InputError
 
 FORMAT = 1
+ABOUT = "stamps.json"
 LAYERS = ("first", "second", "rest")
 PARTS = ("runs", "runs_start", "values", "values_start")
 
@@ -124,7 +125,7 @@ class StampStore:
         """
         path = Path(path)
         try:
-            about = json.loads((path / "stamps.json").read_text())
+            about = json.loads((path / ABOUT).read_text())
             if about["format"] != FORMAT:
                 raise InputError(
                     f"{path}: a store of stamps of format {about['format']}, this version reads {FORMAT}; "

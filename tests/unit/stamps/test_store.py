@@ -91,6 +91,39 @@ def test_same_bytes_after_a_kill(sky_directory, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
 
 
+@pytest.mark.usefixtures("small_strips")
+@pytest.mark.parametrize("step", ["_cut_strip", "_load", "_length"])
+@pytest.mark.parametrize("call", [0, 1, 4])
+def test_two_builds_at_a_time(sky_directory, tmp_path, monkeypatch, step, call):
+    """The second one is all done within one step of the first."""
+    whole = build_store(tmp_path / "whole", sky_directory, CONFIG, count=100, workers=1)
+    inner, calls = getattr(cutting, step), []
+
+    def overtaken(*arguments):
+        calls.append(arguments)
+        if len(calls) == call + 1:
+            with monkeypatch.context() as patch:
+                patch.setattr(cutting, step, inner)
+                build_store(tmp_path / "both", sky_directory, CONFIG, count=100, workers=1)
+        return inner(*arguments)
+
+    monkeypatch.setattr(cutting, step, overtaken)
+    first = build_store(tmp_path / "both", sky_directory, CONFIG, count=100, workers=1)
+    assert contents(first) == contents(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["both", "whole"]
+
+
+def test_parts_that_a_run_left_at_its_very_end_go_away(sky_directory, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(sky_directory))
+    with monkeypatch.context() as patch:
+        patch.setattr(cutting, "remove_folder", lambda path: None)
+        store = stored_stamps(sky_directory, CONFIG, elsewhere=run)
+    assert len([*run.iterdir()]) == 2
+    assert stored_stamps(sky_directory, CONFIG, elsewhere=run).path == store.path
+    assert [*run.iterdir()] == [store.path]
+
+
 @pytest.mark.slow
 def test_same_bytes_from_processes(sky_directory, sky_store, tmp_path):
     split = build_store(tmp_path / "split", sky_directory, CONFIG, count=200, workers=2)
