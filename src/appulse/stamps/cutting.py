@@ -227,6 +227,9 @@ def _about(paths: Sequence[Path], config: StampConfig, count: int, seed: int) ->
                     "correlation": field.survey.correlation or 0.0,
                 }
             )
+            # Only where there is one, so that stores of other fields keep their names.
+            if field.survey.gain is not None:
+                fields[-1]["gain"] = field.survey.gain * field.sigma
     return {
         "format": FORMAT,
         "size": config.size,

@@ -105,8 +105,24 @@ class DeviceStamps:
         )
         if exposures.smoothing is not None:
             noise = _smooth(noise, self._send(exposures.smoothing))
+        lit = list(self._lit(exposures))
+        if exposures.photon_noise is not None:
+            photon_noise = self._send(exposures.photon_noise)
+            variance = torch.ones_like(noise)
+            for row, place, light in lit:
+                variance.view(-1)[place] += light * photon_noise[row]
+            noise = noise * variance.sqrt()
         images = (noise + background[:, None, None]) * noise_error[:, None, None]
         ternary = torch.zeros(images.shape, dtype=torch.uint8, device=self.device)
+        for (row, place, light), of_store in zip(lit, self.store.layers, strict=True):
+            light = light * brightness[row]
+            images.view(-1)[place] += light * noise_error[row]
+            if of_store.counts:
+                ternary.view(-1)[place] += (light > self.config.threshold).to(torch.uint8)
+        return images, ternary
+
+    def _lit(self, exposures: Exposures) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        # Of each layer's lit pixels: number of the stamp in the batch, place in the batch, light.
         of_batch = self._send(np.stack([exposures.turns, *exposures.blank.T]))
         for layer, of_store in zip(self._layers, self.store.layers, strict=True):
             starts = of_store.values_start[exposures.stamps]
@@ -118,14 +134,10 @@ class DeviceStamps:
             lit = torch.arange(total, device=self.device) + offsets[row]
             turns, top, bottom, left, right = of_batch[:, row]
             place = self._turned[turns, layer.pixels[lit].long() & layer.mask]
-            light = layer.values[lit].float() * brightness[row]
+            light = layer.values[lit].float()
             y, x = place // self.store.size, place % self.store.size
             light = light.masked_fill((top <= y) & (y < bottom) & (left <= x) & (x < right), 0.0)
-            at = row * self.store.size**2 + place
-            images.view(-1)[at] += light * noise_error[row]
-            if of_store.counts:
-                ternary.view(-1)[at] += (light > self.config.threshold).to(torch.uint8)
-        return images, ternary
+            yield row, row * self.store.size**2 + place, light
 
     def _send(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)

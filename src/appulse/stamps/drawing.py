@@ -68,6 +68,10 @@ class Exposures:
         First and end row, first and end column blanked to empty sky.
     smoothing : (n, taps) float32 array or None
         Kernel of the noise along either axis, of unit square sum; None leaves pixels independent.
+    photon_noise : (n,) float32 array or None
+        Variance of the noise that a unit of light in the store adds to the background's 1; None where no
+        field has a gain. A shallower stamp is a shorter exposure of the same sky: sources and background lose
+        their electrons alike, so that this does not depend on its depth.
     """
 
     stamps: np.ndarray
@@ -77,6 +81,7 @@ class Exposures:
     noise_error: np.ndarray
     blank: np.ndarray
     smoothing: np.ndarray | None
+    photon_noise: np.ndarray | None
 
 
 class StampSource:
@@ -183,7 +188,8 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     """
     rng = _generator(seed, _BATCH, number, 0)
     stamps = _in_order(len(store), seed, number * size, size)
-    field_noise = store.noise[store.field[stamps]]
+    fields = store.field[stamps]
+    field_noise = store.noise[fields]
     depth = field_noise
     if config.depth_range:
         shallowest, deepest = config.depth_range
@@ -194,7 +200,7 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     background = config.background_scatter * rng.standard_normal(size)
     if config.background_range:
         background += rng.uniform(*config.background_range, size)
-    lengths, longest = store.correlation[store.field[stamps]], store.correlation.max()
+    lengths, longest = store.correlation[fields], store.correlation.max()
     if config.noise_correlation:
         lengths, longest = rng.uniform(*config.noise_correlation, size), config.noise_correlation[1]
     smoothing = _smoothing_kernels(lengths, int(np.ceil(_REACH * longest))) if longest else None
@@ -206,6 +212,7 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
         noise_error=np.exp(config.noise_scatter * rng.standard_normal(size)).astype(np.float32),
         blank=_rectangles(config, rng, size),
         smoothing=smoothing,
+        photon_noise=(1.0 / store.gain[fields]).astype(np.float32) if np.isfinite(store.gain).any() else None,
     )
 
 
@@ -292,7 +299,25 @@ def expose(store: StampStore, exposures: Exposures, noise: np.ndarray, threshold
     """
     images = noise if exposures.smoothing is None else _smooth(noise, exposures.smoothing)
     ternary = np.zeros(images.shape, np.uint8)
+    if exposures.photon_noise is not None:
+        variance = np.ones(images.shape, np.float32)
+        unscaled = np.ones_like(exposures.noise_error)
+        _add_light(variance, ternary, store, exposures, exposures.photon_noise, unscaled, np.inf)
+        images *= np.sqrt(variance)
     _level(images, exposures.background, exposures.noise_error)
+    _add_light(images, ternary, store, exposures, exposures.brightness, exposures.noise_error, threshold)
+    return StampBatch(images, ternary)
+
+
+def _add_light(
+    images: np.ndarray,
+    ternary: np.ndarray,
+    store: StampStore,
+    exposures: Exposures,
+    brightness: np.ndarray,
+    noise_error: np.ndarray,
+    threshold: float,
+) -> None:
     for layer in store.layers:
         _add_layer(
             images,
@@ -303,13 +328,12 @@ def expose(store: StampStore, exposures: Exposures, noise: np.ndarray, threshold
             layer.values_start,
             exposures.stamps,
             exposures.turns,
-            exposures.brightness,
-            exposures.noise_error,
+            brightness,
+            noise_error,
             exposures.blank,
             np.float32(threshold if layer.counts else np.inf),
             _FLOAT16,
         )
-    return StampBatch(images, ternary)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -82,6 +82,8 @@ class StampStore:
         Depth of each field.
     correlation : (fields,) float64 array, pixels
         Standard deviation of the Gaussian that correlates its noise; 0 for white noise.
+    gain : (fields,) float64 array, electrons per unit of the field's noise
+        Of the sources' photon noise; infinite where it has none.
     seeds : tuple of int
         Of the fields.
     surveys : dict of str to str
@@ -97,6 +99,7 @@ class StampStore:
     corner: np.ndarray
     noise: np.ndarray
     correlation: np.ndarray
+    gain: np.ndarray
     seeds: tuple[int, ...]
     surveys: dict[str, str]
     psf_fwhm_pixels: tuple[float, float]
@@ -143,6 +146,7 @@ class StampStore:
                 corner=arrays["corner"],
                 noise=np.array([field["noise"] for field in about["fields"]]),
                 correlation=np.array([field["correlation"] for field in about["fields"]]),
+                gain=np.array([field.get("gain", np.inf) for field in about["fields"]]),
                 seeds=tuple(sorted({field["seed"] for field in about["fields"]})),
                 surveys={field["survey"]: field["digest"] for field in about["fields"]},
                 psf_fwhm_pixels=tuple(about["psf_fwhm_pixels"]),

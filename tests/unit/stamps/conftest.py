@@ -7,7 +7,7 @@ import pytest
 from appulse.sky import Population, Survey, simulate_field, write_field
 from appulse.sky.field import field_name
 from appulse.stamps import StampConfig, StampStore, build_store
-from skies_by_hand import PLAIN
+from skies_by_hand import PLAIN, SURVEY, blobs, field_of
 
 
 @pytest.fixture
@@ -39,6 +39,16 @@ def sky_directory(tmp_path_factory):
         field = simulate_field(survey, shape, seed=5, index=index)
         write_field(field, folder / field_name(5, index))
     return folder
+
+
+@pytest.fixture
+def photon_store(store_of):
+    """Three fields of the same galaxies: without photon noise, with, and with correlated noise, too."""
+    photons = dataclasses.replace(SURVEY, gain=0.5 / SURVEY.sigma)
+    surveys = (SURVEY, photons, dataclasses.replace(photons, correlation=0.9))
+    third = [(y, 35, 4.0) for y in range(36, 44)]
+    fields = [field_of(*blobs((64, 64)), third, survey=survey, index=i) for i, survey in enumerate(surveys)]
+    return store_of(*fields, count=60)
 
 
 @pytest.fixture(scope="session")

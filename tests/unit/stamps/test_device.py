@@ -33,16 +33,16 @@ def test_noise_free_parts_equal_the_kernels(sky_store, device):
     assert batch.ternary.max() == 2
 
 
-def test_noise_is_treated_alike(sky_store, device):
+@pytest.mark.parametrize("name", ["sky_store", "photon_store"])
+def test_noise_is_treated_alike(name, device, request):
+    store = request.getfixturevalue(name)
     config = StampConfig(
         size=32, noise_correlation=(0.0, 1.5), background_range=(-1.0, 1.0), noise_scatter=0.3
     )
-    exposures = draw_exposures(sky_store, config, 1, 0, 40)
+    exposures = draw_exposures(store, config, 1, 0, 40)
     noise = np.random.default_rng(0).standard_normal(noise_shape(exposures, 32), dtype=np.float32)
-    images, _ = DeviceStamps(sky_store, config, 1, device).expose(
-        exposures, torch.from_numpy(noise).to(device)
-    )
-    batch = expose(sky_store, exposures, noise, config.threshold)
+    images, _ = DeviceStamps(store, config, 1, device).expose(exposures, torch.from_numpy(noise).to(device))
+    batch = expose(store, exposures, noise.copy(), config.threshold)
     np.testing.assert_allclose(images.cpu(), batch.images, rtol=1e-4, atol=1e-4)
 
 

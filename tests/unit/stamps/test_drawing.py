@@ -1,13 +1,16 @@
 """Batches: reproducible, in units of the noise, and true to the stamps they are drawn from."""
 
 import dataclasses
+import json
+import shutil
 
 import numpy as np
 import pytest
 
 from appulse.files import InputError
+from appulse.sky.noise import draw_noise
 from appulse.sky.truth import ternary_map
-from appulse.stamps import StampConfig, StampSource
+from appulse.stamps import StampConfig, StampSource, StampStore
 from appulse.stamps.drawing import draw_exposures, expose, noise_shape
 from skies_by_hand import NOISE, SURVEY, blobs, field_of, plain
 
@@ -40,6 +43,10 @@ def shown_one_by_one(store, exposures, noise, threshold):
             kernel = exposures.smoothing[place].astype(float)
             for _ in range(2):
                 white = np.apply_along_axis(np.convolve, 0, white, kernel[::-1], mode="valid").T
+        # Light in the field's noise units over its electrons per such unit, whatever the stamp's depth.
+        white = white * np.sqrt(
+            1 + light / exposures.brightness[place] / store.gain[store.field[exposures.stamps[place]]]
+        )
         images.append((light + white + exposures.background[place]) * exposures.noise_error[place])
         truths.append(truth)
     return np.array(images), np.array(truths)
@@ -75,11 +82,13 @@ def test_a_batch_depends_on_seed_and_number_alone(sky_store):
 @pytest.mark.parametrize(
     "config", [EVERYTHING, plain(flips=True, blank_share=1.0)], ids=["everything", "some"]
 )
-def test_the_kernel_equals_whole_stamp_numpy(sky_store, config):
-    exposures = draw_exposures(sky_store, config, 1, 2, 40)
+@pytest.mark.parametrize("name", ["sky_store", "photon_store"])
+def test_the_kernel_equals_whole_stamp_numpy(name, config, request):
+    store = request.getfixturevalue(name)
+    exposures = draw_exposures(store, config, 1, 2, 40)
     noise = np.random.default_rng(0).standard_normal(noise_shape(exposures, 32), dtype=np.float32)
-    images, truth = shown_one_by_one(sky_store, exposures, noise, 1.0)
-    batch = expose(sky_store, exposures, noise.copy(), 1.0)
+    images, truth = shown_one_by_one(store, exposures, noise, 1.0)
+    batch = expose(store, exposures, noise.copy(), 1.0)
     np.testing.assert_allclose(batch.images, images, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(batch.ternary, truth)
     assert set(np.unique(truth)) == {0, 1, 2}
@@ -150,6 +159,51 @@ def test_noise_of_a_survey_that_has_it_correlated(store_of):
         stamps = images[of_field == number]
         assert stamps.std() == pytest.approx(1, abs=0.03)
         assert (stamps[:, 1:] * stamps[:, :-1]).mean() == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("dimmer", [0.0, 1.5])
+def test_photon_noise_is_that_of_a_shorter_exposure(store_of, dimmer):
+    """Counts of a sky of 10,000 electrons under 30,000 of a source, and of the time that dims it so much."""
+    survey = dataclasses.replace(SURVEY, gain=100.0 / SURVEY.sigma)
+    store = store_of(field_of(np.full((32, 32), 300.0), survey=survey), count=1)
+    images = StampSource(store, plain(depth_range=(NOISE - dimmer, NOISE - dimmer))).batch(0, 100).images
+    time = 10 ** (-0.8 * dimmer)  # the noise of the sky falls as its root
+    counts = np.random.default_rng(0).poisson(40_000 * time, images.shape)
+    exposed = (counts - 10_000 * time) / np.sqrt(10_000 * time)
+    assert images.mean() == pytest.approx(exposed.mean(), rel=0.005)
+    assert images.var() == pytest.approx(exposed.var(), rel=0.02)
+
+
+def test_photon_noise_is_that_of_the_simulator(store_of):
+    survey = dataclasses.replace(SURVEY, gain=0.5 / SURVEY.sigma, correlation=0.8)
+    first, second = blobs()
+    store = store_of(field_of(first, second, survey=survey), config=plain(size=96), count=1)
+    images = StampSource(store, plain(size=96)).batch(0, 200).images
+    light = (first + second) * np.float32(survey.sigma)
+    noise = np.array([draw_noise(survey, light, 0, seed, 0) for seed in range(200)]) / survey.sigma
+    for part in (light > 0, light == 0):
+        for shift in (0, 1):  # variance, and covariance of neighbours
+            ours, theirs = (
+                (each * np.roll(each, shift, axis=2))[:, part].mean()
+                for each in (images - images.mean(axis=0), noise - noise.mean(axis=0))
+            )
+            assert ours == pytest.approx(theirs, rel=0.05)
+
+
+def test_fields_without_photon_noise_are_seen_as_before(photon_store, tmp_path):
+    seen = StampSource(photon_store, plain(flips=True)).batch(0, 60).images
+    # A store of before photon noise was kept.
+    older = tmp_path / "older"
+    shutil.copytree(photon_store.path, older)
+    about = json.loads((older / "stamps.json").read_text())
+    assert [field.pop("gain", None) for field in about["fields"]] == [None, 0.5, 0.5]
+    (older / "stamps.json").write_text(json.dumps(about))
+    before = StampSource(StampStore.open(older), plain(flips=True)).batch(0, 60).images
+    field = photon_store.field[draw_exposures(photon_store, plain(), 0, 0, 60).stamps]
+    same = [np.array_equal(*pair) for pair in zip(seen, before, strict=True)]
+    lit = photon_store.dense(draw_exposures(photon_store, plain(), 0, 0, 60).stamps)[:, 0].any(axis=(1, 2))
+    np.testing.assert_array_equal(same, (field == 0) | ~lit)
+    assert len({*field}) == 3
 
 
 @pytest.mark.parametrize("dimmer", [0.0, 1.0, 2.5])
