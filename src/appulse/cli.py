@@ -257,18 +257,19 @@ def train(
     """
     from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
-    from appulse.training.fit import WORKING_MEMORY, fit, history_of, refuse_output
+    from appulse.training.fit import WORKING_MEMORY, fit, refuse_inputs, refuse_output
 
     use_large_pages(WORKING_MEMORY)
     refuse_output(output, resume)
     config = TrainingConfig.load(preset)
-    with stage_bars() as progress:
-        store = stored_stamps(fields, config.stamps, elsewhere=output, progress=progress)
+    # Now, and not after minutes of cutting and hours of training.
+    seen = refuse_inputs(fields, config, validation=validation, init=init)
     if calibration is not None:
         from appulse.evaluation.calibrate import calibrate_file, calibration_paths
 
-        # Now, and not after hours of training.
-        calibration_paths(calibration, history_of(store, config, init, validation))
+        calibration_paths(calibration, seen)
+    with stage_bars() as progress:
+        store = stored_stamps(fields, config.stamps, elsewhere=output, progress=progress)
     print(f"{len(store)} stamps in {store.path} ({store.bytes / 1e6:.0f} MB)", file=sys.stderr)
     path = fit(
         output,

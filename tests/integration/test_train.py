@@ -78,13 +78,38 @@ def test_a_run_and_what_it_leaves(sky, tiny, tmp_path, capsys):
     assert run(*command, "--resume") == 0
 
 
+@pytest.fixture
+def nothing_is_cut(monkeypatch):
+    monkeypatch.setattr("appulse.stamps.stored_stamps", lambda *_, **__: pytest.fail("stamps are cut"))
+
+
+@pytest.mark.usefixtures("nothing_is_cut")
 @pytest.mark.parametrize("seed", [7, 1007])
-def test_seen_fields_are_refused_for_calibration_before_the_training(sky, tiny, tmp_path, capsys, seed):
+def test_seen_fields_are_refused_for_calibration_before_stamps_are_cut(sky, tiny, tmp_path, capsys, seed):
     command = ("train", "-o", tmp_path / "run", "--fields", sky / "7", "--preset", tiny)
     options = ("--validation", sky / "1007" / "field_1007_00.fits", "--calibration", sky / str(seed))
     assert run(*command, *options) == 2
     assert f"seed {seed}, too" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "last.ckpt").exists()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("nothing_is_cut")
+@pytest.mark.parametrize(
+    ("option", "value", "code", "told"),
+    [
+        ("--validation", "7/field_0007_00.fits", 2, "a field of seed 7, which the model is trained on, too"),
+        ("--validation", "7", 1, "not a field"),
+        ("--init", "7/none.safetensors", 1, "none.safetensors"),
+    ],
+)
+def test_unfit_options_are_refused_before_stamps_are_cut(
+    sky, tiny, tmp_path, capsys, option, value, code, told
+):
+    assert (
+        run("train", "-o", tmp_path / "run", "--fields", sky / "7", "--preset", tiny, option, sky / value)
+        == code
+    )
+    assert told in capsys.readouterr().err
 
 
 def test_calibration_refuses_what_it_cannot_do_before_it_begins(sky, tmp_path, capsys):

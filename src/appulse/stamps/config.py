@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from appulse.files import InputError
 from appulse.network.config import require
@@ -95,6 +96,24 @@ class StampConfig:
                 fits = fits and bounds[0] >= 0.0 and bounds[1] <= _LONGEST_CORRELATION
             if not fits:
                 raise ValueError(f"{name} is {tuple(bounds)}; it must be two numbers, {meaning}")
+
+    def refuse_small(self, shape: tuple[int, int], path: str | Path) -> None:
+        """Raise where a field does not hold a stamp.
+
+        Parameters
+        ----------
+        shape : (height, width), pixels
+            Of the field.
+        path : str or Path
+            Of its file.
+
+        Raises
+        ------
+        InputError
+            A side is less than ``size``.
+        """
+        if min(shape) < self.size:
+            raise InputError(f"{path}: a field of {shape} pixels is smaller than a stamp of {self.size}.")
 
     def refuse_shallow(self, noise: float) -> None:
         """Raise where a field is not as deep as the deepest stamps.

@@ -211,10 +211,7 @@ def _about(paths: Sequence[Path], config: StampConfig, count: int, seed: int) ->
     fields, widths = [], []
     for path in paths:
         with open_field(path) as field:
-            if min(field.shape) < config.size:
-                raise InputError(
-                    f"{path}: a field of {field.shape} pixels is smaller than a stamp of {config.size}."
-                )
+            config.refuse_small(field.shape, path)
             widths.append(field.survey.psf.fwhm / field.survey.pixel_scale)
             fields.append(
                 {

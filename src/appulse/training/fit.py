@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import warnings
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,14 +18,16 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
 import appulse
-from appulse.files import InputError
+from appulse.evaluation.fields import seeds_of
+from appulse.files import InputError, UsageError
 from appulse.network.deepen import deepened
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, save_model
-from appulse.sky.field import open_field
+from appulse.sky.field import field_paths, open_field
 from appulse.stamps import StampSource, StampStore, stored_stamps
 from appulse.stamps.device import DeviceStamps
+from appulse.stamps.store import ABOUT
 from appulse.training.config import TrainingConfig
 from appulse.training.module import TrainingModule
 from appulse.training.progress import (
@@ -98,6 +101,8 @@ def fit(
     ------
     InputError
         No or unfit fields, an output that already holds a run, or none (or one of another recipe) to resume.
+    UsageError
+        A validation field of a seed that is trained on.
     KeyboardInterrupt
         Stopped; the run can be resumed from its last checkpoint.
     """
@@ -105,6 +110,7 @@ def fit(
     config = config or TrainingConfig()
     checkpoint = output / "last.ckpt"
     refuse_output(output, resume)
+    refuse_inputs(fields, config, validation=validation, init=init)
     store = stored_stamps(fields, config.stamps, elsewhere=output)
     if threads:
         torch.set_num_threads(threads)
@@ -112,10 +118,7 @@ def fit(
     network = None
     if init is not None:
         network = _start(init, store, config)
-        try:
-            config = dataclasses.replace(config, network=network.config)
-        except ValueError as error:
-            raise InputError(f"{init}: {error}.") from None
+        config = dataclasses.replace(config, network=network.config)
     module = TrainingModule(config, network).to(memory_format=torch.channels_last)
     history = history_of(store, config, init, validation)
     if resume:
@@ -196,6 +199,69 @@ def refuse_output(output: Path, resume: bool) -> None:
         raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
     if resume and not there:
         raise InputError(f"{output}: no last.ckpt to resume from.")
+
+
+def refuse_inputs(
+    fields: str | Path,
+    config: TrainingConfig,
+    *,
+    validation: str | Path | None = None,
+    init: str | Path | None = None,
+) -> dict[str, list[int]]:
+    """Raise where a run cannot begin with what it is given, before stamps are cut for minutes.
+
+    Parameters
+    ----------
+    fields : str or Path
+        As `fit` takes them.
+    config : TrainingConfig
+        Recipe.
+    validation, init : str or Path, optional
+        As `fit` takes them.
+
+    Returns
+    -------
+    dict of str to list of int
+        ``seeds`` and ``selection_seeds``: what the trained model will have seen.
+
+    Raises
+    ------
+    InputError
+        No fields, no model or one of other stamps, no validation field or one smaller than a stamp.
+    UsageError
+        A validation field of a seed that is trained on.
+    """
+    fields = Path(fields)
+    stored = (fields / ABOUT).is_file()
+    trained = StampStore.open(fields).seeds if stored else seeds_of(field_paths(fields))
+    if validation is not None:
+        with open_field(validation) as field:
+            config.stamps.refuse_small(field.shape, validation)
+    parent: dict = {}
+    if init is not None:
+        model = load_model(init)
+        parent = model.training
+        try:
+            dataclasses.replace(config, network=model.network.config)
+        except ValueError as error:
+            raise InputError(f"{init}: {error}.") from None
+    return _seen_seeds(trained, parent, validation)
+
+
+def _seen_seeds(trained: Iterable[int], parent: dict, validation: str | Path | None) -> dict[str, list[int]]:
+    # What the parent has seen, its child has seen.
+    seeds = {*trained, *parent.get("seeds", ())}
+    selection = set(parent.get("selection_seeds", ()))
+    if validation is not None:
+        with open_field(validation) as field:
+            seed = int(field.seed)
+        if seed in seeds:
+            raise UsageError(
+                f"{validation}: a field of seed {seed}, which the model is trained on, too; validate it on "
+                "one of the selection seeds (1000s)."
+            )
+        selection.add(seed)
+    return {"seeds": sorted(seeds), "selection_seeds": sorted(selection)}
 
 
 def _start(init: str | Path, store: StampStore, config: TrainingConfig) -> ProbabilisticUNet:
@@ -281,27 +347,25 @@ def history_of(
     -------
     dict
         Plain values; among them ``seeds`` and ``selection_seeds``, with those of the model it starts from.
+
+    Raises
+    ------
+    UsageError
+        A validation field of a seed that is trained on.
     """
-    surveys, seeds, widths = dict(store.surveys), set(store.seeds), list(store.psf_fwhm_pixels)
+    surveys, widths = dict(store.surveys), list(store.psf_fwhm_pixels)
     lengths = [*(config.stamps.noise_correlation or map(float, store.correlation))]
-    selection: set[int] = set()
-    if validation is not None:
-        with open_field(validation) as field:
-            selection.add(int(field.seed))
+    parent: dict = {}
     if init is not None:
-        # What the parent has seen, its child has seen.
         parent = load_model(init).training
-        selection |= set(parent.get("selection_seeds", ()))
         surveys = parent.get("surveys", {}) | surveys
-        seeds |= set(parent.get("seeds", ()))
         widths += parent.get("psf_fwhm_pixels", [])
         lengths += parent.get("noise_correlation", [])
     return {
         "version": appulse.__version__,
         "recipe": config.to_dict(),
         "surveys": surveys,
-        "seeds": sorted(seeds),
-        "selection_seeds": sorted(selection),
+        **_seen_seeds(store.seeds, parent, validation),
         "fields": len(store.noise),
         "stamps_stored": len(store),
         "psf_fwhm_pixels": [min(widths), max(widths)],

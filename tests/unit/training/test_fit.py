@@ -11,14 +11,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from appulse.files import InputError
+from appulse.files import InputError, UsageError
 from appulse.network.config import NetworkConfig
 from appulse.network.weights import load_model
 from appulse.sky import Population, Survey, simulate_field, write_field
 from appulse.stamps import StampConfig, StampSource
 from appulse.training import fit as fit_module
 from appulse.training.config import TrainingConfig
-from appulse.training.fit import export_checkpoint, fit
+from appulse.training.fit import export_checkpoint, fit, refuse_inputs
 
 # Eight batches in two epochs.
 TINY = TrainingConfig(
@@ -226,6 +226,39 @@ def test_unfit_fields(fields, tmp_path):
     with pytest.raises(InputError, match="28"):
         fit(tmp_path / "run", fields, deep)
     assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+def test_a_validation_field_of_a_training_seed_is_refused(whole, fields, validation, tmp_path):
+    fresh = one_field(tmp_path, 13)
+    for options in (
+        {"validation": fresh / "field_0013_00.fits"},
+        # What the parent was trained on.
+        {"validation": fields / "field_0012_00.fits", "init": whole / "model.safetensors"},
+    ):
+        with pytest.raises(UsageError, match=r"a field of seed 1[23], which the model is trained on"):
+            fit(tmp_path / "run", fresh, TINY, **options)
+    assert [*tmp_path.iterdir()] == [fresh / "field_0013_00.fits"]
+    # Of a store, too, which may have been cut from fields that are gone.
+    store = next(fields.glob("stamps-*"))
+    with pytest.raises(UsageError, match="a field of seed 12"):
+        refuse_inputs(store, TINY, validation=fields / "field_0012_00.fits")
+    assert refuse_inputs(store, TINY, validation=validation) == {"seeds": [12], "selection_seeds": [1000]}
+
+
+def test_what_is_unfit_is_refused_before_stamps_are_cut(whole, validation, tmp_path):
+    fresh = one_field(tmp_path, 13)
+    small = tmp_path / "small.fits"
+    write_field(simulate_field(Survey.load("paper"), 24, seed=1001), small)
+    (tmp_path / "no.safetensors").write_bytes(b"nothing")
+    before = sorted(tmp_path.iterdir())
+    for options, error in (
+        ({"validation": small}, r"small\.fits: a field of \(24, 24\) pixels is smaller than a stamp of 32"),
+        ({"validation": tmp_path / "none.fits"}, "not a field"),
+        ({"init": tmp_path / "no.safetensors"}, r"no\.safetensors"),
+    ):
+        with pytest.raises(InputError, match=error):
+            fit(tmp_path / "run", fresh, TINY, **options)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_init_takes_weights_architecture_and_what_was_seen(whole, tmp_path):
