@@ -37,7 +37,7 @@ class DeviceStamps:
     Raises
     ------
     InputError
-        The store was cut with another size, or from fields less deep than asked.
+        The store was cut with another size or other shares, or from fields less deep than asked.
     """
 
     def __init__(self, store: StampStore, config: StampConfig, seed: int, device: torch.device | str):

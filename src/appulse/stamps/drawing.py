@@ -99,7 +99,7 @@ class StampSource:
     Raises
     ------
     InputError
-        The store was cut with another size, or from fields less deep than asked.
+        The store was cut with another size or other shares, or from fields less deep than asked.
     """
 
     def __init__(self, store: StampStore, config: StampConfig, seed: int = 0):
@@ -163,10 +163,16 @@ def refuse_unfit(store: StampStore, config: StampConfig) -> None:
     Raises
     ------
     InputError
-        The store was cut with another size, or from fields less deep than asked.
+        The store was cut with another size or other shares, or from fields less deep than asked.
     """
     if store.size != config.size:
         raise InputError(f"{store.path}: stamps of {store.size} pixels; {config.size} asked for.")
+    for name, share in store.shares.items():
+        if share != getattr(config, name):
+            raise InputError(
+                f"{store.path}: stamps cut with {name} {share}; {getattr(config, name)} asked for. Give the "
+                "directory of the fields, and they are cut anew."
+            )
     config.refuse_shallow(float(store.noise.min()))
 
 

@@ -72,6 +72,8 @@ class StampStore:
         The folder.
     size : int, pixels
         Width of a stamp.
+    shares : dict of str to float
+        ``overlap_share`` and ``giant_share`` of `StampConfig` that it was cut with, where it says.
     layers : tuple of StoredLayer
         Brightest galaxy, second-brightest galaxy, light of all others; together they are the light.
     field : (stamps,) int32 array
@@ -94,6 +96,7 @@ class StampStore:
 
     path: Path
     size: int
+    shares: dict[str, float]
     layers: tuple[StoredLayer, ...]
     field: np.ndarray
     corner: np.ndarray
@@ -138,6 +141,7 @@ class StampStore:
             return cls(
                 path=path,
                 size=about["size"],
+                shares={name: about[name] for name in ("overlap_share", "giant_share") if name in about},
                 layers=tuple(
                     StoredLayer(**{part: arrays[f"{layer}_{part}"] for part in PARTS}, counts=counts)
                     for layer, counts in zip(LAYERS, (True, True, False), strict=True)

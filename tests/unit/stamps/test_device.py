@@ -1,5 +1,7 @@
 """The torch twin: the same stamps as on the CPU, seen alike, with noise of the same statistics."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,7 @@ def test_noise_is_treated_alike(name, device, request):
     config = StampConfig(
         size=32, noise_correlation=(0.0, 1.5), background_range=(-1.0, 1.0), noise_scatter=0.3
     )
+    config = dataclasses.replace(config, **store.shares)
     exposures = draw_exposures(store, config, 1, 0, 40)
     noise = np.random.default_rng(0).standard_normal(noise_shape(exposures, 32), dtype=np.float32)
     images, _ = DeviceStamps(store, config, 1, device).expose(exposures, torch.from_numpy(noise).to(device))

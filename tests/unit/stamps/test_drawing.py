@@ -311,7 +311,20 @@ def test_refusals(empty, sky_store):
         StampSource(empty, plain(depth_range=(25.0, 27.2)))
     StampSource(empty, plain(depth_range=(25.0, NOISE)))  # as deep as rendered is fine
     with pytest.raises(InputError, match=r"27\.0.*26\.8"):  # the shallower of two fields decides
-        StampSource(sky_store, plain(depth_range=(25.0, 27.0)))
+        StampSource(sky_store, StampConfig(size=32, depth_range=(25.0, 27.0)))
+    with pytest.raises(InputError, match=r"cut with overlap_share 0\.5; 0\.25 asked for"):
+        StampSource(sky_store, StampConfig(size=32, overlap_share=0.25))
+    with pytest.raises(InputError, match=r"cut with giant_share 0\.05; 0\.0 asked for"):
+        StampSource(sky_store, StampConfig(size=32, giant_share=0.0))
+
+
+def test_a_store_that_does_not_say_its_shares_is_taken(sky_store, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(sky_store.path, older)
+    about = json.loads((older / "stamps.json").read_text())
+    del about["overlap_share"], about["giant_share"]
+    (older / "stamps.json").write_text(json.dumps(about))
+    StampSource(StampStore.open(older), StampConfig(size=32, overlap_share=0.25))
 
 
 @pytest.mark.parametrize(
