@@ -7,6 +7,7 @@ compressed array gets and is read in place, at random, without decompressing (do
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ class StampStore:
     seeds : tuple of int
         Of the fields.
     surveys : dict of str to str
-        Name and digest of what was simulated.
+        Name and digest of what was simulated; one of all digests where fields of a name differ, as those of a
+        survey with ranges do.
     psf_fwhm_pixels : (float, float)
         Narrowest and widest PSF.
     """
@@ -152,7 +154,7 @@ class StampStore:
                 correlation=np.array([field["correlation"] for field in about["fields"]]),
                 gain=np.array([field.get("gain", np.inf) for field in about["fields"]]),
                 seeds=tuple(sorted({field["seed"] for field in about["fields"]})),
-                surveys={field["survey"]: field["digest"] for field in about["fields"]},
+                surveys=_surveys(about["fields"]),
                 psf_fwhm_pixels=tuple(about["psf_fwhm_pixels"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -179,6 +181,18 @@ class StampStore:
         first, second, rest = parts.transpose(1, 0, 2)
         dense = np.stack([first + second + rest, first, second], axis=1)
         return dense.reshape(-1, 3, self.size, self.size)
+
+
+def _surveys(fields: Sequence[dict]) -> dict[str, str]:
+    digests: dict[str, set[str]] = {}
+    for field in fields:
+        digests.setdefault(field["survey"], set()).add(field["digest"])
+    return {
+        name: next(iter(each))
+        if len(each) == 1
+        else hashlib.sha256("".join(sorted(each)).encode()).hexdigest()
+        for name, each in digests.items()
+    }
 
 
 def array_names() -> list[str]:

@@ -1,5 +1,6 @@
 """The store: what it holds is what the fields hold, at places that depend on the seed alone."""
 
+import dataclasses
 import json
 import os
 
@@ -9,7 +10,7 @@ import pytest
 from appulse.files import InputError
 from appulse.sky import field_paths, read_field
 from appulse.stamps import StampConfig, StampStore, build_store, cutting, stored_stamps
-from skies_by_hand import blobs, field_of, plain
+from skies_by_hand import SURVEY, blobs, field_of, plain
 
 CONFIG = StampConfig(size=32)
 
@@ -225,6 +226,20 @@ def test_what_a_store_says_of_its_fields(sky_store, sky_directory):
     assert sky_store.surveys == {field.survey.name: field.survey.digest() for field in fields}
     assert sky_store.psf_fwhm_pixels == pytest.approx((1.8, 3.0))
     assert sky_store.bytes == sum(len(content) for content in contents(sky_store).values())
+
+
+def test_fields_of_a_survey_with_ranges_have_one_digest_of_all(store_of):
+    def digest(*noises):
+        surveys = [dataclasses.replace(SURVEY, name="ranged", noise=noise) for noise in noises]
+        fields = [field_of(np.zeros((32, 32)), survey=s, index=i) for i, s in enumerate(surveys)]
+        store = store_of(*fields, count=4)
+        assert list(store.surveys) == ["ranged"]
+        return store.surveys["ranged"]
+
+    assert digest(27.0) == digest(27.0, 27.0) == SURVEY.digest()
+    assert digest(27.0, 26.0) == digest(26.0, 27.0)
+    assert len({digest(27.0), digest(26.0), digest(27.0, 26.0), digest(27.0, 25.0)}) == 4
+    assert len(digest(27.0, 26.0)) == len(SURVEY.digest())
 
 
 def test_the_store_of_a_directory_is_built_once_per_way_of_cutting(sky_directory, tmp_path):
