@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import appulse
 from appulse.evaluation.fields import seeds_of
-from appulse.files import InputError, UsageError
+from appulse.files import InputError, UsageError, write_json
 from appulse.network.deepen import deepened
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
@@ -88,7 +88,7 @@ def fit(
         Model to start from; its architecture replaces the recipe's. A recipe with more convolutions per level
         adds them, as layers that change nothing at first (`appulse.network.deepen`).
     resume : bool
-        Go on from the last checkpoint in ``output``.
+        Go on from the last checkpoint in ``output``; a finished run keeps its weight file.
     threads : int, optional
         Threads of torch on the CPU.
 
@@ -121,6 +121,7 @@ def fit(
         config = dataclasses.replace(config, network=network.config)
     module = TrainingModule(config, network).to(memory_format=torch.channels_last)
     history = history_of(store, config, init, validation)
+    held: dict = {}
     if resume:
         held = _held_history(output, history)
         # What earlier legs have seen stays seen, whatever fields this one is given.
@@ -135,7 +136,8 @@ def fit(
     if torch.cuda.is_available():
         _compile(module.network)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "training.json").write_text(json.dumps(history, indent=2) + "\n")
+    if held != json.loads(json.dumps(history)):
+        write_json(output / "training.json", history)
 
     callbacks: list[L.Callback] = [
         # The rolling file survives a kill between epochs.
@@ -176,7 +178,10 @@ def fit(
     trainer.save_checkpoint(checkpoint)
     # Once more: the scores of the last epoch reach the log only now.
     update_curves(output)
-    return export(module, output / "model.safetensors", history)
+    weights = output / "model.safetensors"
+    if resume and weights.exists() and load_model(weights).training.get("steps") == int(module.batches_drawn):
+        return weights  # of no further step: what was calibrated since stays
+    return export(module, weights, history)
 
 
 def refuse_output(output: Path, resume: bool) -> None:

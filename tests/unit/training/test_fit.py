@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 
 from appulse.files import InputError, UsageError
+from appulse.network.calibration import Calibration
 from appulse.network.config import NetworkConfig
-from appulse.network.weights import load_model
+from appulse.network.weights import load_model, save_model
 from appulse.sky import Population, Survey, simulate_field, write_field
 from appulse.stamps import StampConfig, StampSource
 from appulse.training import fit as fit_module
@@ -200,10 +201,27 @@ def test_resume_without_a_run(fields, tmp_path):
 
 
 def test_resuming_a_finished_run_changes_nothing(whole, fields, validation, tmp_path):
-    before = weights_of(whole)
-    fit(whole, fields, TINY, validation=validation, resume=True, threads=1)
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    weights, note = run / "model.safetensors", run / "training.json"
+    save_model(load_model(weights).calibrated(Calibration(latent_scale=0.25)), weights)
+    before = weights.read_bytes(), note.read_bytes(), note.stat().st_ino
+    fit(run, fields, TINY, validation=validation, resume=True, threads=1)
+    assert (weights.read_bytes(), note.read_bytes(), note.stat().st_ino) == before
+    # A further epoch makes other weights, to be calibrated anew.
+    fit(run, fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
+    model = load_model(weights)
+    assert model.training["steps"] == 12 and model.calibration == Calibration()
+    assert json.loads(note.read_text())["recipe"]["epochs"] == 3
+
+
+def test_a_run_that_ended_before_its_weights_were_written(whole, fields, validation, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    (run / "model.safetensors").unlink()
+    fit(run, fields, TINY, validation=validation, resume=True, threads=1)
     for name, value in weights_of(whole).items():
-        assert torch.equal(value, before[name]), name
+        assert torch.equal(value, weights_of(run)[name]), name
 
 
 def test_a_run_of_before_an_option_goes_on(whole, fields, validation, tmp_path):
@@ -213,7 +231,8 @@ def test_a_run_of_before_an_option_goes_on(whole, fields, validation, tmp_path):
     del history["recipe"]["stamps"]["dimming_range"], history["noise_correlation"]
     history["psf_fwhm_pixels"] = [1.0, 1.2]  # of a leg on other fields
     (older / "training.json").write_text(json.dumps(history))
-    fit(older, fields, TINY, validation=validation, resume=True, threads=1)
+    longer = dataclasses.replace(TINY, epochs=3)
+    fit(older, fields, longer, validation=validation, resume=True, threads=1)
     training = load_model(older / "model.safetensors").training
     assert training["noise_correlation"] == [0.0, 0.0]
     assert training["psf_fwhm_pixels"] == pytest.approx([1.0, 1.8])
