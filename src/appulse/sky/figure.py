@@ -93,7 +93,8 @@ def _draw_counts(axes, report):
         label="drawn",
     )
     axes.set_title("Number counts")
-    axes.set(yscale="log", xlabel="magnitude", ylabel="galaxies per arcmin² and magnitude")
+    scale = "log" if table["density_law"].any() else "linear"
+    axes.set(yscale=scale, xlabel="magnitude", ylabel="galaxies per arcmin² and magnitude")
     axes.legend(frameon=False)
 
 

@@ -21,7 +21,7 @@ from appulse.sky.survey import Survey
 ORACLE_FILE = "oracle.ecsv"
 # Galaxies fainter than this many pixels above the noise are not asked for.
 MIN_VISIBLE_AREA = 10
-# Width of the magnitude bins of a survey's oracle; the last is what remains.
+# Width of the magnitude bins of a survey's oracle.
 _BIN = 0.5
 # Raised when the numbers change, so that tables of an older appulse are not read again.
 _VERSION = 2
@@ -63,10 +63,7 @@ def survey_oracle(
             table = Table()  # cut off or written by something else: computed again
         if all(table.meta.get(key) == value for key, value in identity.items()):
             return table
-    population = survey.population
-    # A bin narrower than a tenth of a magnitude at the faint end joins the one before it.
-    edges = np.arange(population.magnitude_bright, population.magnitude_faint - 0.1, _BIN)
-    table = oracle_scores(survey, np.append(edges, population.magnitude_faint), progress=progress)
+    table = oracle_scores(survey, survey.population.magnitude_edges(_BIN), progress=progress)
     table.meta = identity
     atomic_write(path, lambda temporary: table.write(temporary, format="ascii.ecsv", overwrite=True))
     return table
@@ -139,7 +136,7 @@ def _draw_bin(survey, low, high, n, rng):
     population = survey.population
     truths = []
     while len(truths) < n:
-        drawn = population.draw(40.0 / population.density, rng)
+        drawn = population.draw_number(rng.poisson(40.0), rng)
         for i in range(len(drawn["magnitude"])):
             magnitude = rng.uniform(low, high)
             shift = np.exp(-0.269 * (magnitude - drawn["magnitude"][i]))

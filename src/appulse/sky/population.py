@@ -100,6 +100,23 @@ class Population:
             "orientation": 180.0 * rng.random(n),
         }
 
+    def magnitude_edges(self, step: float) -> np.ndarray:
+        """Edges of bins over the range of magnitudes.
+
+        Parameters
+        ----------
+        step : float, mag
+            Width of the bins; the last is what remains, and one narrower than a tenth of a magnitude joins
+            the one before it.
+
+        Returns
+        -------
+        (n + 1,) float64 array, mag
+            Of at least one bin.
+        """
+        inner = np.arange(self.magnitude_bright, self.magnitude_faint - 0.1, step)[1:]
+        return np.array([self.magnitude_bright, *inner, self.magnitude_faint])
+
     def fainter(self, magnitude_limit: float) -> Population:
         """The galaxies beyond the faint end: the same laws, the counts continued.
 

@@ -161,10 +161,7 @@ class SkyReport:
             ``visible``: share with a pixel above the noise. NaN in empty bins.
         """
         population = self.survey.population
-        edges = np.append(
-            np.arange(population.magnitude_bright, population.magnitude_faint - 0.1, step),
-            population.magnitude_faint,
-        )
+        edges = population.magnitude_edges(step)
         magnitude = np.asarray(self.galaxies["magnitude"])
         size, ellipticity = self._major(), np.asarray(self.galaxies["ellipticity"])
         visible = np.asarray(self.galaxies["isophotal_area"]) > 0

@@ -33,6 +33,22 @@ def test_files(made):
     assert (output / "sky.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    "population",
+    [
+        Population(density=0.0, magnitude_bright=24.5),
+        Population(magnitude_bright=25.1),
+        Population(magnitude_bright=25.15),
+    ],
+)
+def test_a_sky_without_galaxies_or_of_one_magnitude(population, tmp_path):
+    survey = dataclasses.replace(SURVEY, population=population)
+    [report] = simulate_fields(tmp_path, survey, size=64, seed=12, workers=1)
+    bins = report.by_magnitude()
+    assert (bins["magnitude_low"][0], bins["magnitude_high"][-1]) == (population.magnitude_bright, 25.2)
+    assert (tmp_path / "sky.png").exists() and (tmp_path / "oracle.ecsv").exists()
+
+
 def test_report_counts_add_up(made):
     output, report = made
     fields = [read_field(output / f"field_0012_0{i}.fits") for i in (0, 1)]
