@@ -59,7 +59,7 @@ class ValidationStamps:
             Gives size and threshold.
         """
         batch = grid_stamps(field, config)
-        rows = field.light.shape[0] // config.size
+        rows = field.image.shape[0] // config.size
         mosaic = _mosaic(batch.ternary, rows)
         window = tuple(slice(0, side) for side in mosaic.shape)
         return cls(
@@ -106,10 +106,10 @@ def validate(
     Returns
     -------
     dict of str to float
-        Per class Dice and IoU of the most probable class; strict completeness and purity of objects at
-        thresholds of 0.5; mean cross-entropy; divergence per latent dimension (nats) and the number of active
-        ones; diversity (pixels in which two realisations differ, over pixels called galaxy); share of empty
-        stamps with a false galaxy or a false overlap.
+        Per class Dice and IoU, and strict completeness and purity of objects, of the classes at thresholds of
+        0.5; mean cross-entropy; divergence per latent dimension (nats) and the number of active ones;
+        diversity (pixels in which two realisations differ, over pixels called galaxy); share of empty stamps
+        with a false galaxy or a false overlap.
     """
     training = network.training
     network.eval()

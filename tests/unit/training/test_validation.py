@@ -151,6 +151,18 @@ def test_network_that_sees_nothing(stamps):
     assert scores["false_galaxy_on_empty"] == 0
 
 
+def test_classes_are_those_at_thresholds_of_a_half(stamps):
+    class Unsure(Oracle):
+        def encode(self, images):
+            logits, prior = super().encode(images)
+            # Background is the likeliest class, and yet a galaxy is likelier than none.
+            return torch.tensor([0.4, 0.35, 0.25]).log()[:, None, None].expand_as(logits), prior
+
+    scores = validate(Unsure(stamps), stamps)
+    share = np.mean(stamps.ternary == 1)
+    assert scores["iou_isolated"] == pytest.approx(share) and scores["iou_background"] == 0
+
+
 def test_false_galaxies_on_empty_stamps():
     flat = np.zeros((64, 64), np.float32)
     lit = flat.copy()
