@@ -28,6 +28,25 @@ _PART = (512, 2048)
 _BAND = 2048
 
 
+def product_paths(directory: Path, stem: str) -> tuple[Path, ...]:
+    """Every path that `Result.write` may write to, whatever its options.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the products.
+    stem : str
+        What their names begin with.
+
+    Returns
+    -------
+    tuple of Path
+    """
+    catalogs = (f"catalog.{format}" for format in products.CATALOG_FORMATS)
+    kinds = ("segmentation.fits", *catalogs, "regions.reg", "preview.png", "summary.json")
+    return tuple(directory / f"{stem}_{kind}" for kind in kinds)
+
+
 @dataclass(frozen=True)
 class GalaxyCutout:
     """One galaxy's mask.

@@ -86,14 +86,66 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(images, options, tmp_
     assert {n: c for n, (c, _) in after.items()} == {n: c for n, (c, _) in state(whole.output).items()}
 
 
-def test_products_without_their_mark_are_made_again(images, options):
+def test_products_without_their_mark_are_made_again(images, options, tmp_path, monkeypatch):
     """Killed between writing and marking: the next run cannot know, and writes the same bytes once more."""
-    run_batch(images[:1], {}, options())
-    before = state(options().output)
-    (options().output / RECORDS / "a.json").unlink()
-    (options().output / "a_catalog.fits").write_bytes(b"half a file")
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    whole = options(output=tmp_path / "whole")
+    run_batch(images[:1], {}, whole)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Journal, "add", die)
+        run_batch(images[:1], {}, options())
+    assert not (options().output / RECORDS / "a.json").exists()
+    (options().output / "a_catalog.fits").write_bytes(b"other bytes")
     assert run_batch(images[:1], {}, options()) == 0
-    assert {n: c for n, (c, _) in state(options().output).items()} == {n: c for n, (c, _) in before.items()}
+    assert {n: c for n, (c, _) in state(options().output).items()} == {
+        n: c for n, (c, _) in state(whole.output).items()
+    }
+
+
+@pytest.mark.parametrize("product", ["a_segmentation.fits", "a_catalog.ecsv", "b_preview.png"])
+def test_files_that_no_run_has_written_are_refused_unless_told_to_overwrite(images, options, product):
+    """The user's own, under the name of a product; even one that these options would not write."""
+    output = options().output
+    output.mkdir()
+    (output / product).write_text("the user's")
+    with pytest.raises(UsageError, match=rf"{product} is there.*--overwrite"):
+        run_batch(images, {}, options())
+    assert list(state(output)) == [product]
+    assert run_batch(images, {}, options(), overwrite=True) == 0
+
+
+def test_products_of_another_run_in_the_directory_are_no_strangers(images, options):
+    """As in an array of plain commands, an image each."""
+    for path in (*images, *images):
+        assert run_batch([path], {}, options()) == 0
+    assert run_batch(images, {}, options()) == 0
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["image", "map", "link"])
+def test_no_product_takes_the_place_of_an_input(images, options, tmp_path, kind, overwrite):
+    output = options().output
+    output.mkdir()
+    other = image(output / "a_segmentation.fits")
+    paths, maps = images[:1], {}
+    if kind == "image":
+        paths = [*paths, other]
+    elif kind == "map":
+        maps = {"mask": [f"{output}/../out/a_segmentation.fits[0]"]}
+    else:
+        other.rename(tmp_path / "elsewhere.fits")
+        other.symlink_to(tmp_path / "elsewhere.fits")
+        maps = {"mask": [str(other)]}
+    before = state(tmp_path)
+    with pytest.raises(UsageError, match="a_segmentation.* is an input"):
+        run_batch(paths, maps, options(), overwrite=overwrite)
+    assert state(tmp_path) == before
 
 
 def test_a_bad_image_fails_and_the_others_go_on(images, options, tmp_path, capsys):
@@ -395,6 +447,12 @@ def test_overwriting_that_was_stopped_goes_on(images, options, monkeypatch, caps
         assert run_batch(images, {}, options(**changes), overwrite=True) == 0
         assert capsys.readouterr().out.count(".fits: done before") == 2
         assert {name: at for name, (_, at) in state(options().output).items() if name in done} == done
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("appulse.batch.images.claim_folder", stop)
+        run_batch(images, {}, options(), overwrite=True)
+    assert run_batch(images, {}, options()) == 0, "the products are those that were to be overwritten"
+    assert run_batch(images, {}, options(seed=1), overwrite=True) == 0
+    capsys.readouterr()
     # Finished, it begins again when it is asked to.
     assert run_batch(images, {}, options(seed=1), overwrite=True) == 0
     assert "done before" not in capsys.readouterr().out

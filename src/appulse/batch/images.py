@@ -7,6 +7,7 @@ import functools
 import glob
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from appulse.files import InputError, UsageError, remove_folder, remove_temporar
 from appulse.inference.blocks import Blocks
 from appulse.inference.store import is_there
 from appulse.network.weights import Model
+from appulse.result import product_paths
 from appulse.words import galaxies_in_words
 
 _PRODUCTS = ("segmentation", "catalog", "regions", "preview", "summary")
@@ -126,15 +128,30 @@ class Batch:
     progress: Callable[[Course], None] | None
 
     def check(self, inputs: Sequence[Input]) -> None:
-        """Refuse what other inputs have left, before the first image is begun.
+        """Refuse to replace the user's files or other inputs' results, before the first image is begun.
 
         Parameters
         ----------
         inputs : sequence of Input
             All images.
+
+        Raises
+        ------
+        UsageError
+            A product would replace an input, or a file that no run recorded here has written, or the
+            directory holds results or unfinished work of other inputs.
         """
+        self._spare_inputs(inputs)
+        if self.overwrite:
+            return
+        present: set[str] = set()
+        with contextlib.suppress(OSError):  # there is no directory yet
+            present.update(os.listdir(self.options.output))
+        overwriting = self.journal.is_overwriting([one.name for one in inputs])
         for one in inputs:
-            if self.journal.knows(one.name) or one.folder.exists():
+            # Products, folder, record are looked for in this order: another run that has just finished an
+            # image has written its record before it removed the folder.
+            if one.folder.exists() or self.journal.knows(one.name):
                 try:
                     if not self.journal.has(one.name, one.content):
                         check_claim(one.folder, self._fingerprint(one))
@@ -142,6 +159,28 @@ class Batch:
                     raise
                 except InputError:  # it will fail when its turn comes
                     continue
+            elif not overwriting:
+                for path in product_paths(self.options.output, one.name):
+                    if path.name in present:
+                        raise UsageError(
+                            f"{path} is there, and no run recorded there has written it; "
+                            "choose another directory, or --overwrite."
+                        )
+
+    def _spare_inputs(self, inputs: Sequence[Input]) -> None:
+        given = set()
+        for one in inputs:
+            for file in (one.path, *one.maps.values()):
+                path, _ = split_hdu(file)
+                given |= {path.resolve(), path.parent.resolve() / path.name}
+        directory = self.options.output.resolve()
+        for one in inputs:
+            for path in product_paths(directory, one.name):
+                if path in given:
+                    raise UsageError(
+                        f"{path} is an input, and would give way to products of {one.path}; "
+                        "choose another directory."
+                    )
 
     def _fingerprint(self, one: Input) -> dict:
         return {"options": self.journal.options, "content": one.content, "block": self.block}

@@ -107,6 +107,16 @@ class Journal:
             with contextlib.suppress(OSError):  # another run has begun just now
                 self._records.rmdir()
 
+    def is_overwriting(self, names: Sequence[str]) -> bool:
+        """Whether a run that overwrote these images was stopped.
+
+        Parameters
+        ----------
+        names : sequence of str
+            As `begin` was given them.
+        """
+        return self._note(names).exists()
+
     def has(self, name: str, content: str) -> bool:
         """Whether this very input is done, by whomever.
 

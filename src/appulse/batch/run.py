@@ -114,8 +114,7 @@ def run_batch(
         maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
         inputs.append(Input(number, path, name, maps_here, options.output / f".{name}.work"))
     batch = Batch(options, model, device, block, journal, overwrite, part, progress)
-    if not overwrite:
-        batch.check(inputs)
+    batch.check(inputs)
     if dry_run:
         sampler = Sampler(model, options.samples, options.seed, options.mode, device)
         return _tell(inputs, options, block, workers, sampler)
