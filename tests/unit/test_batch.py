@@ -108,6 +108,17 @@ def test_products_without_their_mark_are_made_again(images, options, tmp_path, m
     }
 
 
+def test_products_that_are_not_asked_for_again_do_not_stay(images, options):
+    """They would have the labels of another run."""
+    more = {"catalog_format": "ecsv", "regions": True, "preview": True}
+    run_batch(images[:1], {}, options(**more))
+    others = options().output / "a_notes.txt", options().output / "a_b_catalog.ecsv"
+    for path in others:
+        path.write_text("the user's")
+    assert run_batch(images[:1], {}, options(), overwrite=True) == 0
+    assert products(options().output) == sorted([f"a_{each}" for each in PRODUCTS] + [p.name for p in others])
+
+
 @pytest.mark.parametrize("product", ["a_segmentation.fits", "a_catalog.ecsv", "b_preview.png"])
 def test_files_that_no_run_has_written_are_refused_unless_told_to_overwrite(images, options, product):
     """The user's own, under the name of a product; even one that these options would not write."""
@@ -143,7 +154,7 @@ def test_no_product_takes_the_place_of_an_input(images, options, tmp_path, kind,
         other.symlink_to(tmp_path / "elsewhere.fits")
         maps = {"mask": [str(other)]}
     before = state(tmp_path)
-    with pytest.raises(UsageError, match="a_segmentation.* is an input"):
+    with pytest.raises(UsageError, match=r"a_segmentation\.fits is an input"):
         run_batch(paths, maps, options(), overwrite=overwrite)
     assert state(tmp_path) == before
 

@@ -12,7 +12,7 @@ from appulse.files import InputError
 from appulse.inference.realisations import Realisations
 from appulse.objects import COLUMNS, build_catalog
 from appulse.products import CATALOG_FORMATS, PAIRS, read_catalog, read_segmentation
-from appulse.result import GalaxyCutout, Result
+from appulse.result import GalaxyCutout, Result, product_paths
 
 SAMPLES, SHAPE = 5, (20, 30)
 WINDOWS = (np.s_[2:9, 3:9], np.s_[2:9, 7:13], np.s_[12:17, 20:26])
@@ -132,6 +132,7 @@ def test_everything_is_written_under_its_name_and_can_be_read_again(tmp_path, wi
     names = ["segmentation.fits", f"catalog.{catalog_format}", "regions.reg", "preview.png", "summary.json"]
     assert [path.name for path in written] == [f"m31.v2_{name}" for name in names]
     assert sorted((tmp_path / "new").iterdir()) == sorted(written)
+    assert set(written) <= set(product_paths(tmp_path / "new", "m31.v2"))
 
     segmentation = read_segmentation(written[0])
     for name in ("ternary", "mean", "std", "p_galaxy", "p_overlap", "segm", "segm2", "flags"):

@@ -307,7 +307,7 @@ def segment_to_files(
     executor: Executor | None,
     progress: Callable[[Course], None] | None,
 ) -> dict | None:
-    """Segment an image of any size into its products.
+    """Segment an image of any size into its products; there are no others of it afterwards.
 
     Parameters
     ----------
@@ -343,6 +343,9 @@ def segment_to_files(
             preview=options.preview,
             regions=options.regions,
         )
+    # Those of an earlier run with other options have other labels.
+    for path in set(product_paths(options.output, name)) - set(written):
+        path.unlink(missing_ok=True)
     return json.loads(written[-1].read_text())
 
 
