@@ -63,7 +63,7 @@ def segment(
     Parameters
     ----------
     images
-        FITS files (.fits, .fits.gz, .fits.fz).
+        FITS files (.fits, .fits.gz, .fits.fz); segmentations and catalogues of appulse are left out.
     output
         Directory for the products.
     rms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from astropy.table import QTable, Table
 from appulse import products
 from appulse.busiest import CELL, busiest_window, busyness
 from appulse.files import write_json
+from appulse.files.pixels import UNREADABLE
 from appulse.inference.exposure import Window
+from appulse.objects.catalog import COLUMNS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +48,34 @@ def product_paths(directory: Path, stem: str) -> tuple[Path, ...]:
     catalogs = (f"catalog.{format}" for format in products.CATALOG_FORMATS)
     kinds = ("segmentation.fits", *catalogs, "regions.reg", "preview.png", "summary.json")
     return tuple(directory / f"{stem}_{kind}" for kind in kinds)
+
+
+def is_product(path: Path) -> bool:
+    """Whether a file is a segmentation or a FITS catalogue that `Result.write` has written.
+
+    Parameters
+    ----------
+    path : Path
+        Any file, or none.
+
+    Returns
+    -------
+    bool
+        Also False where the file cannot be read.
+    """
+    try:
+        quiet = warnings.catch_warnings(action="ignore")  # they are given when the file is used
+        with quiet, fits.open(path, disable_image_compression=True) as hdus:
+            primary = hdus[0].header
+            if products.PROVENANCE["version"] in primary and products.PROVENANCE["sha256"] in primary:
+                return True
+            # Of an image in the primary HDU nothing more is read: it may be packed.
+            if primary["NAXIS"]:
+                return False
+            header = hdus[1].header
+            return [header.get(f"TTYPE{n}") for n, _ in enumerate(COLUMNS, 1)] == [c.name for c in COLUMNS]
+    except UNREADABLE:
+        return False
 
 
 @dataclass(frozen=True)

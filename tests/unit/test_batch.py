@@ -119,6 +119,27 @@ def test_products_that_are_not_asked_for_again_do_not_stay(images, options):
     assert products(options().output) == sorted([f"a_{each}" for each in PRODUCTS] + [p.name for p in others])
 
 
+def test_the_same_again_leaves_out_the_products_beside_the_images(images, options, tmp_path, capsys):
+    """As ``*.fits`` names them the second time; maps are one for each image, not for each file."""
+    maps = {"mask": []}
+    for name in "abc":
+        (tmp_path / "maps").mkdir(exist_ok=True)
+        fits.writeto(tmp_path / "maps" / f"{name}.fits", np.zeros((40, 50), np.uint8))
+        maps["mask"].append(str(tmp_path / "maps" / f"{name}.fits"))
+    here = options(output=tmp_path)
+    assert run_batch(sorted(tmp_path.glob("*.fits")), maps, here) == 0
+    before = state(tmp_path)
+    capsys.readouterr()
+    again = sorted(tmp_path.glob("*.fits"))
+    assert len(again) == 9
+    assert run_batch(again, maps, here) == 0
+    out = capsys.readouterr().out
+    assert out.count(": a product of appulse, left out\n") == 6 and "3 of 3 images done" in out
+    assert out.count(": done before\n") == 3 and state(tmp_path) == before
+    with pytest.raises(UsageError, match="products of appulse; give the images"):
+        run_batch([path for path in again if "_" in path.name], {}, here)
+
+
 @pytest.mark.parametrize("product", ["a_segmentation.fits", "a_catalog.ecsv", "b_preview.png"])
 def test_files_that_no_run_has_written_are_refused_unless_told_to_overwrite(images, options, product):
     """The user's own, under the name of a product; even one that these options would not write."""

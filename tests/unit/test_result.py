@@ -12,7 +12,7 @@ from appulse.files import InputError
 from appulse.inference.realisations import Realisations
 from appulse.objects import COLUMNS, build_catalog
 from appulse.products import CATALOG_FORMATS, PAIRS, read_catalog, read_segmentation
-from appulse.result import GalaxyCutout, Result, product_paths
+from appulse.result import GalaxyCutout, Result, is_product, product_paths
 
 SAMPLES, SHAPE = 5, (20, 30)
 WINDOWS = (np.s_[2:9, 3:9], np.s_[2:9, 7:13], np.s_[12:17, 20:26])
@@ -133,6 +133,8 @@ def test_everything_is_written_under_its_name_and_can_be_read_again(tmp_path, wi
     assert [path.name for path in written] == [f"m31.v2_{name}" for name in names]
     assert sorted((tmp_path / "new").iterdir()) == sorted(written)
     assert set(written) <= set(product_paths(tmp_path / "new", "m31.v2"))
+    in_fits = {path for path in written if path.suffix == ".fits"}
+    assert {path for path in written if is_product(path)} == in_fits
 
     segmentation = read_segmentation(written[0])
     for name in ("ternary", "mean", "std", "p_galaxy", "p_overlap", "segm", "segm2", "flags"):
@@ -148,6 +150,20 @@ def test_everything_is_written_under_its_name_and_can_be_read_again(tmp_path, wi
         assert catalog[name].unit == result.catalog[name].unit
         np.testing.assert_array_equal(np.asarray(catalog[name]), np.asarray(result.catalog[name]))
     assert json.loads(written[-1].read_text()) == result.summary()
+
+
+def test_what_others_have_written_is_no_product(tmp_path):
+    image, table = np.zeros((20, 30), np.float32), Table({"label": [1], "flux": [2.0]})
+    fits.writeto(tmp_path / "image.fits", image, fits.Header({"MODEL": "a", "SEED": 1}))
+    fits.writeto(tmp_path / "image.fits.gz", image)
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image)]).writeto(tmp_path / "sci.fits")
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(image)]).writeto(tmp_path / "image.fits.fz")
+    table.write(tmp_path / "table.fits")
+    fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
+    (tmp_path / "cut.fits").write_bytes((tmp_path / "sci.fits").read_bytes()[:3000])
+    (tmp_path / "text.fits").write_text("no FITS")
+    (tmp_path / "folder.fits").mkdir()
+    assert not [path for path in (*tmp_path.iterdir(), tmp_path / "missing.fits") if is_product(path)]
 
 
 def test_only_what_is_asked_for_is_written(tmp_path, result):

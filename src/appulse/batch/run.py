@@ -18,6 +18,7 @@ from appulse.engine.workers import Shard, cluster, processes
 from appulse.files import InputError, UsageError, stem
 from appulse.inference.sampler import Sampler
 from appulse.network.weights import load_model
+from appulse.result import is_product
 from appulse.segmentation import (
     BLOCK,
     SEED_LIMIT,
@@ -50,7 +51,7 @@ def run_batch(
     Parameters
     ----------
     images : sequence of Path
-        FITS files.
+        FITS files; products of appulse among them are left out.
     maps : dict of str to sequence of str or None
         For ``rms``, ``variance``, ``weight`` and ``mask``: one file per image, a template with ``{stem}``, or
         ``none``, which leaves out what is in the images' own files.
@@ -83,6 +84,7 @@ def run_batch(
     """
     if not images:
         raise UsageError("no image given; appulse segment IMAGE [IMAGE ...] -o DIR")
+    images = _without_products(images)
     stems = [stem(path) for path in images]
     if len(set(stems)) < len(stems):
         twice = sorted({name for name in stems if stems.count(name) > 1})
@@ -132,6 +134,19 @@ def run_batch(
         print("\n".join(["", *_table(outcomes)]))
         print(f"{len(images) - failed} of {len(images)} images done, in {options.output}")
     return 1 if failed else 0
+
+
+def _without_products(images: Sequence[Path]) -> list[Path]:
+    """Where products lie beside the images, ``*.fits`` names them when the command is given again."""
+    kept = []
+    for path in images:
+        if is_product(path):
+            print(f"{path}: a product of appulse, left out")
+        else:
+            kept.append(path)
+    if not kept:
+        raise UsageError("all that was given are products of appulse; give the images they were made of.")
+    return kept
 
 
 def _table(outcomes: Sequence[Outcome]) -> list[str]:
