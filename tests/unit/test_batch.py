@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -367,6 +368,44 @@ def test_a_missing_map_fails_its_image_only(images, options, tmp_path, capsys):
 def test_a_wrong_number_of_maps_is_a_mistake(images, options, given):
     with pytest.raises(UsageError, match=rf"--rms has {len(given)} files for 3 images"):
         run_batch(images, {"rms": given}, options())
+
+
+def test_an_image_that_cannot_be_read_any_more_fails_when_its_turn_comes(images, options, capsys):
+    run_batch(images[:1], {}, options())
+    images[0].unlink()
+    images[0].symlink_to("/proc/self/mem")  # a file whose first byte cannot be read, by root neither
+    capsys.readouterr()
+    assert run_batch(images, {}, options()) == 1
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if ": warning: " not in line]
+    assert len(errors) == 1 and errors[0].startswith(f"{images[0]}: cannot be read (")
+    assert "2 of 3 images done" in captured.out
+
+
+def test_files_are_hashed_when_their_turn_comes(images, options, monkeypatch):
+    content_hash, done = images_of_a_batch._content_hash, []
+
+    def noted(files):
+        done.append(len(list(options().output.glob("*_summary.json"))))
+        return content_hash(files)
+
+    monkeypatch.setattr(images_of_a_batch, "_content_hash", noted)
+    run_batch(images, {}, options())
+    assert done == [0, 1, 2]
+
+
+def test_an_image_that_failed_in_a_shard_may_be_corrected(tmp_path, options):
+    bad = tmp_path / "a.fits"
+    fits.writeto(bad, np.zeros((40, 50)))
+    with ThreadPoolExecutor(2) as pool:
+        shards = [
+            pool.submit(run_batch, [bad], {}, options(), block=32, shard=f"{number}/2") for number in (1, 2)
+        ]
+        assert [shard.result() for shard in shards] == [1, 1]
+    bad.unlink()
+    image(bad)
+    assert run_batch([bad], {}, options(), block=32, shard="1/1") == 0
+    assert products(options().output) == [f"a_{each}" for each in PRODUCTS]
 
 
 def test_an_empty_list_of_maps_is_none(images, options):

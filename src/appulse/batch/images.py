@@ -153,7 +153,7 @@ class Batch:
             # image has written its record before it removed the folder.
             if one.folder.exists() or self.journal.knows(one.name):
                 try:
-                    if not self.journal.has(one.name, one.content):
+                    if not self.has(one):
                         check_claim(one.folder, self._fingerprint(one))
                 except UsageError:
                     raise
@@ -181,6 +181,21 @@ class Batch:
                         f"{path} is an input, and would give way to products of {one.path}; "
                         "choose another directory."
                     )
+
+    def has(self, one: Input) -> bool:
+        """Whether the products of an image are there.
+
+        Parameters
+        ----------
+        one : Input
+            The image.
+
+        Raises
+        ------
+        UsageError
+            As `Journal.has`.
+        """
+        return self.journal.has(one.name, lambda: one.content)
 
     def _fingerprint(self, one: Input) -> dict:
         return {"options": self.journal.options, "content": one.content, "block": self.block}
@@ -227,7 +242,12 @@ class Batch:
         executor = part or (executor_for and executor_for(task))
         try:
             result = segment_to_files(task, self.options, one.name, executor, self.progress)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, InputError) and not self.journal.knows(one.name):
+                # The image's own fault, which every shard finds: a better image must find nothing of it.
+                if not any(place.glob("records/*")):
+                    remove_folder(one.folder)
+                raise
             # Where the work is gone, another shard has finished it; that is why something failed.
             if self.part is None or is_there(place):
                 raise
@@ -244,7 +264,7 @@ class Batch:
         return Outcome(one.path, DONE, result, seconds)
 
     def _is_done(self, one: Input) -> bool:
-        done = self.journal.has(one.name, one.content)
+        done = self.has(one)
         if done:
             self._tidy(one)
         return done
@@ -385,8 +405,11 @@ def _content_hash(files: Mapping[str, str | Path]) -> str:
         if str(path) == NO_MAP:
             digest.update(b"none")
             continue
-        if not path.is_file():
-            raise InputError(f"{path}: no such file.")
-        with open(path, "rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        try:
+            if not path.is_file():
+                raise InputError(f"{path}: no such file.")
+            with open(path, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     return digest.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,15 +117,15 @@ class Journal:
         """
         return self._note(names).exists()
 
-    def has(self, name: str, content: str) -> bool:
+    def has(self, name: str, content: Callable[[], str]) -> bool:
         """Whether this very input is done, by whomever.
 
         Parameters
         ----------
         name : str
             What its products' names begin with.
-        content : str
-            Hash of image and maps.
+        content : callable
+            Gives the hash of image and maps. That takes time: it is asked for only where there is a record.
 
         Raises
         ------
@@ -139,21 +139,32 @@ class Journal:
             return False
         if record.get("options") != _digest(self.options):
             return False
-        if record.get("content") != content and not self.overwrite:
+        same = record.get("content") == content()
+        if not same and not self.overwrite:
             raise UsageError(
                 f"{self.directory} holds results of another file named {name}; "
                 "choose another directory, or --overwrite."
             )
-        return record.get("content") == content and (self.directory / f"{name}_summary.json").exists()
+        return same and (self.directory / f"{name}_summary.json").exists()
 
     def add(self, name: str, content: str) -> None:
         """Take note that an input is done.
 
         Parameters
         ----------
-        name, content : str
-            As `has` takes them.
+        name : str
+            As `has` takes it.
+        content : str
+            Hash of image and maps.
+
+        Raises
+        ------
+        UsageError
+            A run with other options has begun there meanwhile.
         """
+        # Another run, which came to nothing, may have taken the options with it.
+        create_json(self._path, {"options": self.options})
+        self._refuse_others()
         write_json(self._record(name), {"content": content, "options": _digest(self.options)})
 
     def _refuse_others(self) -> None:

@@ -211,7 +211,10 @@ def check_claim(folder: Path, fingerprint: dict) -> None:
         return
     differing = ", ".join(sorted(key for key in fingerprint if held.get(key) != fingerprint[key]))
     if differing:
-        raise UsageError(f"{folder} holds unfinished work of another {differing}; repeat it, or --overwrite.")
+        raise UsageError(
+            f"{folder} holds unfinished work of another {differing}; repeat that, delete the folder "
+            "if nobody works at it, or --overwrite."
+        )
 
 
 def sweep_place(place: Path) -> None:
