@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from appulse.bars import field_bar, stage_bars
 from appulse.heap import use_large_pages
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+# Verbs that keep what they have finished when they are stopped.
+KEEPING = ("segment", "simulate", "train", "demo")
 
 app = App(
     name="appulse",
@@ -466,14 +469,19 @@ def models(name: str | None = None) -> int:
     Parameters
     ----------
     name
-        Of a model.
+        A bundled model; of a .safetensors file, which has no card, what it records is printed.
     """
     from appulse.network.weights import load_model, model_card, model_names
     from appulse.sky.survey import Survey, survey_names
 
     if name is not None:
-        load_model(name)
-        print(model_card(name))
+        model = load_model(name)
+        if name in model_names():
+            print(model_card(name))
+            return 0
+        points = model.calibration.to_dict()["operating_points"]
+        recorded = {"name": model.name, "sha256": model.sha256, "operating_points": points}
+        print(json.dumps({**recorded, "training": model.training}, indent=2))
         return 0
     print("models:")
     for each in model_names():
@@ -523,7 +531,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"appulse: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
-        print("appulse: stopped; what was finished is kept.", file=sys.stderr)
+        verb = (arguments or sys.argv[1:])[0]
+        kept = "what was finished is kept" if verb in KEEPING else "nothing is kept"
+        print(f"appulse: stopped; {kept}.", file=sys.stderr)
         sys.exit(130)
     sys.exit(status)
 

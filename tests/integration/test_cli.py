@@ -1,10 +1,12 @@
 """The command line as a user meets it: exit codes, messages, files. The bundled model does the work."""
 
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from scipy import ndimage
 
 import appulse
 from appulse.cli import main
+from appulse.network.weights import save_model
 from appulse.objects import COLUMNS
 from appulse.products import PROVENANCE, read_catalog, read_segmentation
 
@@ -282,6 +285,34 @@ def test_models_lists_models_and_surveys_and_prints_cards(capsys):
     assert len(capsys.readouterr().out) > 200
     assert run("models", "andromeda") == 2
     assert "euclid" in capsys.readouterr().err
+
+
+def test_models_prints_what_a_weight_file_records(tmp_path, capsys):
+    model = appulse.load_model("paper")
+    path = save_model(replace(model, name="mine"), tmp_path / "mine.safetensors")
+    assert run("models", path) == 0
+    recorded = json.loads(capsys.readouterr().out)
+    assert recorded["name"] == "mine" and recorded["training"] == model.training
+    assert recorded["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert set(recorded["operating_points"]) == {"balanced", "complete", "pure"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "works", "message"),
+    [
+        (("segment", "f.fits"), "batch.run_batch", "what was finished is kept"),
+        (("compare", "--fields", "f", "--validation", "v"), "baselines.compare.compare_detectors", "nothing"),
+        (("calibrate", "--fields", "f"), "evaluation.calibrate.calibrate_file", "nothing is kept"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_verb_that_is_stopped_says_what_is_kept(tmp_path, monkeypatch, capsys, verb, works, message):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"appulse.{works}", interrupted)
+    assert run(*verb, "-o", tmp_path / "out") == 130
+    assert f"stopped; {message}" in capsys.readouterr().err
 
 
 def test_simulate_writes_fields_once_and_a_report(tmp_path, capsys):
