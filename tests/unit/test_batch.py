@@ -437,8 +437,22 @@ def test_a_dry_run_tells_and_writes_nothing(images, options, tmp_path, capsys):
     before = state(options().output)
     with pytest.raises(UsageError, match="overwrite"):
         run_batch(images, {}, options(seed=1), dry_run=True)
+    capsys.readouterr()
     run_batch(images, {}, options(), dry_run=True)
+    told = capsys.readouterr().out
+    assert f"{images[0]}: done before\n" in told and told.count("would write") == 2
+    run_batch(images, {}, options(), dry_run=True, overwrite=True)
+    assert capsys.readouterr().out.count("would write") == 3
     assert state(options().output) == before
+
+
+def test_a_dry_run_times_the_network_once_and_shares_the_time_among_shards(
+    images, options, monkeypatch, capsys
+):
+    times = iter([60.0])  # a second call would fail
+    monkeypatch.setattr("appulse.batch.run.seconds_per_stamp", lambda sampler: next(times))
+    assert run_batch(images, {}, options(), dry_run=True, block=32, shard="1/2") == 0
+    assert capsys.readouterr().out.count("in each of 2 shards") == 3
 
 
 def test_progress_is_passed_on(images, options):

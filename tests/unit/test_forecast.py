@@ -25,7 +25,7 @@ def needs(samples, **options):
         "workers": 1,
         "keep_realisations": False,
     } | options
-    return forecast(sampler=Sampler(by_hand(), samples, 0, "copula", "cpu"), **options)
+    return forecast(sampler=Sampler(by_hand(), samples, 0, "copula", "cpu"), per_stamp=0.01, **options)
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +72,13 @@ def test_the_unpacked_copies_of_gzipped_files_are_counted(tmp_path):
     told = needs(2, shape=(70, 70), workers=3, temporary=10**9)
     assert told.temporary == 3e9 and "and 3.00 GB in TMPDIR to unpack" in str(told)
     assert "TMPDIR" not in str(needs(2, shape=(70, 70)))
+
+
+@pytest.mark.parametrize(
+    ("block", "shards", "most", "told"), [(2048, 2, 2 / 4, 2), (2048, 3, 2 / 4, 3), (4096, 8, 1, 0)]
+)
+def test_a_shard_takes_as_long_as_the_blocks_that_it_has(block, shards, most, told):
+    """Of four blocks, or of one, which cannot be shared."""
+    alone, shared = needs(2, block=block), needs(2, block=block, shards=shards)
+    assert shared.seconds == pytest.approx(most * alone.seconds)
+    assert (f"in each of {told} shards" in str(shared)) == (told > 0) and "shards" not in str(alone)

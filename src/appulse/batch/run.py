@@ -12,7 +12,7 @@ from appulse.batch.images import FAILED, Batch, Input, Outcome
 from appulse.batch.journal import Journal
 from appulse.batch.options import BatchOptions
 from appulse.engine.course import Course
-from appulse.engine.forecast import forecast
+from appulse.engine.forecast import forecast, seconds_per_stamp
 from appulse.engine.observation import NO_MAP, observe
 from appulse.engine.workers import Shard, cluster, processes
 from appulse.files import InputError, UsageError, stem
@@ -118,8 +118,7 @@ def run_batch(
     batch = Batch(options, model, device, block, journal, overwrite, part, progress)
     batch.check(inputs)
     if dry_run:
-        sampler = Sampler(model, options.samples, options.seed, options.mode, device)
-        return _tell(inputs, options, block, workers, sampler)
+        return _tell(inputs, batch, workers)
     with executors as executor_for:
         journal.begin(stems)  # not before it is known who works
         outcomes = [batch.segment(one, executor_for) for one in inputs]
@@ -190,23 +189,34 @@ def _shard(given: str | None) -> Shard | None:
     return Shard(int(match[1]), int(match[2]))
 
 
-def _tell(
-    inputs: Sequence[Input],
-    options: BatchOptions,
-    block: int,
-    workers: int,
-    sampler: Sampler,
-) -> int:
+def _tell(inputs: Sequence[Input], batch: Batch, workers: int) -> int:
+    options, shards = batch.options, batch.part.count if batch.part else 1
+    sampler = Sampler(batch.model, options.samples, options.seed, options.mode, batch.device)
+    per_stamp: float | None = None
     unusable = False
     for one in inputs:
         try:
+            if not batch.overwrite and batch.has(one):
+                print(f"{one.path}: done before")
+                continue
             with observe(one.path, options.hdu, one.maps) as observation:
                 shape, temporary = observation.exposure.shape, observation.temporary
         except InputError as error:
             unusable = True
             print(error, file=sys.stderr)
             continue
-        needs = forecast(shape, block, options.method, workers, sampler, options.keep_realisations, temporary)
+        per_stamp = per_stamp or seconds_per_stamp(sampler)
+        needs = forecast(
+            shape,
+            batch.block,
+            options.method,
+            workers,
+            sampler,
+            per_stamp,
+            options.keep_realisations,
+            temporary,
+            shards,
+        )
         print(f"{one.path}: would write {options.output / one.name}_*")
         print(f"  {shape[0]} x {shape[1]} pixels in {needs}")
     return 1 if unusable else 0

@@ -35,7 +35,9 @@ class Forecast:
     temporary : float, bytes
         In ``TMPDIR``, for the unpacked copies of gzipped files.
     seconds : float
-        With the workers given, on this machine.
+        With the workers given, on this machine; of the shard that has most to do.
+    shards : int
+        Runs that have a part of the field; memory and what is in ``TMPDIR`` are of each.
     """
 
     blocks: int
@@ -44,10 +46,12 @@ class Forecast:
     products: float
     temporary: float
     seconds: float
+    shards: int = 1
 
     def __str__(self) -> str:
         hours, minutes = divmod(round(self.seconds / 60), 60)
         took = f"{hours} h {minutes:02d} min" if hours else f"{max(minutes, 1)} min"
+        took += f" in each of {self.shards} shards" if self.shards > 1 else ""
         memory, work, products = (size / 1e9 for size in (self.memory, self.work, self.products))
         unpacked = f", and {self.temporary / 1e9:.2f} GB in TMPDIR to unpack" if self.temporary else ""
         return (
@@ -80,8 +84,10 @@ def forecast(
     method: str,
     workers: int,
     sampler: Sampler,
+    per_stamp: float,
     keep_realisations: bool,
     temporary: int = 0,
+    shards: int = 1,
 ) -> Forecast:
     """Estimate what a field will take.
 
@@ -96,11 +102,15 @@ def forecast(
     workers : int
         Processes.
     sampler : Sampler
-        Of the run; it is timed.
+        Of the run.
+    per_stamp : float, seconds
+        From `seconds_per_stamp`.
     keep_realisations : bool
         Whether they are written.
     temporary : int, bytes
         As `Observation.temporary`; every worker unpacks its own copy.
+    shards : int
+        Runs that share the blocks.
 
     Returns
     -------
@@ -112,16 +122,20 @@ def forecast(
     # One worker has all threads; several have one each.
     threads = torch.get_num_threads() if workers > 1 else 1
     stamps = sum(costs(pixels, method).values())
-    seconds = stamps * seconds_per_stamp(sampler) * threads / workers
+    blocks = len(Blocks(shape, block))
+    shards = min(shards, blocks)
+    of_shard = -(-blocks // shards) / blocks
+    seconds = stamps * per_stamp * threads / workers * of_shard
     outer = min(block + sampler.size, shape[0]) * min(block + sampler.size, shape[1])
     in_bytes = -(-sampler.samples // 8)  # a bit per realisation, and per class and pixel
     of_process = _MEMORY + _MEMORY_PER_SAMPLE * sampler.samples
     of_block = (_MEMORY_PER_PIXEL + _MEMORY_PER_PIXEL_AND_BYTE * in_bytes) * outer
     return Forecast(
-        blocks=len(Blocks(shape, block)),
+        blocks=blocks,
         memory=workers * (of_process + of_block) + (0.3e9 if workers > 1 else 0),
         work=(_STORE_PER_PIXEL + _STORE_PER_PIXEL_AND_BYTE * in_bytes) * pixels,
         products=(per_pixel + (sampler.samples if keep_realisations else 0)) * pixels,
         temporary=workers * temporary,
         seconds=seconds,
+        shards=shards,
     )
