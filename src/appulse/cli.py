@@ -16,7 +16,7 @@ from appulse.heap import use_large_pages
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 # Verbs that keep what they have finished when they are stopped.
-KEEPING = ("segment", "simulate", "train", "demo")
+KEEPING = ("segment", "simulate", "train", "evaluate", "demo")
 
 app = App(
     name="appulse",
