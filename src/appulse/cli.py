@@ -531,7 +531,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"appulse: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
-        verb = (arguments or sys.argv[1:])[0]
+        verb = next(iter(arguments or sys.argv[1:]), "")
         kept = "what was finished is kept" if verb in KEEPING else "nothing is kept"
         print(f"appulse: stopped; {kept}.", file=sys.stderr)
         sys.exit(130)
