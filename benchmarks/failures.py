@@ -116,6 +116,8 @@ def main():
     blends = blends[np.concatenate([missed, shown])]
     blends["weight"] = weights
     stamps = read_test_set(options.test_set, np.asarray(blends["stamp"]))
+    if (stamps.survey.bulges, stamps.survey.real_galaxies) != (None, None):
+        raise SystemExit("the fit knows single Sérsic galaxies only: a test set without bulges is needed")
     members = [[] for _ in blends]
     for row in stamps.galaxies:
         members[row["stamp"]].append(parameters(row))
@@ -134,8 +136,6 @@ def main():
         print(f"  {name}: {np.average(blends[name], weights=weights):.3f} of them recognised")
     lost = np.asarray(blends["ideal"])[: len(missed)]
     print(f"  of the {len(missed)} that {names[0]} missed, the ideal fit recognises {lost.mean():.3f}")
-    if (stamps.survey.bulges, stamps.survey.real_galaxies) != (None, None):
-        raise SystemExit("the fit knows single Sérsic galaxies only: a test set without bulges is needed")
     for title, (column, edges) in BINS.items():
         table_by(blends, title, column, edges, names)
     print()
