@@ -111,16 +111,6 @@ def test_mean_and_std_do_not_depend_on_the_order(classes, random):
 
 
 @given(stacks(), st.data())
-def test_only_the_pixels_asked_for_are_stored(old, data):
-    shape = old.shape[1:]
-    new = data.draw(hnp.arrays(np.uint8, old.shape, elements=st.integers(0, 2)))
-    where = data.draw(hnp.arrays(bool, shape))
-    store = stored(old)
-    store.put(whole(shape), new, where=where)
-    np.testing.assert_array_equal(store.get(whole(shape)), np.where(where, new, old))
-
-
-@given(stacks(), st.data())
 def test_parts_put_together_make_the_whole(classes, data):
     height, width = classes.shape[1:]
     row, column = data.draw(st.integers(0, height)), data.draw(st.integers(0, width))

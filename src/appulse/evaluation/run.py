@@ -272,13 +272,13 @@ def unseen_sky(
         As for `evaluate_model`.
     """
     paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
-    for path in paths:
-        with open_field(path) as opened:
-            refuse_biased(opened.survey, path)
     stamps = None
     if test_set is not None:
         options = {"stamps": effort.stamps, "allow_training_seeds": allow_training_seeds}
         stamps = unseen_test_set(test_set, model, **options)
+    for path in paths:
+        with open_field(path) as opened:
+            refuse_biased(opened.survey, path)
     refuse_tuned_seeds(validation, [*seeds_of(paths), *(stamps.seeds if stamps else ())])
     return paths, stamps
 

@@ -63,8 +63,8 @@ class Pixels:
         fitting = [some for some in (around, rows) if len(some) * width <= KEPT]
         if not in_rows or not 0 < len(columns) < width or not fitting:
             return read(rows, columns)
-        kept = next(iter(self._kept), range(0))
-        if not kept.start <= rows.start <= rows.stop <= kept.stop:
+        kept = next(iter(self._kept), None)
+        if kept is None or not kept.start <= rows.start <= rows.stop <= kept.stop:
             kept = fitting[0]
             self._kept.clear()
             self._kept[kept] = read(kept, range(width))

@@ -113,13 +113,14 @@ def test_energy_score_needs_two_realisations_of_the_truths_shape():
 
 
 def test_mean_in_bins():
-    magnitude = np.array([20.0, 20.9, 21.0, 23.5, 19.0, np.nan])
-    score = np.array([0.8, 0.6, 0.5, 0.1, 1.0, 0.3])
+    magnitude = np.array([20.0, 20.9, 20.5, 20.5, 20.5, 20.5, 21.0, 23.5, 19.0, np.nan])
+    score = np.array([0.8, 0.6, 0.8, 0.6, 0.8, 0.6, 0.5, 0.1, 1.0, 0.3])
     table = mean_in_bins(magnitude, score, [20, 21, 22, 23])
-    assert table["n"].tolist() == [2, 1, 0]
+    assert table["n"].tolist() == [6, 1, 0]
     assert table["mean"][:2].tolist() == pytest.approx([0.7, 0.5])
     assert np.isnan(table["mean"][2])
-    assert table["mean_low"][0] == pytest.approx(0.6)
+    assert 0.6 <= table["mean_low"][0] < 0.7 < table["mean_high"][0] <= 0.8
+    assert np.isnan(table["mean_low"][1])  # of one value
     assert table["std"][0] == pytest.approx(0.1)
 
 
