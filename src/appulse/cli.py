@@ -260,7 +260,8 @@ def train(
     """
     from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
-    from appulse.training.fit import WORKING_MEMORY, fit, refuse_inputs, refuse_output
+    from appulse.training.fit import WORKING_MEMORY, fit
+    from appulse.training.history import refuse_inputs, refuse_output
 
     use_large_pages(WORKING_MEMORY)
     refuse_output(output, resume)

@@ -7,7 +7,6 @@ import json
 import logging
 import signal
 import warnings
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,18 +16,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
-import appulse
-from appulse.evaluation.fields import seeds_of
-from appulse.files import InputError, UsageError, write_json
+from appulse.files import write_json
 from appulse.network.deepen import deepened
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, save_model
-from appulse.sky.field import field_paths, open_field
 from appulse.stamps import StampSource, StampStore, stored_stamps
 from appulse.stamps.device import DeviceStamps
-from appulse.stamps.store import ABOUT
 from appulse.training.config import TrainingConfig
+from appulse.training.history import held_history, history_of, refuse_inputs, refuse_output
 from appulse.training.module import TrainingModule
 from appulse.training.progress import (
     CurvesCallback,
@@ -123,7 +119,7 @@ def fit(
     history = history_of(store, config, init, validation)
     held: dict = {}
     if resume:
-        held = _held_history(output, history)
+        held = held_history(output, history)
         # What earlier legs have seen stays seen, whatever fields this one is given.
         history["seeds"] = sorted({*held["seeds"], *history["seeds"]})
         history["surveys"] = held["surveys"] | history["surveys"]
@@ -182,91 +178,6 @@ def fit(
     if resume and weights.exists() and load_model(weights).training.get("steps") == int(module.batches_drawn):
         return weights  # of no further step: what was calibrated since stays
     return export(module, weights, history)
-
-
-def refuse_output(output: Path, resume: bool) -> None:
-    """Raise where a run cannot begin, or cannot go on, in a directory.
-
-    Parameters
-    ----------
-    output : Path
-        Directory of the run.
-    resume : bool
-        Whether it is to go on.
-
-    Raises
-    ------
-    InputError
-        It already holds a run, or none to resume.
-    """
-    there = (output / "last.ckpt").exists()
-    if there and not resume:
-        raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
-    if resume and not there:
-        raise InputError(f"{output}: no last.ckpt to resume from.")
-
-
-def refuse_inputs(
-    fields: str | Path,
-    config: TrainingConfig,
-    *,
-    validation: str | Path | None = None,
-    init: str | Path | None = None,
-) -> dict[str, list[int]]:
-    """Raise where a run cannot begin with what it is given, before stamps are cut for minutes.
-
-    Parameters
-    ----------
-    fields : str or Path
-        As `fit` takes them.
-    config : TrainingConfig
-        Recipe.
-    validation, init : str or Path, optional
-        As `fit` takes them.
-
-    Returns
-    -------
-    dict of str to list of int
-        ``seeds`` and ``selection_seeds``: what the trained model will have seen.
-
-    Raises
-    ------
-    InputError
-        No fields, no model or one of other stamps, no validation field or one smaller than a stamp.
-    UsageError
-        A validation field of a seed that is trained on.
-    """
-    fields = Path(fields)
-    stored = (fields / ABOUT).is_file()
-    trained = StampStore.open(fields).seeds if stored else seeds_of(field_paths(fields))
-    if validation is not None:
-        with open_field(validation) as field:
-            config.stamps.refuse_small(field.shape, validation)
-    parent: dict = {}
-    if init is not None:
-        model = load_model(init)
-        parent = model.training
-        try:
-            dataclasses.replace(config, network=model.network.config)
-        except ValueError as error:
-            raise InputError(f"{init}: {error}.") from None
-    return _seen_seeds(trained, parent, validation)
-
-
-def _seen_seeds(trained: Iterable[int], parent: dict, validation: str | Path | None) -> dict[str, list[int]]:
-    # What the parent has seen, its child has seen.
-    seeds = {*trained, *parent.get("seeds", ())}
-    selection = set(parent.get("selection_seeds", ()))
-    if validation is not None:
-        with open_field(validation) as field:
-            seed = int(field.seed)
-        if seed in seeds:
-            raise UsageError(
-                f"{validation}: a field of seed {seed}, which the model is trained on, too; validate it on "
-                "one of the selection seeds (1000s)."
-            )
-        selection.add(seed)
-    return {"seeds": sorted(seeds), "selection_seeds": sorted(selection)}
 
 
 def _start(init: str | Path, store: StampStore, config: TrainingConfig) -> ProbabilisticUNet:
@@ -332,68 +243,6 @@ def export_checkpoint(checkpoint: str | Path, path: str | Path) -> Path:
     module = TrainingModule(TrainingConfig.from_dict(history["recipe"]))
     module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     return export(module, path, history)
-
-
-def history_of(
-    store: StampStore, config: TrainingConfig, init: str | Path | None, validation: str | Path | None
-) -> dict:
-    """What the header of a weight file tells of its training, before that has begun.
-
-    Parameters
-    ----------
-    store : StampStore
-        What it learns from.
-    config : TrainingConfig
-        Recipe.
-    init, validation : str or Path, optional
-        As `fit` takes them.
-
-    Returns
-    -------
-    dict
-        Plain values; among them ``seeds`` and ``selection_seeds``, with those of the model it starts from.
-
-    Raises
-    ------
-    UsageError
-        A validation field of a seed that is trained on.
-    """
-    surveys, widths = dict(store.surveys), list(store.psf_fwhm_pixels)
-    lengths = [*(config.stamps.noise_correlation or map(float, store.correlation))]
-    parent: dict = {}
-    if init is not None:
-        parent = load_model(init).training
-        surveys = parent.get("surveys", {}) | surveys
-        widths += parent.get("psf_fwhm_pixels", [])
-        lengths += parent.get("noise_correlation", [])
-    return {
-        "version": appulse.__version__,
-        "recipe": config.to_dict(),
-        "surveys": surveys,
-        **_seen_seeds(store.seeds, parent, validation),
-        "fields": len(store.noise),
-        "stamps_stored": len(store),
-        "psf_fwhm_pixels": [min(widths), max(widths)],
-        "noise_correlation": [min(lengths), max(lengths)],
-        "init": Path(init).name if init is not None else None,
-    }
-
-
-def _held_history(output: Path, history: dict) -> dict:
-    # The length may change: to end a run early, or to let it go on.
-    held = json.loads((output / "training.json").read_text())
-    # Through the configuration: a recipe of before an option was there is one with its default.
-    wanted, begun = (
-        TrainingConfig.from_dict(recipe).to_dict() for recipe in (history["recipe"], held["recipe"])
-    )
-    differing = sorted(key for key in wanted if begun[key] != wanted[key] and key != "epochs")
-    if differing:
-        parent = f" and --init {held['init']}" if held["init"] else ""
-        raise InputError(
-            f"{output} was begun with another recipe ({', '.join(differing)}); resume with the same{parent}, "
-            "or start elsewhere with --init."
-        )
-    return held
 
 
 def _quiet() -> None:

@@ -19,7 +19,8 @@ from appulse.sky import Population, Survey, simulate_field, write_field
 from appulse.stamps import StampConfig, StampSource
 from appulse.training import fit as fit_module
 from appulse.training.config import TrainingConfig
-from appulse.training.fit import export_checkpoint, fit, refuse_inputs
+from appulse.training.fit import export_checkpoint, fit
+from appulse.training.history import refuse_inputs
 
 # Eight batches in two epochs.
 TINY = TrainingConfig(

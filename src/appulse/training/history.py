@@ -1,0 +1,177 @@
+"""What a model has seen, which its weight file tells, and what no run may begin with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import appulse
+from appulse.evaluation.fields import seeds_of
+from appulse.files import InputError, UsageError
+from appulse.network.weights import load_model
+from appulse.sky.field import field_paths, open_field
+from appulse.stamps import StampStore
+from appulse.stamps.store import ABOUT
+from appulse.training.config import TrainingConfig
+
+
+def refuse_output(output: Path, resume: bool) -> None:
+    """Raise where a run cannot begin, or cannot go on, in a directory.
+
+    Parameters
+    ----------
+    output : Path
+        Directory of the run.
+    resume : bool
+        Whether it is to go on.
+
+    Raises
+    ------
+    InputError
+        It already holds a run, or none to resume.
+    """
+    there = (output / "last.ckpt").exists()
+    if there and not resume:
+        raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
+    if resume and not there:
+        raise InputError(f"{output}: no last.ckpt to resume from.")
+
+
+def refuse_inputs(
+    fields: str | Path,
+    config: TrainingConfig,
+    *,
+    validation: str | Path | None = None,
+    init: str | Path | None = None,
+) -> dict[str, list[int]]:
+    """Raise where a run cannot begin with what it is given, before stamps are cut for minutes.
+
+    Parameters
+    ----------
+    fields : str or Path
+        As `fit` takes them.
+    config : TrainingConfig
+        Recipe.
+    validation, init : str or Path, optional
+        As `fit` takes them.
+
+    Returns
+    -------
+    dict of str to list of int
+        ``seeds`` and ``selection_seeds``: what the trained model will have seen.
+
+    Raises
+    ------
+    InputError
+        No fields, no model or one of other stamps, no validation field or one smaller than a stamp.
+    UsageError
+        A validation field of a seed that is trained on.
+    """
+    fields = Path(fields)
+    stored = (fields / ABOUT).is_file()
+    trained = StampStore.open(fields).seeds if stored else seeds_of(field_paths(fields))
+    if validation is not None:
+        with open_field(validation) as field:
+            config.stamps.refuse_small(field.shape, validation)
+    parent: dict = {}
+    if init is not None:
+        model = load_model(init)
+        parent = model.training
+        try:
+            dataclasses.replace(config, network=model.network.config)
+        except ValueError as error:
+            raise InputError(f"{init}: {error}.") from None
+    return _seen_seeds(trained, parent, validation)
+
+
+def _seen_seeds(trained: Iterable[int], parent: dict, validation: str | Path | None) -> dict[str, list[int]]:
+    # What the parent has seen, its child has seen.
+    seeds = {*trained, *parent.get("seeds", ())}
+    selection = set(parent.get("selection_seeds", ()))
+    if validation is not None:
+        with open_field(validation) as field:
+            seed = int(field.seed)
+        if seed in seeds:
+            raise UsageError(
+                f"{validation}: a field of seed {seed}, which the model is trained on, too; validate it on "
+                "one of the selection seeds (1000s)."
+            )
+        selection.add(seed)
+    return {"seeds": sorted(seeds), "selection_seeds": sorted(selection)}
+
+
+def history_of(
+    store: StampStore, config: TrainingConfig, init: str | Path | None, validation: str | Path | None
+) -> dict:
+    """What the header of a weight file tells of its training, before that has begun.
+
+    Parameters
+    ----------
+    store : StampStore
+        What it learns from.
+    config : TrainingConfig
+        Recipe.
+    init, validation : str or Path, optional
+        As `fit` takes them.
+
+    Returns
+    -------
+    dict
+        Plain values; among them ``seeds`` and ``selection_seeds``, with those of the model it starts from.
+
+    Raises
+    ------
+    UsageError
+        A validation field of a seed that is trained on.
+    """
+    surveys, widths = dict(store.surveys), list(store.psf_fwhm_pixels)
+    lengths = [*(config.stamps.noise_correlation or map(float, store.correlation))]
+    parent: dict = {}
+    if init is not None:
+        parent = load_model(init).training
+        surveys = parent.get("surveys", {}) | surveys
+        widths += parent.get("psf_fwhm_pixels", [])
+        lengths += parent.get("noise_correlation", [])
+    return {
+        "version": appulse.__version__,
+        "recipe": config.to_dict(),
+        "surveys": surveys,
+        **_seen_seeds(store.seeds, parent, validation),
+        "fields": len(store.noise),
+        "stamps_stored": len(store),
+        "psf_fwhm_pixels": [min(widths), max(widths)],
+        "noise_correlation": [min(lengths), max(lengths)],
+        "init": Path(init).name if init is not None else None,
+    }
+
+
+def held_history(output: Path, history: dict) -> dict:
+    """What a run to be resumed has recorded; its length may change, to end it early or to let it go on.
+
+    Parameters
+    ----------
+    output : Path
+        Of the run.
+    history : dict
+        From `history_of`, of how it shall go on.
+
+    Raises
+    ------
+    InputError
+        It was begun with another recipe.
+    """
+    held = json.loads((output / "training.json").read_text())
+    # Through the configuration: a recipe of before an option was there is one with its default.
+    wanted, begun = (
+        TrainingConfig.from_dict(recipe).to_dict() for recipe in (history["recipe"], held["recipe"])
+    )
+    differing = sorted(key for key in wanted if begun[key] != wanted[key] and key != "epochs")
+    if differing:
+        parent = f" and --init {held['init']}" if held["init"] else ""
+        raise InputError(
+            f"{output} was begun with another recipe ({', '.join(differing)}); resume with the same{parent}, "
+            "or start elsewhere with --init."
+        )
+    return held
