@@ -29,7 +29,6 @@ from appulse.network.weights import Model
 from appulse.result import product_paths
 from appulse.words import galaxies_in_words
 
-_PRODUCTS = ("segmentation", "catalog", "regions", "preview", "summary")
 ExecutorFor = Callable[[Task], Executor] | None
 
 
@@ -65,7 +64,7 @@ class Input:
     @property
     def temporaries(self) -> list[str]:
         """Beginnings of the names of files that a killed run may have left."""
-        return [self.folder.stem, *(f"{self.name}_{kind}" for kind in _PRODUCTS)]
+        return [self.folder.stem, *(path.stem for path in product_paths(self.folder.parent, self.name))]
 
 
 @dataclass(frozen=True)

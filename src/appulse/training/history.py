@@ -157,6 +157,11 @@ def held_history(output: Path, history: dict) -> dict:
     history : dict
         From `history_of`, of how it shall go on.
 
+    Returns
+    -------
+    dict
+        Of ``training.json``.
+
     Raises
     ------
     InputError
