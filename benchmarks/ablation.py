@@ -35,6 +35,10 @@ VARIANTS = {
     "twice as wide": ((), (), (WIDE,)),
     "three convolutions per level": ((), (), ("convolutions_per_level = 3",)),
     "three hidden layers in the combiner": ((), (), ("combiner_layers = 3",)),
+    "trainable weights of the classes": (("trainable_class_weights = true",), (), ()),
+    "half a nat free in each dimension": (("free_bits = 0.5",), (), ()),
+    # Four times as many of them, so as much sky; scored on a grid of such stamps, which is another test.
+    "stamps of 64 pixels": (("batch_size = 128",), ("size = 64",), ("stamp_size = 64",)),
     "seven poolings in the encoders": ((), (), ("encoder_poolings = 7",)),
 }
 COLUMNS = {
@@ -53,11 +57,13 @@ COLUMNS = {
 def preset(name, stamps, seed):
     """The text of a variant's preset."""
     recipe, of_stamps, of_network = VARIANTS[name]
-    changed = {line.split(" = ")[0] for line in recipe}
-    lines = ["epochs = 1", f"stamps_per_epoch = {stamps}", "warmup_steps = 60", f"seed = {seed}"]
     # The mean is shorter than in the default: a run of a few hundred steps would end on its beginning.
-    lines += [line for line in ("average_decay = 0.98",) if line.split(" = ")[0] not in changed]
-    return "\n".join([*lines, *recipe, "[stamps]", *of_stamps, "[network]", *of_network]) + "\n"
+    values = {"epochs": 1, "batch_size": 32, "warmup_steps": 60, "seed": seed, "average_decay": 0.98}
+    values |= dict(line.split(" = ") for line in recipe)
+    # As many steps, whatever the batch.
+    values["stamps_per_epoch"] = stamps * int(values["batch_size"]) // 32
+    lines = [f"{key} = {value}" for key, value in values.items()]
+    return "\n".join([*lines, "[stamps]", *of_stamps, "[network]", *of_network]) + "\n"
 
 
 def folder_of(name, seed, options):

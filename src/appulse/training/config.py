@@ -30,12 +30,18 @@ class TrainingConfig:
         Steps over which the learning rate and the weight of the divergence rise from zero.
     class_weights : (float, float, float)
         Dice weights of background, isolated, blended (paper, appendix A).
+    trainable_class_weights : bool
+        Whether scales of these weights are trained with the network (paper, section 5), as
+        `losses.weighted_dice` takes them.
     dice_smooth, dice_squared : float, bool
         As `losses.dice_coefficients` takes them.
     cross_entropy_weight : float
         Weight of the mean pixel cross-entropy beside Dice; Dice alone drives the softmax to certainty.
     kl_weight : float
         Weight of the divergence of posterior and prior, summed over dimensions, mean over stamps.
+    free_bits : float, nats
+        Divergence that each dimension of the latent has for nothing, in the mean over stamps (Kingma et al.
+        2016, arXiv:1606.04934): above 0 it keeps the latent from falling silent.
     prior_mean_share : float
         Share of each batch that is decoded at the mean of the prior, without truth or divergence: what the
         default mode of drawing realisations shows where ``latent_scale`` is 0 (docs/decisions/0011).
@@ -56,10 +62,12 @@ class TrainingConfig:
     final_learning_rate: float = 1e-4
     warmup_steps: int = 200
     class_weights: tuple[float, float, float] = (0.4, 0.5, 0.9)
+    trainable_class_weights: bool = False
     dice_smooth: float = 1.0
     dice_squared: bool = False
     cross_entropy_weight: float = 5.0
     kl_weight: float = 1e-2
+    free_bits: float = 0.0
     prior_mean_share: float = 0.0
     gradient_clip: float = 1.0
     average_decay: float = 0.998
@@ -71,7 +79,7 @@ class TrainingConfig:
             require(self, name, int, 1)
         for name in ("learning_rate", "final_learning_rate", "gradient_clip"):
             require(self, name, float, 1e-12)
-        for name in ("dice_smooth", "cross_entropy_weight", "kl_weight", "average_decay"):
+        for name in ("dice_smooth", "cross_entropy_weight", "kl_weight", "free_bits", "average_decay"):
             require(self, name, float, 0.0)
         for name in ("warmup_steps", "seed"):
             require(self, name, int, 0)
@@ -82,6 +90,10 @@ class TrainingConfig:
             raise ValueError(
                 f"prior_mean_share is {self.prior_mean_share}, which leaves none of a batch of "
                 f"{self.batch_size} to the posterior"
+            )
+        if not isinstance(self.trainable_class_weights, bool):
+            raise ValueError(
+                f"trainable_class_weights is {self.trainable_class_weights!r}; it must be true or false"
             )
         if len(self.class_weights) != N_CLASSES or min(self.class_weights) < 0:
             raise ValueError(f"class_weights is {self.class_weights}; it needs three weights, none negative")

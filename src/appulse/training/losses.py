@@ -49,8 +49,13 @@ def weighted_dice(
     *,
     smooth: float = 1.0,
     squared: bool = False,
+    log_scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Weighted Dice loss of the paper: ``sum_c w_c (1 - D_c) / sum_c w_c``.
+
+    With trainable scales ``s_c``, the loss of a class is ``exp(-s_c) (1 - D_c) + s_c`` instead (Kendall et
+    al. 2018, arXiv:1705.07115): least where ``exp(s_c)`` is ``1 - D_c``, so that a class weighs the more the
+    better it is already.
 
     Parameters
     ----------
@@ -62,12 +67,16 @@ def weighted_dice(
         Of background, isolated and blended pixels (paper, appendix A).
     smooth, squared
         As `dice_coefficients` takes them.
+    log_scales : (classes,) float32 tensor, optional
+        ``s_c``.
 
     Returns
     -------
     float32 scalar tensor
-        0 for a perfect prediction, towards 1 for a useless one.
+        0 for a perfect prediction, towards 1 for a useless one; with scales it may fall below 0.
     """
-    dice = dice_coefficients(probabilities_bchw, ternary_bhw, smooth=smooth, squared=squared)
-    w = torch.as_tensor(weights, dtype=dice.dtype, device=dice.device)
-    return (w * (1.0 - dice)).sum() / w.sum()
+    loss = 1.0 - dice_coefficients(probabilities_bchw, ternary_bhw, smooth=smooth, squared=squared)
+    if log_scales is not None:
+        loss = torch.exp(-log_scales) * loss + log_scales
+    w = torch.as_tensor(weights, dtype=loss.dtype, device=loss.device)
+    return (w * loss).sum() / w.sum()

@@ -41,6 +41,9 @@ class TrainingModule(L.LightningModule):
         self.averaged = AveragedModel(
             network, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True
         )
+        self.log_scales = None
+        if config.trainable_class_weights:
+            self.log_scales = torch.nn.Parameter(torch.zeros(len(config.class_weights)))
         # Batches drawn so far, skipped ones included: where the stamps go on after a kill.
         self.register_buffer("batches_drawn", torch.zeros((), dtype=torch.int64))
         self.register_buffer("steps_skipped", torch.zeros((), dtype=torch.int64))
@@ -74,11 +77,14 @@ class TrainingModule(L.LightningModule):
             config.class_weights,
             smooth=config.dice_smooth,
             squared=config.dice_squared,
+            log_scales=self.log_scales,
         )
         cross_entropy = F.cross_entropy(logits_bchw, ternary_bhw.long())
-        kl = kl_divergence(posterior, Gaussian(prior.mean[n:], prior.log_sigma[n:])).sum(dim=1).mean()
-        loss = dice + config.cross_entropy_weight * cross_entropy + config.kl_weight * self._warmth() * kl
-        return {"loss": loss, "dice": dice, "cross_entropy": cross_entropy, "kl": kl}
+        # Of each dimension, nats; stamps without truth have none.
+        kl = kl_divergence(posterior, Gaussian(prior.mean[n:], prior.log_sigma[n:])).mean(dim=0)
+        charged = self._warmth() * kl.clamp(min=config.free_bits).sum()
+        loss = dice + config.cross_entropy_weight * cross_entropy + config.kl_weight * charged
+        return {"loss": loss, "dice": dice, "cross_entropy": cross_entropy, "kl": kl.sum()}
 
     def _draws(self, like: torch.Tensor) -> torch.Tensor:
         # Keyed by the batch, not taken from a stream: a run that was killed goes on with the same draws.
@@ -119,7 +125,8 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self):
         """Adam, its learning rate rising over the warm-up and then falling exponentially."""
         config = self.config
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        scales = [] if self.log_scales is None else [self.log_scales]
+        optimizer = torch.optim.Adam([*self.network.parameters(), *scales], lr=config.learning_rate)
         fall = config.final_learning_rate / config.learning_rate
 
         def factor(step: int) -> float:

@@ -117,6 +117,8 @@ def test_empty_toml_is_the_default_recipe(load):
         ("batch_size = 2\nprior_mean_share = 0.75", "none of a batch of 2"),
         ("[network]\nfilters = 32", "filters is 32; it must be whole numbers"),
         ("[stamps]\nflips = 'no'", "true or false"),
+        ("trainable_class_weights = 1", "true or false"),
+        ("free_bits = -0.1", "free_bits is -0.1"),
         ("[stamps]\ndepth_range = 26.0", "depth_range is 26.0; it must be two numbers"),
         ("[stamps]\nbackground_range = ['a', 'b']", "two numbers"),
     ],

@@ -99,3 +99,22 @@ def test_half_precision_is_summed_in_float32():
     expected = naive_third = dice_coefficients(probabilities.float(), truth)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert float(naive_third[0]) == pytest.approx(2 * 0.5 / 3 / (1 / 3 + 0.5), rel=0.01)
+
+
+def test_scales_end_at_the_loss_of_each_class(batch):
+    weights = (0.4, 0.5, 0.9)
+    plain = weighted_dice(*batch, weights)
+    at_start = weighted_dice(*batch, weights, log_scales=torch.zeros(3))
+    assert float(at_start) == pytest.approx(float(plain))
+    # In closed form: least at log(1 - D), where it is the weighted mean of 1 + log(1 - D).
+    fails = torch.log(1.0 - dice_coefficients(*batch))
+    scales = torch.zeros(3, requires_grad=True)
+    optimiser = torch.optim.SGD([scales], lr=1.0)
+    for _ in range(300):
+        optimiser.zero_grad()
+        loss = weighted_dice(*batch, weights, log_scales=scales)
+        loss.backward()
+        optimiser.step()
+    torch.testing.assert_close(scales.detach(), fails, rtol=1e-3, atol=1e-3)
+    w = torch.tensor(weights)
+    torch.testing.assert_close(loss.detach(), (w * (1.0 + fails)).sum() / w.sum(), rtol=1e-4, atol=1e-5)

@@ -126,6 +126,46 @@ def test_divergence_is_warmed_up():
     torch.testing.assert_close(losses["loss"] - rest, 1e3 / 5 * losses["kl"], rtol=1e-3, atol=1e-3)
 
 
+def test_each_dimension_has_its_free_bits():
+    config = dataclasses.replace(TINY, warmup_steps=0, kl_weight=1e3)
+    module = TrainingModule(config).eval()
+    images, truth = batches(1)[0]
+    with torch.no_grad():
+        _, prior = module.network.encode(images[:, None])
+        posterior = module.network.encode_truth(images[:, None], truth)
+        each = kl_divergence(posterior, prior).mean(dim=0).numpy()
+        free = float(np.median(each))
+        module.config = dataclasses.replace(config, free_bits=free)
+        losses = {name: float(value) for name, value in module.losses(images, truth).items()}
+    rest = losses["dice"] + config.cross_entropy_weight * losses["cross_entropy"]
+    assert losses["loss"] - rest == pytest.approx(1e3 * np.maximum(each, free).sum(), rel=1e-4)
+    assert losses["kl"] == pytest.approx(each.sum(), rel=1e-4)
+
+
+def test_within_its_free_bits_the_latent_is_not_pulled():
+    module = TrainingModule(dataclasses.replace(TINY, warmup_steps=0)).eval()
+    gradients = []
+    for changes in ({"kl_weight": 1e6, "free_bits": 1e3}, {"kl_weight": 0.0}):
+        module.config = dataclasses.replace(module.config, **changes)
+        module.zero_grad()
+        module.losses(*batches(1)[0])["loss"].backward()
+        gradients.append([p.grad.clone() for p in module.network.posterior.parameters()])
+    for pulled, free in zip(*gradients, strict=True):
+        torch.testing.assert_close(pulled, free)
+
+
+def test_weights_of_classes_are_trained_where_asked(tmp_path):
+    fixed, trained = (
+        TrainingModule(dataclasses.replace(TINY, trainable_class_weights=wanted)) for wanted in (False, True)
+    )
+    assert "log_scales" not in fixed.state_dict()
+    train(trained, batches(4), tmp_path)
+    scales = trained.state_dict()["log_scales"]
+    assert scales.shape == (3,) and (scales != 0).all()
+    # The model that is kept holds none of them.
+    assert trained.averaged.module.state_dict().keys() == trained.network.state_dict().keys()
+
+
 def test_posterior_and_prior_both_learn():
     module = TrainingModule(TINY)
     module.losses(*batches(1)[0])["loss"].backward()
