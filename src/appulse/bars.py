@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from appulse.progress import Progress
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -22,7 +24,8 @@ def field_bar() -> Iterator[Callable[[Course], None]]:
         To be called with the course of the field after each step.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as RichProgress
 
     console = Console(stderr=True)
     columns = (
@@ -31,7 +34,7 @@ def field_bar() -> Iterator[Callable[[Course], None]]:
         TaskProgressColumn(),
         TextColumn("{task.fields[about]}", markup=False),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
         def report(course: Course) -> None:
@@ -51,7 +54,7 @@ def field_bar() -> Iterator[Callable[[Course], None]]:
 
 
 @contextmanager
-def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+def stage_bars() -> Iterator[Progress]:
     """A bar for each stage.
 
     Yields
@@ -63,11 +66,11 @@ def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.progress import Progress as RichProgress
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -82,7 +85,7 @@ def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
         Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks: dict[str, int] = {}
 
         def update(stage: str, done: int, total: int) -> None:

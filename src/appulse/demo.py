@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from astropy.io import fits
 
 from appulse.files import atomic_write
 from appulse.network.weights import load_model
+from appulse.progress import Progress
 from appulse.segmentation import segment
 from appulse.sky.field import field_name, read_field, simulate_field, write_field
 from appulse.sky.survey import Survey
@@ -38,7 +38,7 @@ def run_demo(
     *,
     size: int = 1024,
     model: str | Path = "euclid",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Simulate a Euclid-like field, write the Hubble Deep Field as FITS, and segment both.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,6 +21,7 @@ from appulse.inference.sampler import Mode, Sampler
 from appulse.inference.store import MemoryStore
 from appulse.inference.two_step import EDGE
 from appulse.network.weights import Model, load_model
+from appulse.progress import Progress
 from appulse.result import Result
 
 Method = Literal["two-step", "sliding", "grid"]
@@ -50,7 +50,7 @@ def segment(
     origin: tuple[int, int] = (0, 0),
     device: str = "auto",
     block: int = BLOCK,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Segment an image: background, galaxies, overlaps, and the uncertainty of every pixel and galaxy.
 

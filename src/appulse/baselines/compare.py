@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from appulse.baselines.tuning import tuned_detectors
@@ -10,6 +9,7 @@ from appulse.evaluation.evaluate import score_fields
 from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, seeds_of, unseen_paths
 from appulse.evaluation.operating import N_TRIALS
 from appulse.network.weights import load_model
+from appulse.progress import Progress
 
 
 def compare_detectors(
@@ -19,7 +19,7 @@ def compare_detectors(
     model: str | Path,
     *,
     trials: int = N_TRIALS,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Score a model beside other detectors, tuned elsewhere by the objective that chose its thresholds.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,12 @@ from appulse.evaluation.matching import excluded_predictions, match_objects
 from appulse.evaluation.operating import BALANCED_TOLERANCE, N_TRIALS, balanced_score
 from appulse.evaluation.scores import ObjectCounts, tally
 from appulse.inference.background import scale_to_noise
+from appulse.progress import Progress
 from appulse.sky.field import Field, field_paths
 from appulse.sky.true_objects import TrueObjects, true_objects
 
 # Settings are tried on as many pixels as one field of 4096 x 4096 has; more take longer and choose the same.
 _TUNING_PIXELS = 4096**2
-
-Progress = Callable[[str, int, int], None]
 
 
 def tune(

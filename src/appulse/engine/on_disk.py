@@ -22,8 +22,8 @@ from appulse.inference.background import Noise, measure_noise
 from appulse.inference.blocks import Blocks
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import DiskStore
-from appulse.inference.two_step import Progress
 from appulse.network.weights import load_model
+from appulse.progress import Progress
 from appulse.result import Result
 
 _MANIFEST = "task.json"

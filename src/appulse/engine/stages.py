@@ -25,10 +25,11 @@ from appulse.inference.blocks import Pieces
 from appulse.inference.exposure import Window, common, cropped, grown
 from appulse.inference.sliding import sliding_pass
 from appulse.inference.store import BAD, CENTRED, Store, sync_chunks
-from appulse.inference.two_step import Claim, FieldMaps, Progress, draw_claims, first_pass, settle
+from appulse.inference.two_step import Claim, FieldMaps, draw_claims, first_pass, settle
 from appulse.network.calibration import Calibration
 from appulse.objects.bridges import faint_bridges
 from appulse.objects.separation import MARGIN as PEAK_MARGIN
+from appulse.progress import Progress
 
 
 def work(job: Job, stage: str, block: int, advance: Callable[[int], None] = lambda by: None) -> None:

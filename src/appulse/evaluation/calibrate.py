@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from appulse.inference.background import scale_to_noise
 from appulse.network.calibration import Calibration, ErrorBars
 from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
+from appulse.progress import Progress
 from appulse.segmentation import segment
 from appulse.sky.field import Field, field_paths, open_field
 from appulse.sky.true_objects import Kind, true_objects
@@ -44,7 +45,6 @@ _FITTED_GALAXIES = 1500
 # With fewer, a coverage is known to worse than 0.05.
 _FEWEST_GALAXIES = 90
 _SAMPLES = 50
-Progress = Callable[[str, int, int], None]
 
 
 def calibrate_file(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from appulse.evaluation.evaluate import Scores
+from appulse.evaluation.model_scores import Scores
 from appulse.evaluation.report import Listing, Picture, Section
 from appulse.evaluation.tables import STAMPS, confusion_table
 from appulse.sky.true_objects import Kind

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.evaluate import Progress, evidence_of
+from appulse.evaluation.evaluate import evidence_of
 from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.fields import read_fields
 from appulse.evaluation.parts import load_evidence, save_evidence
 from appulse.network.weights import Model
+from appulse.progress import Progress
 
 
 @dataclass(frozen=True)

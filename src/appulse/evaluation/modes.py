@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from astropy.table import Table
 
@@ -16,6 +14,7 @@ from appulse.evaluation.pixels import PixelTally
 from appulse.evaluation.probabilities import drawn_maps, logits_of, mean_probabilities
 from appulse.network.calibration import Calibration
 from appulse.network.weights import Model
+from appulse.progress import Progress
 from appulse.segmentation import segment
 from appulse.sky.field import Field
 from appulse.sky.true_objects import true_objects
@@ -23,9 +22,7 @@ from appulse.sky.true_objects import true_objects
 MODES = ("copula", "latent")
 
 
-def mode_table(
-    model: Model, field: Field, *, samples: int = 50, progress: Callable[[str, int, int], None] | None = None
-) -> Table:
+def mode_table(model: Model, field: Field, *, samples: int = 50, progress: Progress | None = None) -> Table:
     """Calibration, coverage and liveliness of the realisations in each mode.
 
     Parameters
@@ -67,9 +64,7 @@ def mode_table(
     return Table(rows=rows)
 
 
-def calibration_gain(
-    model: Model, field: Field, *, progress: Callable[[str, int, int], None] | None = None
-) -> Table:
+def calibration_gain(model: Model, field: Field, *, progress: Progress | None = None) -> Table:
     """What the calibration of the probabilities gains: the maps of both passes with and without it.
 
     Parameters

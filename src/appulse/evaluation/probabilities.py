@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +13,13 @@ from scipy import special
 from appulse.evaluation.curves import along, fit_curve
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
-from appulse.inference.two_step import first_pass, second_pass
+from appulse.inference.two_step import draw_maps
 from appulse.network.calibration import Calibration
 from appulse.network.weights import Model
+from appulse.progress import Progress
 from appulse.sky.field import Field
 from appulse.sky.workers import gathered
 
-Progress = Callable[[str, int, int], None]
 # Factors on the prior's spread that are tried.
 LATENT_SCALES = (0.0, 0.5, 1.0)
 # Losses this close are equal. A field's own error is larger; the smaller scale costs less time.
@@ -157,9 +157,7 @@ def drawn_maps(
     scaled = scale_to_noise(field.image).scaled
     for draw in range(_DRAWS if latent_scale else 1):
         sampler = Sampler(model.calibrated(plain), 1, field.seed + draw)
-        maps = first_pass(scaled, sampler, progress)
-        if centred:
-            second_pass(scaled, maps, sampler, plain.operating_points["balanced"], progress)
+        maps = draw_maps(scaled, sampler, method="two-step" if centred else "grid", progress=progress)
         yield maps.p_galaxy, maps.p_overlap
 
 

@@ -16,15 +16,7 @@ from astropy.table import Table
 
 from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.evaluate import (
-    NOISE_FIELDS,
-    NOISE_SIDE,
-    Progress,
-    Scores,
-    maps_of,
-    pool,
-    write_table,
-)
+from appulse.evaluation.evaluate import pool
 from appulse.evaluation.fields import (
     read_fields,
     refuse_biased,
@@ -33,8 +25,10 @@ from appulse.evaluation.fields import (
     unseen_paths,
 )
 from appulse.evaluation.jobs import FieldJob
+from appulse.evaluation.model_scores import Scores, write_table
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
+from appulse.evaluation.pure_noise import NOISE_FIELDS, NOISE_SIDE
 from appulse.evaluation.report import write_report
 from appulse.evaluation.snapshots import Snapshot, figure1_stamps
 from appulse.evaluation.tables import STAMPS, blend_tables, field_tables, stamp_tables
@@ -42,7 +36,9 @@ from appulse.evaluation.test_set import StampJob, TestSet, unseen_test_set
 from appulse.files import InputError, write_json
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
+from appulse.inference.two_step import draw_maps
 from appulse.network.weights import Model, load_model
+from appulse.progress import Progress
 from appulse.sky.field import field_paths, open_field
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
@@ -291,7 +287,8 @@ def _best_threshold(
     maps = []
     for field in read_fields(paths, side):
         scaled = scale_to_noise(field.image).scaled
-        drawn = maps_of(scaled, Sampler(model, samples, field.seed), method, progress)
+        sampler = Sampler(model, samples, field.seed)
+        drawn = draw_maps(scaled, sampler, method=method, progress=progress)
         truth = true_objects(field.ternary(), field.id1, field.id2)
         maps.append(CalibrationField(drawn.p_galaxy, drawn.p_overlap, truth, scaled))
     try:

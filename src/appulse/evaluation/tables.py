@@ -8,9 +8,9 @@ from astropy.table import Table, vstack
 from appulse.evaluation import binned
 from appulse.evaluation.comparison import paper_table1, stamp_score_table, verdicts
 from appulse.evaluation.ensembles import RANKED
-from appulse.evaluation.evaluate import Scores
 from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.interval_coverage import coverage_table
+from appulse.evaluation.model_scores import Scores
 from appulse.evaluation.scores import ObjectCounts
 from appulse.sky.survey import Survey
 

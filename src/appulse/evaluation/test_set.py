@@ -29,10 +29,11 @@ from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import MemoryStore
-from appulse.inference.two_step import FieldMaps, Progress
+from appulse.inference.two_step import FieldMaps
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model
 from appulse.objects.components import label_objects
+from appulse.progress import Progress
 from appulse.result import Result
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import TrueObjects, label_components, true_objects

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from appulse.inference.sampler import SampledStamp, Sampler
 from appulse.inference.tiles import centred_origin, fits_stamp, grid_origins, overlap
 from appulse.network.calibration import OperatingPoint
 from appulse.objects.components import central_component, label_connected, label_objects
+from appulse.progress import Progress
 
 # Empty sky wanted on every side of an object in its centred stamp; a larger object keeps its first pass.
 MARGIN = 8
@@ -22,8 +23,6 @@ MARGIN = 8
 # On the sky of `paper` the mean P_GALAXY of empty sky is 7 times too high in the last pixel, 1.7 times in the
 # one before.
 EDGE = 8
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -295,6 +294,32 @@ def second_pass(
                 progress("second pass", done, len(objects))
 
     settle(maps, claims(), ~fitting[labels])
+
+
+def draw_maps(
+    scaled: np.ndarray, sampler: Sampler, *, method: str = "two-step", progress: Progress | None = None
+) -> FieldMaps:
+    """Maps of a whole image, at the thresholds ``balanced`` of the sampler's model.
+
+    Parameters
+    ----------
+    scaled : (height, width) float32 array, units of the noise
+        NaN where bad.
+    sampler : Sampler
+        Draws the realisations.
+    method : {"two-step", "grid"}
+        Both passes, or the first alone.
+    progress : callable, optional
+        Called with the name of the pass, steps done and their total.
+
+    Returns
+    -------
+    FieldMaps
+    """
+    maps = first_pass(scaled, sampler, progress)
+    if method == "two-step":
+        second_pass(scaled, maps, sampler, sampler.model.operating_point("balanced"), progress)
+    return maps
 
 
 def _overlap(stamp: SampledStamp, corner: tuple[int, int], shape: tuple[int, int]):

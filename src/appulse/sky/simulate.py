@@ -18,6 +18,7 @@ from astropy.table import Table, vstack
 
 from appulse import __version__
 from appulse.files import InputError, UsageError, atomic_write, write_json
+from appulse.progress import Progress
 from appulse.sky.counts import StripCounts, count_strip, merge
 from appulse.sky.field import OpenField, field_name, open_field
 from appulse.sky.field_file import FieldInfo, pack_strip, write_field_file
@@ -172,7 +173,7 @@ def simulate_fields(
     seed: int = 0,
     workers: int | None = 1,
     dask: str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[SkyReport]:
     """Simulate fields into a directory; what is there already, fields or strips of one, is kept.
@@ -297,9 +298,7 @@ def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, pro
     return done - before
 
 
-def _report(
-    output: Path, paths: list[Path], progress: Callable[[str, int, int], None] | None
-) -> list[SkyReport]:
+def _report(output: Path, paths: list[Path], progress: Progress | None) -> list[SkyReport]:
     groups: dict[str, list[OpenField]] = {}
     with contextlib.ExitStack() as stack:
         fields = [stack.enter_context(open_field(path)) for path in paths]

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from appulse.files import InputError, UsageError
+from appulse.progress import Progress
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -74,7 +75,7 @@ def gathered(
     items: Sequence[_Task],
     stage: str,
     workers: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[_Result]:
     """What a job gives for each item, in their order whoever is first.
 

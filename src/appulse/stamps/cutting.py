@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from scipy import ndimage
 from appulse.files import InputError, atomic_write, remove_folder, write_json
 from appulse.inference.tiles import fits_stamp
 from appulse.objects.components import label_connected
+from appulse.progress import Progress
 from appulse.sky.field import field_paths, open_field
 from appulse.sky.workers import run_tasks, usable_cpus
 from appulse.stamps.config import StampConfig
@@ -58,7 +59,7 @@ def stored_stamps(
     config: StampConfig,
     *,
     elsewhere: str | Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> StampStore:
     """The store of a directory of fields: opened where there is one, else built.
 
@@ -118,7 +119,7 @@ def build_store(
     count: int = LARGEST_COUNT,
     seed: int = 0,
     workers: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> StampStore:
     """Cut stamps from simulated fields, at random places, into a store.
 
@@ -166,7 +167,7 @@ def _build(
     about: dict,
     *,
     workers: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> StampStore:
     # Runs that build one store at a time share the finished parts. Each joins them into a folder of its own;
     # the first to be done gives the store, and clears the parts away from under the others.
@@ -191,9 +192,7 @@ def _unfinished(output: Path, about: dict) -> Path:
     return output.with_name(f".{output.name}-{_digest(about)[:8]}.part")
 
 
-def _cut(
-    strips: Sequence[_Strip], workers: int | None, progress: Callable[[str, int, int], None] | None
-) -> None:
+def _cut(strips: Sequence[_Strip], workers: int | None, progress: Progress | None) -> None:
     to_do = [strip for strip in strips if not strip.part.exists()]
     if workers is None:
         count = sum(strip.stamps for strip in strips)

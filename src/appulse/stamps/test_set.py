@@ -15,6 +15,7 @@ from scipy.ndimage import find_objects
 
 from appulse.files import InputError, atomic_write
 from appulse.inference.tiles import centred_origin, fits_stamp
+from appulse.progress import Progress
 from appulse.sky.field import field_paths, open_field
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, galaxy_pixels, true_objects
@@ -88,7 +89,7 @@ def build_test_set(
     blended: int = 3000,
     size: int = 128,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ObjectStamps:
     """Choose objects at random among all that fit a stamp, and write them, centred, into one FITS file.
 

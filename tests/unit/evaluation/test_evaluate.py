@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, true_objects
-from appulse.evaluation.evaluate import maps_of, score_fields
+from appulse.evaluation.evaluate import score_fields
 from appulse.evaluation.fields import read_fields, refuse_seen_seeds, refuse_tuned_seeds, unseen_paths
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.run import unseen_sky
@@ -17,6 +17,7 @@ from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result
 from appulse.files import UsageError
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
+from appulse.inference.two_step import draw_maps
 from appulse.segmentation import segment
 from appulse.sky import Survey, simulate_field
 from appulse.sky.field import write_field
@@ -73,7 +74,7 @@ def test_matched_galaxies_stand_beside_their_own_truth(field):
 @pytest.mark.parametrize("method", ["two-step", "grid"])
 def test_maps_are_those_of_the_segmentation_by_that_method(field, method):
     result = segment(field.image, model=by_hand(), samples=4, seed=3, method=method)
-    maps = maps_of(scale_to_noise(field.image).scaled, Sampler(by_hand(), 4, 3), method, None)
+    maps = draw_maps(scale_to_noise(field.image).scaled, Sampler(by_hand(), 4, 3), method=method)
     np.testing.assert_array_equal(maps.p_galaxy, result.p_galaxy)
     assert maps.centred.any() == (method == "two-step")
 
