@@ -177,6 +177,7 @@ def fit(
     weights = output / "model.safetensors"
     if resume and weights.exists() and load_model(weights).training.get("steps") == int(module.batches_drawn):
         return weights  # of no further step: what was calibrated since stays
+    (output / "calibration.txt").unlink(missing_ok=True)  # tells of the weights that are replaced now
     return export(module, weights, history)
 
 

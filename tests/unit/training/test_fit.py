@@ -206,13 +206,16 @@ def test_resuming_a_finished_run_changes_nothing(whole, fields, validation, tmp_
     shutil.copytree(whole, run)
     weights, note = run / "model.safetensors", run / "training.json"
     save_model(load_model(weights).calibrated(Calibration(latent_scale=0.25)), weights)
+    (run / "calibration.txt").write_text("what was fitted")
     before = weights.read_bytes(), note.read_bytes(), note.stat().st_ino
     fit(run, fields, TINY, validation=validation, resume=True, threads=1)
     assert (weights.read_bytes(), note.read_bytes(), note.stat().st_ino) == before
+    assert (run / "calibration.txt").exists()
     # A further epoch makes other weights, to be calibrated anew.
     fit(run, fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
     model = load_model(weights)
     assert model.training["steps"] == 12 and model.calibration == Calibration()
+    assert not (run / "calibration.txt").exists()
     assert json.loads(note.read_text())["recipe"]["epochs"] == 3
 
 
