@@ -40,7 +40,7 @@ PAIRS = (
     Item("label_a", "int32", "", "label of one galaxy"),
     Item("label_b", "int32", "", "label of the other"),
     Item("overlap_area", "float32", "pix", "pixels that both claim"),
-    Item("p_blend", "float32", "", "share of realisations in which they overlap"),
+    Item("p_blend", "float32", "", "share of realisations with both in which they overlap"),
     Item("border_area", "float32", "pix", "pixels of their border bright enough for both"),
 )
 # Cards of the primary HDU. No comment: a SHA-256 fills its card.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -84,7 +85,8 @@ def segment(
         Whether to estimate and subtract the background.
     origin : (y0, x0), pixels
         Where the image's first pixel lies in a larger one that it was cut from, in multiples of 448 for the
-        bundled models. Away from the cut everything but the labels is then what the larger one gives.
+        bundled models. Away from the cut everything is then what the larger one gives, but labels, numbers of
+        blends and positions in pixels, which are those of the cutout.
     device : {"auto", "cpu", "cuda"}
         Where the network runs.
     block : int, pixels
@@ -108,6 +110,9 @@ def segment(
         raise InputError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}.")
     if mode not in ("copula", "latent"):
         raise InputError(f"unknown mode {mode!r}; known: copula, latent.")
+    samples, seed, block = (
+        _whole(name, number) for name, number in {"samples": samples, "seed": seed, "block": block}.items()
+    )
     if not 0 <= seed < SEED_LIMIT:
         raise InputError(f"seed is {seed}; it must be from 0 to {SEED_LIMIT - 1}.")
     if samples < 1:
@@ -125,6 +130,13 @@ def segment(
     assembly = Assembly.of(job, observation.unit, observation.wcs)
     provenance = provenance_of(job, observation, operating_point)
     return assembly.in_memory(observation, provenance, warnings_of(job))
+
+
+def _whole(name: str, number: int) -> int:
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise InputError(f"{name} is {number!r}; it must be a whole number.") from None
 
 
 def check_block(block: int, stamp_size: int) -> int:

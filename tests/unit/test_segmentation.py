@@ -332,6 +332,23 @@ def test_noise_may_be_given_in_three_ways_and_as_map_or_number():
         assert_same_catalogue(result, expected)
 
 
+def test_a_step_of_the_noise_inside_a_galaxy_moves_and_bends_it_little():
+    y, x = np.mgrid[:96, :128].astype(float)
+    light = 400 * np.exp(-((x - 64) ** 2 + (y - 48) ** 2) / (2 * 5.0**2))
+    noise = np.random.default_rng(1).standard_normal(light.shape)
+    for deeper in (1.0, 2.0, 3.0):
+        rms = np.where(x < 64, 1.0, deeper)
+        result = run(light + rms * noise, rms=rms)
+        row = row_at(result, 64, 48)
+        # The mask reaches less far on the noisier side, where little light is.
+        assert float(row["x_centroid"].value) == pytest.approx(64, abs=0.1)
+        assert float(row["y_centroid"].value) == pytest.approx(48, abs=0.1)
+        assert float(row["half_light_radius"].value) == pytest.approx(5 * np.sqrt(2 * np.log(2)), rel=0.03)
+        assert float(row["ellipticity"]) < 0.05
+        assert float(row["flux"].value) == pytest.approx(light.sum(), rel=0.02)
+        assert row["flux_p16"] < row["flux"] < row["flux_p84"] or row["flux_std"] == 0
+
+
 def test_noise_that_contradicts_the_image_is_flagged_everywhere(scene):
     result = run(2 * discs(SHAPE, *SCENE), rms=1.0)
     assert (result.flags & PixelFlag.NOISE_DISAGREES).all()
@@ -367,6 +384,7 @@ def test_bad_pixels_are_nan_or_zero_or_flagged():
         np.testing.assert_array_equal(np.isnan(getattr(result, name)), bad, err_msg=name)
     for name in ("ternary", "segm", "segm2"):
         assert not getattr(result, name)[bad].any()
+    assert result.realisations()[:, ~bad].any() and not result.realisations()[:, bad].any()
     np.testing.assert_array_equal((result.flags & PixelFlag.BAD_PIXEL) > 0, bad)
     np.testing.assert_array_equal(np.isnan(result.image), bad)
     touched, clean = row_at(result, 39, 40), row_at(result, 75, 75)
@@ -453,6 +471,9 @@ def test_one_realisation_is_enough():
         ({"mask": np.ones((5, 5))}, r"shape \(5, 5\)"),
         ({"mode": "magic"}, "magic"),
         ({"seed": -1}, "seed"),
+        ({"seed": "a"}, "seed is 'a'; it must be a whole number"),
+        ({"samples": 2.5}, "samples is 2.5; it must be a whole number"),
+        ({"block": 256.0}, "block is 256.0; it must be a whole number"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_in_one_line(options, message):

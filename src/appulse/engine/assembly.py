@@ -83,6 +83,7 @@ class Assembly:
         ternary = class_map(p_galaxy, p_overlap, job.point)
         ternary[bad] = 0
         realisations = job.realisations(window)
+        realisations.planes[:, :, bad] = 0
         mean, std = realisations.mean_and_std()
         for array in (mean, std, p_galaxy, p_overlap):
             array[bad] = np.nan

@@ -324,7 +324,12 @@ class _Crop:
         self.ternary = np.where(mask, region.ternary[here], 0).astype(np.uint8)
         self.bad, self.correlated = scaled.bad[here], scaled.correlated[here]
         self.image = np.where(self.bad, 0.0, scaled.scaled[here]).astype(np.float32)
-        self.sigma, self.noise = scaled.sigma[here], scaled.noise[here]
+        self.noise = scaled.noise[here]
+        # Places and shapes are those of flux, not of signal-to-noise, where the noise varies in an object; in
+        # units of its mean noise, for what weighs pixels by their noise.
+        sigma = scaled.sigma[here]
+        self.unit = float(sigma[mask].mean(dtype=np.float64))
+        self.light = np.where(self.bad, 0.0, self.image * (sigma / self.unit)).astype(np.float32)
         self.p_galaxy = region.p_galaxy[here]
         # A realisation may bridge to a neighbour; the neighbour's own pixels stay the neighbour's.
         others = (labels > 0) & ~mask | self.bad
@@ -352,8 +357,8 @@ def _galaxies_of(crop: _Crop) -> tuple[Separation, Ensemble, np.ndarray, bool]:
     """Galaxies, their ensemble and shares of light, and whether the object had to be taken whole."""
     try:
         reference = separate(crop.ternary, crop.image, p_galaxy=crop.p_galaxy)
-        ensemble = measure_ensemble(crop.realisations, reference, crop.image)
-        return reference, ensemble, light_shares(crop.image, reference.masks), False
+        ensemble = measure_ensemble(crop.realisations, reference, crop.light)
+        return reference, ensemble, light_shares(crop.light, reference.masks), False
     except (ArithmeticError, ValueError, IndexError, np.linalg.LinAlgError):
         # One bad object must not cost the field: it becomes one galaxy without spreads, and is flagged.
         reference = Separation(crop.mask[None], np.zeros(1, bool))
@@ -370,14 +375,10 @@ def _catalogue_row(
     fitted: Calibration,
 ) -> dict:
     mask = reference.masks[galaxy]
-    measured = measure(crop.image, mask, share)
+    measured = measure(crop.light, mask, share)
     rows, columns = np.nonzero(mask)
     top, left = (side.start for side in crop.window)
     weight = share[mask]
-    # Fluxes leave the units of the noise. Where the noise varies inside a galaxy, its realisations follow by
-    # the ratio of its flux in either unit.
-    flux = float(np.sum(crop.image[mask] * crop.sigma[mask] * weight))
-    to_image_units = flux / measured.flux if measured.flux else float(crop.sigma[mask].mean())
     row = {
         "x_centroid": measured.x_centroid + left,
         "y_centroid": measured.y_centroid + top,
@@ -391,10 +392,10 @@ def _catalogue_row(
         "overlap_area": int(np.count_nonzero(reference.masks[:, mask].sum(axis=0) > 1)),
         "n_realisations": int(ensemble.present[galaxy].sum()),
     }
-    snr = flux / row["flux_noise"] if row["flux_noise"] else np.inf
+    snr = crop.unit * measured.flux / row["flux_noise"] if row["flux_noise"] else np.inf
     calibrated_for = snr, len(reference.masks) > 1
     for quantity in MEASURED:
-        unit = to_image_units if quantity == "flux" else 1.0
+        unit = crop.unit if quantity == "flux" else 1.0
         summary = summarise(
             getattr(ensemble, quantity)[galaxy] * unit,
             value=getattr(measured, quantity) * unit,

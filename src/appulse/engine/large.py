@@ -72,11 +72,11 @@ def describe_whole(
         if not len(y):
             continue
         where = y - region.window[0].start, x - region.window[1].start
-        light = scaled.scaled[where].astype(np.float64)
+        light = scaled.scaled[where].astype(np.float64) * scaled.sigma[where]
         if scaled.correlated[where].any():
             flags |= ObjectFlag.OUTSIDE_MODEL_RANGE
         area += len(y)
-        flux += float(np.sum(light * scaled.sigma[where]))
+        flux += float(np.sum(light))
         noise_squared += float(np.sum(scaled.noise[where].astype(np.float64) ** 2))
         light = np.maximum(light, 0)
         weight += float(light.sum())

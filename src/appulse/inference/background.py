@@ -352,7 +352,7 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
             yield row, window, image, variance, bad
             done += 1
             if progress:
-                progress("background", done, total)
+                progress("background", min(done, total), total)  # once more, where all is one cell
 
     counts = []
 

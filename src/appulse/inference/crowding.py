@@ -53,7 +53,8 @@ def measure_crowding(scaled: np.ndarray, bad: np.ndarray) -> Crowding:
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     kept = np.flatnonzero(sizes >= _FEWEST_PIXELS)
-    coverage = float(sizes[kept].sum() / max(np.count_nonzero(~bad), 1))
+    in_sources = np.bincount(labels[~bad], minlength=count + 1)[kept].sum()
+    coverage = float(in_sources / max(np.count_nonzero(~bad), 1))
     return Crowding(coverage, _compact_width(clean, smooth, bad, labels, kept))
 
 
@@ -99,9 +100,14 @@ def _compact_width(
     if len(bright) < FEWEST_COMPACT:
         return float("nan")
     y, x = np.transpose(ndimage.center_of_mass(smooth, labels, bright))
-    inner, outer = (sep.sum_circle(image, x, y, radius, mask=bad, subpix=9)[0] for radius in (INNER, OUTER))
+    inner, outer = (sep.sum_circle(image, x, y, radius, subpix=9)[0] for radius in (INNER, OUTER))
+    # A core with bad pixels, as saturated stars have, tells no width.
+    masked = sep.sum_circle(bad.astype(np.float32), x, y, OUTER, subpix=9)[0]
+    told = (masked == 0) & (outer > 0)
+    if np.count_nonzero(told) < FEWEST_COMPACT:
+        return float("nan")
     # The width of the Gaussian with that ratio: a circle holds 1 - exp(-radius^2 / 2 sigma^2) of its light.
     sigmas = np.linspace(0.2, 10, 2000)
     shares = np.expm1(-(INNER**2) / (2 * sigmas**2)) / np.expm1(-(OUTER**2) / (2 * sigmas**2))
-    sigma = np.interp(-inner / outer, -shares, sigmas)
+    sigma = np.interp(-inner[told] / outer[told], -shares, sigmas)
     return float(2 * np.sqrt(2 * np.log(2)) * np.percentile(sigma, 10))

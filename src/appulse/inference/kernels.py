@@ -19,7 +19,8 @@ from appulse.network.calibration import IDENTITY, LOGIT_REACH
 # The kernels read their functions from tables, interpolated linearly: P(class >= 1) of the score
 # log(e^one + e^two), P(class 2 | >= 1) of two - one, both calibrated, and log(1 + exp(-|two - one|)). Without
 # a branch in it the loop over pixels becomes vector instructions. With this step the error is below 1e-5 for
-# the steepest curves; knots of the calibration curves are points of the grid.
+# the steepest curves; knots of the calibration curves are points of the grid. Beyond its reach a curve is
+# constant, here and in torch: it was fitted to logits of at most 16.
 _STEPS = 256
 _REACH = 20
 _GRID = np.linspace(-_REACH, _REACH, 2 * _REACH * _STEPS + 1)
@@ -405,7 +406,7 @@ def calibrated(one, two, calibration):
 
 
 def _along_curve(curve, logits):
-    place = logits + LOGIT_REACH
+    place = logits.clamp(-_REACH, _REACH) + LOGIT_REACH
     index = place.floor().clamp(0, 2 * LOGIT_REACH - 1).long()
     values = torch.tensor(curve, dtype=logits.dtype, device=logits.device)
     return torch.lerp(values[index], values[index + 1], place - index)

@@ -10,6 +10,7 @@ CLIP = 3.0  # sigma
 # Variance of a unit Gaussian cut at +-3 sigma is 1 - 2 k phi(k) / (2 Phi(k) - 1), with k = 3.
 CLIPPED_STD = 0.98658
 CLIP_ROUNDS = 8
+_FURTHEST = 1e6  # first spreads; in as many rounds no interval grows beyond a tenth of it
 LOPSIDED = 3.0
 SMOOTHING = 1.5  # pixels, Gaussian sigma: faint wings rise above the noise
 SOURCE_THRESHOLD = 2.5  # sigma of the smoothed image
@@ -117,7 +118,9 @@ def clipped(values, rounding=0.0):
     # There may be padding, though: noise itself is never so lopsided.
     spread = np.where((above > 0) & (spread > LOPSIDED * above), above, spread)
     origin = np.where(count > 0, centre, 0.0)[:, None]
-    offset = np.nan_to_num(ordered - origin)
+    # A fill value of -1e30 would swamp the running sums; no kept interval reaches as far as these bounds.
+    furthest = _FURTHEST * np.nan_to_num(np.maximum(spread, rounding))[:, None]
+    offset = np.clip(np.nan_to_num(ordered - origin), -furthest, furthest)
     sums = _running_sum(offset)
     squares = _running_sum(offset**2)
     low, high = np.zeros_like(count), count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,9 @@ class Sampler:
         self.device = torch.device(device)
         self.size = model.network.config.stamp_size
         self.batch = BATCH if self.device.type == "cpu" else BATCH_GPU
-        self.network = model.for_inference.to(self.device)
+        network = model.for_inference
+        # Moved to another device it would be moved for every sampler of the model.
+        self.network = network if self.device.type == "cpu" else copy.deepcopy(network).to(self.device)
         self.latent_scale = model.calibration.latent_scale if mode == "copula" else 1.0
         # Distinct latents of a stamp: one for each realisation, or one for all where none is drawn.
         self.latents = samples if self.latent_scale else 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 # A calibration curve gives the calibrated logit at every integer logit from -LOGIT_REACH to LOGIT_REACH. It
-# is linear in between, and goes on straight outside, where probabilities are 0 or 1 to 5e-5.
+# is linear in between, and goes on straight outside, as far as a logit of 20, where it ends.
 LOGIT_REACH = 10
 IDENTITY = tuple(float(logit) for logit in range(-LOGIT_REACH, LOGIT_REACH + 1))
 

@@ -248,14 +248,12 @@ def _fit_profile(light, radii, use, profile):
     count = np.zeros(PROFILE_BINS)
     total = np.zeros(PROFILE_BINS)
     mean_radius = np.zeros(PROFILE_BINS)
-    brightest = 0.0
     for i in range(light.size):
         if use[i]:
             b = min(int(radii[i] * PROFILE_BINS / 1.2), PROFILE_BINS - 1)
             count[b] += 1
             total[b] += light[i]
             mean_radius[b] += radii[i]
-            brightest = max(brightest, light[i])
     pixels = 0.0
     everything = 0.0
     for b in range(PROFILE_BINS):
@@ -295,8 +293,6 @@ def _fit_profile(light, radii, use, profile):
                 error += count[b] * (total[b] - np.exp(height - slope * mean_radius[b] ** power)) ** 2
         if error < best_error:
             best_error, best_a, best_b, best_power = error, height, slope, power
-    # Where the centre itself lies in the overlap, extrapolation must not invent a peak.
-    ceiling = max(best_a, np.log(max(2.0 * brightest, PROFILE_FLOOR)))
     for i in range(light.size):
-        exponent = min(best_a - best_b * radii[i] ** best_power, ceiling)
+        exponent = best_a - best_b * radii[i] ** best_power
         profile[i] = max(np.exp(exponent), PROFILE_FLOOR)

@@ -8,7 +8,8 @@ from scipy import ndimage
 from skimage.data import hubble_deep_field
 
 from appulse.files import InputError
-from appulse.inference.background import CELL, scale_to_noise
+from appulse.inference.background import CELL, measure_noise, scale_to_noise
+from appulse.inference.exposure import ArraySource, Exposure
 
 
 def white_noise(height, width, seed=0):
@@ -49,6 +50,25 @@ def test_images_smaller_than_a_cell_are_measured_whole(shape):
     image = 1000 + 5 * white_noise(*shape, seed=4)
     result = scale_to_noise(image)
     assert np.ptp(result.sigma) == 0 and result.sigma[0, 0] == pytest.approx(image.std(), rel=0.15)
+
+
+@pytest.mark.parametrize("fill", [-1e6, -1e9, 1e9, -1e30, -3.4e38])
+def test_fill_values_of_dead_pixels_leave_the_noise_alone(fill):
+    image = (1000 + 5 * white_noise(256, 256, seed=6)).astype(np.float32)
+    dead = np.random.default_rng(7).random(image.shape) < 2e-3
+    expected = scale_to_noise(np.where(dead, np.nan, image))
+    result = scale_to_noise(np.where(dead, np.float32(fill), image))
+    np.testing.assert_allclose(result.sigma, expected.sigma, rtol=0.03)
+    np.testing.assert_allclose(result.background, expected.background, atol=0.3)
+
+
+def test_progress_ends_with_its_total():
+    for shape in ((20, 20), (200, 100)):
+        calls = []
+        measure_noise(
+            Exposure.of(ArraySource(white_noise(*shape))), progress=lambda *call, to=calls: to.append(call)
+        )
+        assert all(done <= total for _, done, total in calls) and calls[-1][1] == calls[-1][2]
 
 
 @pytest.mark.parametrize("count", [120, 180])

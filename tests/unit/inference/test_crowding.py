@@ -49,3 +49,34 @@ def test_an_image_full_of_light_is_one_source():
     image = 5 + np.random.default_rng(3).standard_normal((1536, 1536))
     coverage, width = measure_crowding(image, np.zeros(image.shape, bool))
     assert coverage > 0.99 and np.isnan(width)
+
+
+def test_no_pixel_is_covered_twice_where_most_are_bad():
+    rng = np.random.default_rng(4)
+    light = np.zeros((300, 300))
+    light[30::60, 30::60] = 4000
+    image = ndimage.gaussian_filter(light, 4.0) + rng.standard_normal(light.shape)
+    covered = measure_crowding(image, np.zeros(image.shape, bool)).coverage
+    half = np.zeros(image.shape, bool)
+    half[:, ::2] = True
+    # Smoothing sees fewer sources where half of the light is missing, and never more than there are.
+    assert 0.5 * covered < measure_crowding(image, half).coverage < 1.1 * covered
+    dark = np.zeros(image.shape, bool)
+    dark[:, 150:] = True
+    assert measure_crowding(image, dark).coverage == pytest.approx(covered, rel=0.1)
+
+
+def test_a_masked_core_has_no_say_in_the_width():
+    rng = np.random.default_rng(5)
+    light = np.zeros((400, 400))
+    light[25::50, 25::50] = 30000
+    light = ndimage.gaussian_filter(light, 4.0)
+    image = light + rng.standard_normal(light.shape)
+    bad = np.zeros(image.shape, bool)
+    expected = measure_crowding(image, bad).width
+    assert expected == pytest.approx(4.0 * np.sqrt(8 * np.log(2)), rel=0.15)
+    bad[172:179, 172:179] = True  # one core is saturated
+    bad[74:77, 75] = True  # and of another a column is lost
+    assert measure_crowding(image, bad).width == pytest.approx(expected, rel=0.02)
+    bad[24::50, 25::50] = True
+    assert np.isnan(measure_crowding(image, bad).width)

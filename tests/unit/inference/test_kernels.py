@@ -190,4 +190,17 @@ def test_extreme_scores_stay_probabilities(network):
     p_galaxy, p_overlap = calibrated(one, two, CORRECTED)
     assert torch.isfinite(p_galaxy).all() and torch.isfinite(p_overlap).all()
     assert ((0 <= p_overlap) & (p_overlap <= p_galaxy) & (p_galaxy <= 1)).all()
-    assert p_galaxy[0, 0] < 1e-30 and p_galaxy[-1, 0] == 1 and p_overlap[0, -1] == 1
+    # As far as the curves go: to a logit of 20.
+    assert p_galaxy[0, 0] < 1e-5 and min(p_galaxy[-1, 0], p_overlap[0, -1]) > 1 - 1e-5
+
+
+def test_kernel_and_twin_agree_far_beyond_the_knots_of_a_curve_that_is_flat_there():
+    flat = tuple(0.1 * logit for logit in IDENTITY)
+    calibration = Calibration(galaxy=IDENTITY, overlap=flat)
+    stamp = Stamp(lively_network(), calibration)
+    with torch.no_grad():
+        stamp.network.combiner.rest[-1].weight *= 30.0
+    classes, means = stamp.fused()
+    twin_classes, twin_means = stamp.twin()
+    np.testing.assert_allclose(means, twin_means, atol=2e-5)
+    assert (classes == twin_classes).mean() > 0.999

@@ -167,3 +167,10 @@ def test_more_realisations_do_not_change_the_first_ones(model, scaled):
 
 def test_no_stamp_no_work(model, scaled):
     assert drawn(model, scaled, []) == []
+
+
+def test_a_sampler_on_another_device_leaves_the_model_where_it_is(model):
+    here = Sampler(model, 2, 0)
+    there = Sampler(model, 2, 0, device="meta")
+    assert {p.device.type for p in here.network.parameters()} == {"cpu"}
+    assert {p.device.type for p in there.network.parameters()} == {"meta"}
