@@ -87,6 +87,15 @@ class Check:
         """Whether nothing stands against using the model."""
         return not self.warnings
 
+    @property
+    def verdict(self) -> str:
+        """What follows from the warnings, in a line; it names what could not be measured."""
+        if not self.fits:
+            return "use with care"
+        if np.isfinite(self.width):
+            return "the model fits this image"
+        return "nothing measured stands against the model; the width of the PSF was not measured"
+
     def __str__(self) -> str:
         low, high = self.taken.correlations
         rows = {
@@ -107,7 +116,7 @@ class Check:
         lines = [f"{self.path}, for model {self.model}:"]
         lines += [f"  {name:<19} {words}" for name, words in rows.items()]
         lines += [f"  WARNING: {warning}" for warning in self.warnings]
-        lines.append("  the model fits this image" if self.fits else "  use with care")
+        lines.append(f"  {self.verdict}")
         return "\n".join(lines)
 
     def _size_in_words(self) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter, validators
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, validators
 
 from appulse import __version__
 from appulse.bars import field_bar, stage_bars
@@ -526,7 +526,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, UsageError) as error:
-        print(f"appulse: {error}", file=sys.stderr)
+        print(f"appulse: {_in_words(error)}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except InputError as error:
         print(f"appulse: {error}", file=sys.stderr)
@@ -537,6 +537,17 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"appulse: stopped; {kept}.", file=sys.stderr)
         sys.exit(130)
     sys.exit(status)
+
+
+def _in_words(error: Exception) -> str:
+    # Of an option that is not there at all, cyclopts says that it requires an argument.
+    if not isinstance(error, MissingArgumentError) or error.argument is None or error.keyword is not None:
+        return str(error)
+    argument, verb = error.argument, " ".join(error.command_chain or ())
+    name = " or ".join(argument.names)
+    if argument.index is not None:  # given by its place
+        name = argument.name.removeprefix("--").upper()
+    return f"{name} is missing; see appulse {verb} --help."
 
 
 if __name__ == "__main__":

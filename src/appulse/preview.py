@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from appulse.result import Result
 
 # Overlapping galaxies are told apart by colour (Okabe and Ito's palette, safe for the colour-blind).
-OUTLINE_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
-_TITLE = 4.1  # inches, of the longest
+OUTLINE_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#D55E00")
+_ALONE, _BAD = "#4dd2a0", "#7a2323"
+_TITLE = 4.0  # inches, of the longest
 _CLASSES = ListedColormap(["#10142a", "#4c8fd6", "#ffb000"])
 
 
@@ -52,15 +53,19 @@ def field_figure(result: Result, window: Window | None = None) -> Figure:
     _draw_image(grid[0], result.image[window], extent)
     _draw_outlines(grid[0], result, window)
     n_galaxies, n_blended = len(result.catalog), int(np.count_nonzero(result.catalog["blend_id"]))
-    grid[0].set_title(f"image, {counted(n_galaxies, 'galaxy', 'galaxies')}, {n_blended} of them overlapping")
+    grid[0].set_title(f"image, {counted(n_galaxies, 'galaxy', 'galaxies')}, {n_blended} of them in blends")
     grid.cbar_axes[0].set_visible(False)
     mean_title = f"mean of {result.provenance['samples']} realisations"
+    bad = np.isnan(result.p_galaxy[window])
+    map_title = "class map; bad pixels are dark red" if bad.any() else "class map"
     for axes, bar, values, (low, high), colours, title in (
         (grid[1], grid.cbar_axes[1], result.mean, (0, 2), "inferno", mean_title),
         (grid[2], grid.cbar_axes[2], result.std, (0, 1), "viridis", "standard deviation of the realisations"),
-        (grid[3], grid.cbar_axes[3], result.ternary, (-0.5, 2.5), _CLASSES, "class map"),
+        (grid[3], grid.cbar_axes[3], result.ternary, (-0.5, 2.5), _CLASSES, map_title),
     ):
-        drawn = axes.imshow(values[window], vmin=low, vmax=high, cmap=colours, extent=extent, origin="lower")
+        axes.set_facecolor(_BAD)
+        shown = np.where(bad, np.nan, values[window])
+        drawn = axes.imshow(shown, vmin=low, vmax=high, cmap=colours, extent=extent, origin="lower")
         axes.set_title(title)
         figure.colorbar(drawn, cax=bar)
     grid.cbar_axes[3].set_yticks([0, 1, 2], ["background", "galaxy", "overlap"])
@@ -157,7 +162,7 @@ def _draw_image(axes, image: np.ndarray, extent) -> None:
     stretched = np.arcsinh(image)
     finite = stretched[np.isfinite(stretched)]
     top = max(np.percentile(finite, 99.7), 3.0) if finite.size else 3.0
-    axes.set_facecolor("#7a2323")  # bad pixels are transparent and show this
+    axes.set_facecolor(_BAD)  # bad pixels are transparent and show this
     axes.imshow(stretched, vmin=-1.5, vmax=top, cmap="gray", extent=extent, origin="lower")
 
 
@@ -171,7 +176,7 @@ def _draw_outlines(axes, result: Result, window) -> None:
             continue
         rows, columns = seen
         alone = result.catalog["blend_id"][number] == 0
-        colour = "#4dd2a0" if alone else OUTLINE_COLOURS[number % len(OUTLINE_COLOURS)]
+        colour = _ALONE if alone else OUTLINE_COLOURS[number % len(OUTLINE_COLOURS)]
         padded = np.pad(cutout.mask[cropped(seen, cutout.window)], 1).astype(np.float32)
         if not padded.any():
             continue

@@ -137,10 +137,8 @@ def write_by_windows(path, windows, *, shape, pairs, header, provenance, samples
     if missing := PROVENANCE.keys() - provenance.keys():
         raise ValueError(f"provenance lacks {sorted(missing)}")
     primary = fits.PrimaryHDU()
-    for key, value in provenance.items():
-        if isinstance(value, str):  # a header holds ASCII; a model may be named after any folder
-            value = value.encode("ascii", "backslashreplace").decode()
-        primary.header[PROVENANCE.get(key) or f"HIERARCH {key}"] = value
+    for key, value in cards_of(provenance).items():
+        primary.header[key if key in PROVENANCE.values() else f"HIERARCH {key}"] = value
     cards = wcs_cards(fits.Header() if header is None else header)
     # Empty arrays of the right shape: only their headers are used.
     hdus = fits.HDUList([primary, *(_image_hdu(item, _blank(item, shape), cards) for item in MAPS)])
@@ -149,6 +147,27 @@ def write_by_windows(path, windows, *, shape, pairs, header, provenance, samples
         hdus.append(_image_hdu(REALISATIONS, _blank(REALISATIONS, (samples, *shape)), cards))
     hdus.update_extend()
     atomic_write(path, lambda temporary: _write_parts(temporary, hdus, windows, shape))
+
+
+def cards_of(provenance):
+    """What produced a result, as cards of a header.
+
+    Parameters
+    ----------
+    provenance : dict
+        Names as in `PROVENANCE`, or others, and their values.
+
+    Returns
+    -------
+    dict of str to value
+        By keyword. Text is ASCII, as a header wants it; a model may be named after any folder.
+    """
+    return {
+        PROVENANCE.get(key, key): value.encode("ascii", "backslashreplace").decode()
+        if isinstance(value, str)
+        else value
+        for key, value in provenance.items()
+    }
 
 
 def _blank(item, shape):
@@ -291,6 +310,7 @@ def write_catalog(table, path, format="fits"):
     with warnings.catch_warnings():
         # electron/s and the like are no units of the FITS standard; they are written all the same.
         warnings.filterwarnings("ignore", message="The unit .* could not be saved in native FITS format")
+        warnings.filterwarnings("ignore", message="Keyword name .* is greater than 8 characters")
         atomic_write(path, lambda temporary: table.write(temporary, format=CATALOG_FORMATS[format]))
     return path
 

@@ -18,6 +18,7 @@ from appulse.files import write_json
 from appulse.files.pixels import UNREADABLE
 from appulse.inference.exposure import Window
 from appulse.objects.catalog import COLUMNS
+from appulse.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +118,7 @@ class _Tally:
         self.cells[cells] = busyness(ternary)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Segmentation of one image.
 
@@ -129,7 +130,7 @@ class Result:
     catalog : astropy.table.QTable
         One row per galaxy; columns in `appulse.objects.COLUMNS`.
     pairs : astropy.table.Table
-        Galaxies that share pixels or a bright border; columns as in `appulse.products.PAIRS`.
+        Galaxies that overlap (`appulse.objects.overlapping`); columns as in `appulse.products.PAIRS`.
     ternary : (height, width) uint8 array
         Class map: 0 background, 1 one galaxy, 2 overlap.
     mean, std : (height, width) float32 array
@@ -173,6 +174,11 @@ class Result:
     realisation_store: Realisations
     warnings: tuple[str, ...] = ()
     name: str = "image"
+
+    def __repr__(self) -> str:
+        height, width = self.ternary.shape
+        galaxies = counted(len(self.catalog), "galaxy", "galaxies")
+        return f"<Result of {self.name}: {galaxies} in {width} x {height} pixels>"
 
     def mask(self, label: int) -> np.ndarray:
         """Pixels of one galaxy, those it shares included.

@@ -85,8 +85,8 @@ def segment(
         Whether to estimate and subtract the background.
     origin : (y0, x0), pixels
         Where the image's first pixel lies in a larger one that it was cut from, in multiples of 448 for the
-        bundled models. Away from the cut everything is then what the larger one gives, but labels, numbers of
-        blends and positions in pixels, which are those of the cutout.
+        bundled models. From two stamps inside the cut on everything is then what the larger one gives, but
+        labels, numbers of blends and positions in pixels, which are those of the cutout.
     device : {"auto", "cpu", "cuda"}
         Where the network runs.
     block : int, pixels

@@ -65,7 +65,7 @@ def test_a_fields_picture_shows_its_maps_the_right_way_up():
     np.testing.assert_array_equal(shown(mean), result.mean)
     np.testing.assert_array_equal(shown(std), result.std)
     np.testing.assert_array_equal(shown(classes), result.ternary)
-    assert "2 galaxies, 2 of them overlapping" in " ".join(panels)
+    assert "2 galaxies, 2 of them in blends" in " ".join(panels)
     for axes in panels.values():
         picture = axes.get_images()[0]
         assert picture.origin == "lower" and tuple(picture.get_extent()) == (-0.5, 79.5, -0.5, 59.5)

@@ -15,6 +15,7 @@ from appulse.network import OperatingPoint
 from appulse.network.calibration import ErrorBars
 from appulse.objects import COLUMNS, ObjectFlag, PixelFlag, label_objects
 from appulse.objects.proposals import MAX_GALAXIES
+from appulse.products import read_catalog
 from appulse.segmentation import segment
 from by_hand import BRIGHTNESS, SAMPLES, SIZE, by_hand, discs, thresholding_model
 
@@ -653,6 +654,71 @@ def test_sizes_are_in_arcsec_with_a_wcs_and_in_pixels_without(tmp_path):
     for name in ("half_light_radius", "half_light_radius_std", "half_light_radius_p84"):
         np.testing.assert_allclose(with_wcs.catalog[name].value, 0.2 * without.catalog[name].value)
     assert np.isnan(without.catalog["ra"]).all() and np.isnan(without.catalog["dec"]).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "area"),
+    [
+        ("MJy/sr", u.MJy, (0.2 * u.arcsec).to_value(u.rad) ** 2),
+        ("mJy/arcsec2", u.mJy, 0.04),
+        ("nJy/pixel", u.nJy / u.pix, 1.0),
+        ("nJy", u.nJy, 1.0),
+    ],
+)
+def test_surface_brightness_is_summed_to_flux(tmp_path, text, unit, area):
+    image = discs((96, 96), (40, 50, 7))
+    wcs = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -0.2 / 3600, "CDELT2": 0.2 / 3600}
+    plain = run(image).catalog
+    catalog = run(write_fits(tmp_path / "a.fits", image, BUNIT=text, **wcs)).catalog
+    for name in ("flux", "flux_std", "flux_p16", "flux_noise"):
+        assert catalog[name].unit == unit
+        np.testing.assert_allclose(catalog[name].value, area * plain[name].value)
+    np.testing.assert_array_equal(catalog["area"].value, plain["area"].value)
+
+
+def test_surface_brightness_without_a_wcs_says_that_it_is_none_of_flux(tmp_path):
+    catalog = run(write_fits(tmp_path / "a.fits", discs((96, 96), (40, 50, 7)), BUNIT="MJy/sr")).catalog
+    assert catalog["flux"].unit == u.MJy / u.sr * u.pix
+
+
+def test_maps_beside_a_plain_image_that_are_not_used_are_told(tmp_path):
+    image = discs((64, 64), (30, 30, 7))
+    planes = {"SCI": image, "WEIGHT": np.ones(image.shape), "OTHER": image, "RMS": np.ones((5, 5))}
+    hdus = [fits.ImageHDU(plane.astype(np.float32), name=name) for name, plane in planes.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "a.fits")
+
+    def told(**options):
+        return [words for words in run(tmp_path / "a.fits", **options).warnings if "not used" in words]
+
+    (words,) = told(rms=None)
+    assert "WEIGHT" in words and "OTHER" not in words and "RMS;" not in words
+    assert told(rms="none") == told(rms=None, weight=f"{tmp_path / 'a.fits'}[WEIGHT]") == []
+
+
+def test_a_map_of_another_kind_is_suspected():
+    image = discs((96, 96), (40, 50, 7), noise=0.002) * 0.01
+    for rms, suspected in ((1e4, True), (0.05 * 0.002, False)):
+        words = " ".join(run(image, rms=rms).warnings)
+        assert "times the supplied noise" in words or not suspected
+        assert ("is the map a weight" in words) == suspected
+
+
+def test_too_few_realisations_for_error_bars_are_told():
+    image = discs((64, 64), (30, 30, 7))
+    assert [words for words in run(image, samples=2).warnings if words.startswith("2 realisations")]
+    assert not [words for words in run(image, samples=5).warnings if "too few" in words]
+
+
+def test_a_result_names_itself_in_a_line(scene):
+    assert repr(scene) == "<Result of image: 4 galaxies in 200 x 150 pixels>"
+
+
+def test_the_catalogue_knows_what_made_it(tmp_path):
+    path = write_fits(tmp_path / "a.fits", discs((64, 64), (30, 30, 7)))
+    result = run(path, seed=3)
+    result.write(tmp_path / "out")
+    for meta in (result.catalog.meta, read_catalog(tmp_path / "out" / "a_catalog.fits").meta):
+        assert (meta["IMAGE"], meta["MODEL"], meta["SEED"], meta["SAMPLES"]) == ("a", "by hand", 3, SAMPLES)
 
 
 @pytest.mark.parametrize(("text", "unit"), [("nJy", u.nJy), ("electron/s", u.electron / u.s), ("adu", u.adu)])

@@ -405,6 +405,8 @@ def _content_hash(files: Mapping[str, str | Path]) -> str:
             digest.update(b"none")
             continue
         try:
+            if path.is_dir():
+                raise InputError(f"{path}: is a directory; appulse needs a FITS file.")
             if not path.is_file():
                 raise InputError(f"{path}: no such file.")
             with open(path, "rb") as stream:

@@ -20,7 +20,7 @@ from appulse.inference.exposure import Window, common, cropped, whole
 from appulse.inference.store import BAD, CENTRED, is_there
 from appulse.inference.two_step import class_map
 from appulse.objects.flags import PixelFlag
-from appulse.products import MAPS
+from appulse.products import MAPS, cards_of
 from appulse.result import GalaxyCutout, Result
 
 
@@ -200,6 +200,7 @@ class Assembly:
         return self._result(maps, self.cutouts(), observation, provenance, warnings)
 
     def _result(self, maps, cutouts, observation, provenance, warnings):
+        self.catalog.meta = {"IMAGE": observation.name} | cards_of(provenance)
         return Result(
             catalog=self.catalog,
             pairs=self.pairs,

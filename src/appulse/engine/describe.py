@@ -10,14 +10,14 @@ import numpy as np
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
-from appulse.files import pixel_scale
+from appulse.files import of_flux, pixel_scale
 from appulse.inference.background import NoiseScaled
 from appulse.inference.exposure import Window, cropped, grown
 from appulse.inference.realisations import Realisations
 from appulse.inference.tiles import fits_stamp
 from appulse.inference.two_step import MARGIN
 from appulse.network.calibration import Calibration
-from appulse.objects.catalog import MEASURED, build_catalog, summarise
+from appulse.objects.catalog import COLUMNS, FLUX, MEASURED, build_catalog, summarise
 from appulse.objects.components import MIN_OVERLAP
 from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag
@@ -29,6 +29,7 @@ from appulse.products import PAIRS
 
 # Pixels around an object in which its realisations may reach.
 REACH = 12
+_FLUXES = tuple(column.name for column in COLUMNS if column.unit is FLUX)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Described:
     rows : list of dict
         Of the catalogue, without label, blend and sky position.
     pairs : list of dict
-        Galaxies that share pixels; labels are numbers in the object, from 1.
+        Galaxies that overlap; labels are numbers in the object, from 1.
     """
 
     number: int
@@ -293,7 +294,11 @@ def catalogue_of(
         rows["label"] = 1 + np.arange(len(blended))
         rows["blend_id"] = np.where(blended, np.repeat(np.arange(len(galaxies)), galaxies), 0)
         _add_sky_positions(rows, wcs)
-    catalog = build_catalog(rows, flux_unit=unit, pixel_scale_arcsec=pixel_scale(wcs))
+    scale = pixel_scale(wcs)
+    unit, factor = of_flux(unit, scale)
+    if factor != 1.0:
+        rows |= {name: rows[name] * factor for name in _FLUXES if name in rows}
+    catalog = build_catalog(rows, flux_unit=unit, pixel_scale_arcsec=scale)
     if pairs:
         offset = first_labels[pairs.pop("object")] - 1
         pairs |= {name: pairs[name] + offset for name in ("label_a", "label_b")}
@@ -411,7 +416,7 @@ def _catalogue_row(
         flags |= ObjectFlag.BAD_PIXEL
     if reference.nested[galaxy]:
         flags |= ObjectFlag.NESTED
-    if not np.isfinite([getattr(measured, quantity) for quantity in MEASURED]).all():
+    if not np.isfinite([row[name] for each in MEASURED for name in (each, f"{each}_std")]).all():
         flags |= ObjectFlag.MEASUREMENT_FAILED
     return row | {"flags": flags}
 
@@ -436,6 +441,8 @@ def with_neighbours(mask: np.ndarray) -> np.ndarray:
 def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray) -> list[dict]:
     found = []
     for pair in meeting_pairs(reference.masks, image):
+        if not pair.is_blend:
+            continue
         a, b = pair.first, pair.second
         both = ensemble.shared[a, b] >= MIN_OVERLAP
         present = ensemble.present[a] & ensemble.present[b]

@@ -10,7 +10,10 @@ from appulse.engine.job import Job
 from appulse.engine.observation import Observation
 from appulse.inference.crowding import Sampling, measure_crowding
 from appulse.network.weights import range_warnings
+from appulse.words import counted
 
+# With fewer realisations, galaxies happen to have the same value in all of them.
+FEWEST_SAMPLES = 5
 # Where it is measured whether the sources of an image are such as the model knows.
 SAMPLING = Sampling(longest=1536, part=512, count=3)
 
@@ -66,4 +69,11 @@ def warnings_of(job: Job) -> tuple[str, ...]:
             model.validity, job.noise.correlation, *crowding, noise_given=job.exposure.kind is not None
         ),
         *calibration_warnings(fitted_for(model.calibration, job.sampler.mode)),
+        *_few_realisations(job.sampler.samples),
     )
+
+
+def _few_realisations(samples: int) -> list[str]:
+    if samples >= FEWEST_SAMPLES:
+        return []
+    return [f"{counted(samples, 'realisation')}: too few for error bars, which want 20 or more"]

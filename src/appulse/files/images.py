@@ -109,6 +109,8 @@ class ImageSource:
         Of the unpacked copy of a gzipped file.
     images : tuple of str
         All HDUs of the file that are images, as ``--hdu`` takes them.
+    unused : tuple of str
+        Those that may be noise or mask of a plain image.
     """
 
     shape: tuple[int, int]
@@ -122,6 +124,7 @@ class ImageSource:
     warnings: tuple[str, ...]
     temporary: int
     images: tuple[str, ...]
+    unused: tuple[str, ...]
     _pixels: Pixels = field(repr=False)
     _hdus: fits.HDUList = field(repr=False)
 
@@ -311,6 +314,7 @@ def _source(path, opened, choice, wide, temporary):
         warnings=tuple(filter(None, lost)),
         temporary=temporary,
         images=tuple(label(hdus, one.index) for one in hdus if one.shape),
+        unused=tuple(label(hdus, one) for one in layout.unused),
         _pixels=Pixels(path, opened[layout.image], plane, wide),
         _hdus=opened,
     )

@@ -26,6 +26,11 @@ JWST_BAD = 1
 # them interpolated, a coadd took such pixels from its other visits. DETECTED marks every source.
 RUBIN_BAD = ("BAD", "SAT", "NO_DATA")
 
+# Of HDUs beside a plain image: what they hold is not sure enough to be used unasked.
+_MAP_NAMES = re.compile(
+    "WHT|WEIGHTS?|IVAR|INVVAR|RMS|ERR|ERRORS?|SIGMA|NOISE|STD|UNC|UNCERT(AINTY)?|VAR|VARIANCE|MASK|DQ|FLAGS?|BPM"
+)
+
 ANY_BIT = -1  # all bits of a two's complement integer
 NO_WEIGHT = None
 
@@ -108,12 +113,15 @@ class Layout:
         Noise and mask, as far as there are.
     description : str
         The same in words.
+    unused : tuple of int
+        HDUs of a plain image's shape whose names say that they are noise or a mask.
     """
 
     instrument: str
     image: int
     companions: tuple[Companion, ...]
     description: str
+    unused: tuple[int, ...] = ()
 
 
 def recognise(headers, image=None):
@@ -153,7 +161,13 @@ def recognise(headers, image=None):
     flat = [hdu for hdu in wanted if hdu.is_flat]
     hdu = (science or flat or wanted)[0]
     others = [one for one in images if one is not hdu and one.name == hdu.name and hdu.name]
-    return Layout("", hdu.index, (), f"plain image {label(hdus, hdu.index)}{_besides(others, hdus)}")
+    unused = tuple(
+        one.index
+        for one in images
+        if one is not hdu and one.shape[-2:] == hdu.shape[-2:] and _MAP_NAMES.fullmatch(one.name)
+    )
+    words = f"plain image {label(hdus, hdu.index)}{_besides(others, hdus)}"
+    return Layout("", hdu.index, (), words, unused)
 
 
 def _companions(instrument, image, images):

@@ -67,3 +67,36 @@ def is_logarithmic(unit):
     if isinstance(unit, u.FunctionUnitBase):  # mag(AB), which is no product of units
         return True
     return unit is not None and u.dex in unit.decompose().bases
+
+
+def of_flux(unit, pixel_scale):
+    """Unit of a sum over pixels, and the factor on the sum: surface brightness times the area of a pixel.
+
+    Parameters
+    ----------
+    unit : astropy unit or None
+        Of the pixels.
+    pixel_scale : float or None, arcsec
+        Side of a pixel; None without a WCS.
+
+    Returns
+    -------
+    unit : astropy unit or None
+        ``unit`` itself unless it is one per solid angle.
+    factor : float
+    """
+    if unit is None or _angles(unit) != -2:
+        return unit, 1.0
+    if pixel_scale is None:
+        return unit * u.pix, 1.0
+    area = (pixel_scale * u.arcsec) ** 2
+    for solid_angle in (u.sr, u.arcsec**2, u.arcmin**2, u.deg**2):
+        if not {base.name for base in (unit * solid_angle).bases} & {"sr", "arcsec", "arcmin", "deg", "rad"}:
+            return unit * solid_angle, area.to_value(solid_angle)
+    return unit * u.sr, area.to_value(u.sr)
+
+
+def _angles(unit):
+    """Power of the angle in a unit."""
+    parts = unit.decompose()
+    return dict(zip(parts.bases, parts.powers, strict=True)).get(u.rad, 0)

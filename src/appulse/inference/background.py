@@ -43,6 +43,8 @@ DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
 FINE = 1.5  # steps in the noise of an image whose sky has many values
 # Measured scatter over supplied noise outside which a map disagrees with its image.
 RATIO_RANGE = (0.8, 1.25)
+# And outside which it is probably a map of another kind.
+ANOTHER_KIND = (0.1, 10.0)
 # Pixels that the smoothing of a noise map reaches: SciPy cuts its Gaussian at four standard deviations.
 _REACH = int(4 * SMOOTHING + 0.5)
 
@@ -76,9 +78,10 @@ class NoiseQuality:
         """What is odd about the noise, whatever the model; one sentence each."""
         found = []
         if self.noise_disagrees:
-            found.append(
-                f"the scatter is {self.noise_ratio:.2f} times the supplied noise: every threshold moves"
-            )
+            words = f"the scatter is {self.noise_ratio:.2g} times the supplied noise: every threshold moves"
+            if not ANOTHER_KIND[0] <= self.noise_ratio <= ANOTHER_KIND[1]:
+                words += "; is the map a weight, a variance or an rms, and was it given as such?"
+            found.append(words)
         if self.empty:
             share = max(round(100 * self.empty), 1)
             found.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -242,7 +243,8 @@ def range_warnings(
     ranges = bundled_ranges()
     fitting = [name for name in _ADVISED if not ranges[name].warnings(*measured, noise_given=noise_given)]
     if fitting:
-        found.append(f"model {' or '.join(map(repr, fitting))} knows images with such a PSF and such noise")
+        known = "such a PSF and such noise" if math.isfinite(width) else "such noise"
+        found.append(f"model {' or '.join(map(repr, fitting))} knows images with {known}")
     return found
 
 

@@ -89,7 +89,8 @@ def summarise(values, *, value=None, scale=1.0, shift=0.0, period=None):
     Returns
     -------
     Summary
-        Standard deviation with ddof 0. All NaN spreads if no value is finite.
+        Standard deviation with ddof 0. All NaN spreads if no value is finite. Of a periodic quantity neither
+        exceeds that of an even distribution over the period.
     """
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
@@ -103,13 +104,11 @@ def summarise(values, *, value=None, scale=1.0, shift=0.0, period=None):
     median = np.median(values)
     p16, p84 = np.percentile(values, [16, 84])
     half = 0.5 * (p84 - p16)
-    middle = 0.5 * (p16 + p84) + shift * half
-    return Summary(
-        float(median if value is None else value),
-        float(scale * values.std()),
-        float(middle - scale * half),
-        float(middle + scale * half),
-    )
+    middle = float(0.5 * (p16 + p84) + shift * half)
+    std, half = scale * values.std(), scale * half
+    if period is not None:  # no more than of a quantity of which nothing is known
+        std, half = min(std, period / np.sqrt(12)), min(half, 0.34 * period)
+    return Summary(float(median if value is None else value), float(std), middle - half, middle + half)
 
 
 def build_catalog(rows, *, flux_unit=None, pixel_scale_arcsec=None):

@@ -31,7 +31,7 @@ OBJECT_MEANING = {
     ObjectFlag.NESTED: "the galaxy lies inside another",
     ObjectFlag.THREE_OR_MORE: "the object holds three or more galaxies",
     ObjectFlag.OUTSIDE_MODEL_RANGE: "noise of neighbouring pixels is correlated otherwise than in training",
-    ObjectFlag.MEASUREMENT_FAILED: "at least one quantity could not be measured",
+    ObjectFlag.MEASUREMENT_FAILED: "at least one quantity, or its spread, could not be measured",
     ObjectFlag.MOST_GALAXIES: "the object was split into 12 galaxies, the most looked for; it may hold more",
 }
 # A dictionary of its own: members of two IntFlags with the same bit are equal keys.

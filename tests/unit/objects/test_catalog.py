@@ -128,3 +128,14 @@ def test_mean_orientation_across_the_wrap():
     summary = summarise([178.0, 179.0, 1.0, 2.0], period=180)
     assert min(summary.value, 180 - summary.value) == pytest.approx(0, abs=1e-9)
     assert summary.std == pytest.approx(np.std([-2, -1, 1, 2]))
+
+
+def test_an_angle_of_which_nothing_is_known_fills_the_circle_and_no_more():
+    values = np.random.default_rng(5).uniform(0.0, 180.0, 4000)
+    even = summarise(values, value=90.0, period=180.0)
+    assert even.std == pytest.approx(180 / np.sqrt(12), rel=0.03)
+    assert even.p84 - even.p16 == pytest.approx(0.68 * 180, rel=0.03)
+    scaled = summarise(values, value=90.0, scale=2.0, period=180.0)
+    assert scaled.std == pytest.approx(180 / np.sqrt(12))
+    assert scaled.p84 - scaled.p16 == pytest.approx(0.68 * 180)
+    assert 0.5 * (scaled.p16 + scaled.p84) == pytest.approx(0.5 * (even.p16 + even.p84))
