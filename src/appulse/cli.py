@@ -403,6 +403,8 @@ def evaluate(
             progress=progress,
         )
     print(scores)
+    if quick:
+        print("a quick look at a part of one field: do not quote it")
     print(f"wrote {output / 'report.html'}")
     return 0
 

@@ -213,7 +213,7 @@ def evaluate_model(
         | {each.name: each.setting for each in detectors},
         best,
     )
-    area = f"the first {effort.side} x {effort.side} pixels of " if effort.side else ""
+    area = f"at most {effort.side} x {effort.side} pixels of " if effort.side else ""
     facts = {
         "command": command,
         "model": f"{model.name}, SHA-256 {model.sha256}",

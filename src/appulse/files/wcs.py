@@ -22,6 +22,8 @@ _WCS_KEYWORD = re.compile(
       | (A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)""",
     re.VERBOSE,
 )
+# Without any of these a pixel would be a degree wide.
+_SCALE = re.compile(r"CDELT\d|CD\d+_\d|PC\d+_\d|PC\d{6}")
 
 
 def usable_wcs(header, hdus=None):
@@ -47,6 +49,8 @@ def usable_wcs(header, hdus=None):
                 wcs = wcs.sub([1, 2])
             if wcs.naxis != 2 or not wcs.has_celestial:
                 return None, ""
+            if not any(_SCALE.match(keyword) for keyword in header):
+                return None, "it has no scale, neither CDELT nor CD"
             wcs.wcs.set()
             reason = _settle_frame(wcs)
             if reason:

@@ -23,7 +23,7 @@ _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
     "euclid": "d3951f93b84d4a772e7580e208892be1559a34dae88596b72ae512f7723e35c6",
-    "mixed": "440f9ebbbb6c2d0d4aad39ff6db6e7051a1f3502680470853767d3abc1b5c6b7",
+    "mixed": "39b7335aa8f1a58c1bf7ba97fbd72de7b8ec651d1ef027e57808462d905e46dd",
     "paper": "ed30790aa157ac60f0cd8cc7b4fea87854fb539da2ad31486b4143015b3dbbbe",
 }
 # Models that a warning may advise. What `paper` knows, `euclid` knows better.

@@ -373,6 +373,16 @@ def test_a_wcs_of_an_unknown_frame_is_none_and_the_reason_is_told(tmp_path, card
         assert {key: source.header[key] for key in cards} == cards
 
 
+def test_a_wcs_without_a_scale_is_none_instead_of_a_degree_a_pixel(tmp_path):
+    hdu = fits.ImageHDU(ramp())
+    hdu.header.update(EQUATORIAL | {"CRVAL1": 120.0, "CRVAL2": 35.0})
+    with open_image(save(tmp_path / "a.fits", hdu)) as source:
+        assert source.wcs is None and "no scale" in source.warnings[0]
+    scale = {"PC1_1": -1e-5, "PC1_2": 0.0, "PC2_1": 0.0, "PC2_2": 1e-5}  # in the matrix alone
+    hdu.header.update(scale)
+    assert pixel_scale(read_image(save(tmp_path / "b.fits", hdu)).wcs) == pytest.approx(0.036)
+
+
 @pytest.mark.parametrize(
     ("cards", "frame"),
     [
