@@ -3,6 +3,7 @@
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from appulse import products
 from appulse.objects import catalog, flags
 
 project = "appulse"
@@ -55,6 +56,9 @@ write_table(
     ("column", "unit", "what"),
     [(f"`{c.name}`", units.get(c.unit, c.unit), c.description) for c in columns],
 )
+for name, items in (("maps", products.MAPS), ("pairs", products.PAIRS)):
+    heading = ("HDU" if name == "maps" else "column", "type", "what")
+    write_table(name, heading, [(f"`{item.name}`", item.dtype, item.description) for item in items])
 for kind in (flags.ObjectFlag, flags.PixelFlag):
     write_table(
         kind.__name__,
