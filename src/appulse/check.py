@@ -37,7 +37,7 @@ class Check:
     scale : float
         Pixel scale, arcsec; NaN without WCS.
     of_noise : tuple of str
-        What is odd about the noise, whatever the model.
+        What is odd about the noise and its maps, whatever the model.
     taken : Validity
         What the model takes.
     recognised : str
@@ -187,7 +187,7 @@ def check_image(
         coverage=crowding.coverage,
         width=crowding.width,
         scale=float("nan") if scale is None else scale,
-        of_noise=tuple(scaled.warnings),
+        of_noise=(*source.unused_maps, *scaled.warnings),
         taken=model.validity,
         recognised=source.recognised,
         noise_map=noise[0] if noise else "",

@@ -178,3 +178,15 @@ def test_files_and_models_that_are_not_there_are_named(tmp_path, model):
         check_image(tmp_path / "a.fits", model="andromeda")
     with pytest.raises(InputError, match="nothing to segment"):
         check_image(written(tmp_path / "flat.fits", np.zeros((50, 50))), model=model)
+
+
+def test_what_is_not_measured_or_not_used_is_no_approval(tmp_path, model):
+    shape = (250, 250)
+    faint = check_image(written(tmp_path / "a.fits", noise(shape)), model=model)
+    assert faint.fits and "the width of the PSF was not measured" in str(faint)
+    image = noise(shape) + stars(shape, 25, width=2.0)
+    known = check_image(written(tmp_path / "b.fits", image), model=model)
+    assert known.verdict == "the model fits this image"
+    fits.append(tmp_path / "b.fits", np.ones(shape, np.float32), fits.Header({"EXTNAME": "WHT"}))
+    beside = check_image(tmp_path / "b.fits", model=model)
+    assert not beside.fits and "WHT of the file: not used" in str(beside)

@@ -691,7 +691,7 @@ def test_maps_beside_a_plain_image_that_are_not_used_are_told(tmp_path):
         return [words for words in run(tmp_path / "a.fits", **options).warnings if "not used" in words]
 
     (words,) = told(rms=None)
-    assert "WEIGHT" in words and "OTHER" not in words and "RMS;" not in words
+    assert words.startswith("WEIGHT of the file")
     assert told(rms="none") == told(rms=None, weight=f"{tmp_path / 'a.fits'}[WEIGHT]") == []
 
 

@@ -17,7 +17,6 @@ from appulse.inference.exposure import ArraySource, Exposure, whole
 
 # In place of a map: not even the one in the image's own file.
 NO_MAP = "none"
-_HOW = "give it as --rms, --variance, --weight or --mask 'FILE[NAME]', or say --rms none"
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,8 @@ def observe(
             shape, recognised, path = source.shape, source.recognised, Path(image)
             about = (source.header, source.unit, source.wcs, stem(path))
             warnings, temporary = source.warnings, source.temporary
-            if source.unused and not used:
-                warnings = (*warnings, f"not used, though in the file: {', '.join(source.unused)}; {_HOW}")
+            if not used:
+                warnings = (*warnings, *source.unused_maps)
         else:
             source, unit = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None

@@ -109,8 +109,8 @@ class ImageSource:
         Of the unpacked copy of a gzipped file.
     images : tuple of str
         All HDUs of the file that are images, as ``--hdu`` takes them.
-    unused : tuple of str
-        Those that may be noise or mask of a plain image.
+    unused_maps : tuple of str
+        A sentence on those that may be noise or mask of a plain image, if there are any.
     """
 
     shape: tuple[int, int]
@@ -124,7 +124,7 @@ class ImageSource:
     warnings: tuple[str, ...]
     temporary: int
     images: tuple[str, ...]
-    unused: tuple[str, ...]
+    unused_maps: tuple[str, ...]
     _pixels: Pixels = field(repr=False)
     _hdus: fits.HDUList = field(repr=False)
 
@@ -314,10 +314,17 @@ def _source(path, opened, choice, wide, temporary):
         warnings=tuple(filter(None, lost)),
         temporary=temporary,
         images=tuple(label(hdus, one.index) for one in hdus if one.shape),
-        unused=tuple(label(hdus, one) for one in layout.unused),
+        unused_maps=_of_unused([label(hdus, one) for one in layout.unused]),
         _pixels=Pixels(path, opened[layout.image], plane, wide),
         _hdus=opened,
     )
+
+
+def _of_unused(names):
+    if not names:
+        return ()
+    options = "--rms, --variance, --weight or --mask"
+    return (f"{', '.join(names)} of the file: not used; give {options} 'FILE[{names[0]}]', or --rms none",)
 
 
 def read_image(path, hdu=None):
