@@ -255,7 +255,8 @@ def _open_hdus(path):
         temporary = os.fstat(file.fileno()).st_size if is_gzipped else 0
         hdus = fits.open(file, **options)
         try:
-            len(hdus)  # reads every header
+            for one in hdus:
+                one.header  # noqa: B018 - parsed now, and astropy's remarks on odd cards are caught
         except BaseException:
             hdus.close()
             raise
