@@ -375,12 +375,13 @@ def test_a_wcs_of_an_unknown_frame_is_none_and_the_reason_is_told(tmp_path, card
 
 @pytest.mark.filterwarnings("error")
 def test_odd_cards_of_an_extension_are_no_news(tmp_path):
-    hdu = fits.ImageHDU(ramp())
-    hdu.header.append(fits.Card.fromstring("ESO-LOG 00:00:00> DATE         = '1992-10-26'  / Mon Oct 26, 1992"))
+    card = "ESO-LOG 00:00:00> DATE         = '1992-10-26'  / Mon Oct 26, 1992"
     with warnings.catch_warnings(action="ignore"):
+        hdu = fits.ImageHDU(ramp())
+        hdu.header.append(fits.Card.fromstring(card))
         path = save(tmp_path / "a.fits", hdu)
     with open_image(path) as source:
-        assert source.shape == ramp().shape and "ESO-LOG" in repr(source.header)
+        assert source.shape == ramp().shape and source.warnings == ()
 
 
 def test_a_wcs_without_a_scale_is_none_instead_of_a_degree_a_pixel(tmp_path):
