@@ -49,7 +49,11 @@ def write_table(name, heading, rows):
     (generated / f"{name}.md").write_text(text)
 
 
-units = {None: "", catalog.FLUX: "the image's", catalog.SIZE: "arcsec; pixels without a WCS"}
+units = {
+    None: "",
+    catalog.FLUX: "the image's; of a surface brightness, times a pixel's area",
+    catalog.SIZE: "arcsec; pixels without a WCS",
+}
 columns = [c for c in catalog.COLUMNS if not c.name.endswith(("_std", "_p16", "_p84"))]
 write_table(
     "columns",

@@ -37,7 +37,9 @@ class Check:
     scale : float
         Pixel scale, arcsec; NaN without WCS.
     of_noise : tuple of str
-        What is odd about the noise and its maps, whatever the model.
+        What is odd about the noise, whatever the model.
+    notes : tuple of str
+        What else of the file may matter; nothing against the model.
     taken : Validity
         What the model takes.
     recognised : str
@@ -64,6 +66,7 @@ class Check:
     width: float
     scale: float
     of_noise: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     taken: Validity = field(default_factory=Validity)
     recognised: str = "plain image"
     noise_map: str = ""
@@ -115,6 +118,7 @@ class Check:
         }
         lines = [f"{self.path}, for model {self.model}:"]
         lines += [f"  {name:<19} {words}" for name, words in rows.items()]
+        lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  WARNING: {warning}" for warning in self.warnings]
         lines.append(f"  {self.verdict}")
         return "\n".join(lines)
@@ -128,11 +132,11 @@ class Check:
         noise = f"{self.sigma:.4g} {self.unit}".rstrip() + " per pixel"
         if not self.noise_map:
             return f"{noise}, measured"
-        return f"{noise}, from {self.noise_map}; the scatter is {self.noise_ratio:.2f} times that"
+        return f"{noise}, from {self.noise_map}; the scatter is {self.noise_ratio:.3g} times that"
 
     def _width_in_words(self) -> str:
         if not np.isfinite(self.width):
-            return f"unknown (fewer than {FEWEST_COMPACT} bright ones)"
+            return f"unknown (fewer than {FEWEST_COMPACT} bright ones without bad pixels)"
         words = f"{self.width:.2f} pixels wide"
         if self.taken.widths is None:
             return words
@@ -187,7 +191,8 @@ def check_image(
         coverage=crowding.coverage,
         width=crowding.width,
         scale=float("nan") if scale is None else scale,
-        of_noise=(*source.unused_maps, *scaled.warnings),
+        of_noise=tuple(scaled.warnings),
+        notes=source.unused_maps,
         taken=model.validity,
         recognised=source.recognised,
         noise_map=noise[0] if noise else "",

@@ -63,9 +63,7 @@ def field_figure(result: Result, window: Window | None = None) -> Figure:
         (grid[2], grid.cbar_axes[2], result.std, (0, 1), "viridis", "standard deviation of the realisations"),
         (grid[3], grid.cbar_axes[3], result.ternary, (-0.5, 2.5), _CLASSES, map_title),
     ):
-        axes.set_facecolor(_BAD)
-        shown = np.where(bad, np.nan, values[window])
-        drawn = axes.imshow(shown, vmin=low, vmax=high, cmap=colours, extent=extent, origin="lower")
+        drawn = _draw_map(axes, values[window], bad, vmin=low, vmax=high, cmap=colours, extent=extent)
         axes.set_title(title)
         figure.colorbar(drawn, cax=bar)
     grid.cbar_axes[3].set_yticks([0, 1, 2], ["background", "galaxy", "overlap"])
@@ -95,6 +93,7 @@ def galaxy_figure(result: Result, label: int, realisations: int = 4) -> Figure:
     window = result.cutout(label).window
     drawn = result.realisations(label)[:realisations]
     extent = (window[1].start - 0.5, window[1].stop - 0.5, window[0].start - 0.5, window[0].stop - 0.5)
+    bad = np.isnan(result.p_galaxy[window])
     figure = Figure(figsize=(13, 6.4))
     figure.set_layout_engine("constrained")
     top, bottom = figure.subplots(2, 4, sharex=True, sharey=True)
@@ -106,11 +105,11 @@ def galaxy_figure(result: Result, label: int, realisations: int = 4) -> Figure:
         (top[2], result.std, 1, "viridis", "standard deviation"),
         (top[3], result.ternary, 2, _CLASSES, "class map"),
     ):
-        axes.imshow(values[window], vmin=0, vmax=limit, cmap=colours, extent=extent, origin="lower")
+        _draw_map(axes, values[window], bad, vmin=0, vmax=limit, cmap=colours, extent=extent)
         axes.set_title(title)
     for number, axes in enumerate(bottom):
         if number < len(drawn):
-            axes.imshow(drawn[number], vmin=0, vmax=2, cmap=_CLASSES, extent=extent, origin="lower")
+            _draw_map(axes, drawn[number], bad, vmin=0, vmax=2, cmap=_CLASSES, extent=extent)
             axes.set_title(f"realisation {number}")
         else:
             axes.set_visible(False)
@@ -162,8 +161,12 @@ def _draw_image(axes, image: np.ndarray, extent) -> None:
     stretched = np.arcsinh(image)
     finite = stretched[np.isfinite(stretched)]
     top = max(np.percentile(finite, 99.7), 3.0) if finite.size else 3.0
+    _draw_map(axes, stretched, np.isnan(stretched), vmin=-1.5, vmax=top, cmap="gray", extent=extent)
+
+
+def _draw_map(axes, values: np.ndarray, bad: np.ndarray, **options):
     axes.set_facecolor(_BAD)  # bad pixels are transparent and show this
-    axes.imshow(stretched, vmin=-1.5, vmax=top, cmap="gray", extent=extent, origin="lower")
+    return axes.imshow(np.where(bad, np.nan, values), origin="lower", **options)
 
 
 def _draw_outlines(axes, result: Result, window) -> None:

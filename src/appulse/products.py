@@ -80,11 +80,11 @@ def write_segmentation(
     ternary, mean, std, p_galaxy, p_overlap, segm, segm2, flags : (height, width) array
         The maps of `MAPS`.
     pairs : Table, structured array, dict of columns, or None
-        The columns of `PAIRS`, one row per pair of galaxies that meet.
+        The columns of `PAIRS`, one row per pair of galaxies that overlap.
     header : astropy.io.fits.Header or None
         The input image's; its WCS cards go into each image HDU, unchanged.
     provenance : dict
-        Every key of `PROVENANCE`; others are kept under their own names.
+        Every key of `PROVENANCE`; others are kept under their own names, in capitals.
     realisations : (samples, height, width) array, optional
 
     Raises
@@ -160,10 +160,10 @@ def cards_of(provenance):
     Returns
     -------
     dict of str to value
-        By keyword. Text is ASCII, as a header wants it; a model may be named after any folder.
+        By keyword, in capitals. Text is ASCII, as a header wants it; a model may be named after any folder.
     """
     return {
-        PROVENANCE.get(key, key): value.encode("ascii", "backslashreplace").decode()
+        PROVENANCE.get(key, key.upper()): value.encode("ascii", "backslashreplace").decode()
         if isinstance(value, str)
         else value
         for key, value in provenance.items()

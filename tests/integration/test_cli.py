@@ -350,6 +350,9 @@ def test_check_says_whether_the_model_fits(field, tmp_path, capsys):
     fits.writeto(tmp_path / "drizzled.fits", smooth)
     assert run("check", tmp_path / "drizzled.fits") == 1
     assert "correlate" in capsys.readouterr().out
+    assert run("check") == 2 and "IMAGE is missing" in capsys.readouterr().err
+    assert run("segment", tmp_path, "-o", tmp_path / "out") == 1
+    assert "is a directory" in capsys.readouterr().err
     assert run("check", tmp_path / "missing.fits") == 1
     assert "no such file" in capsys.readouterr().err
     assert run("check", field, "--model", "andromeda") == 2
@@ -368,7 +371,9 @@ def test_a_process_reports_its_version_and_usage_errors():
     version = in_a_process("--version")
     assert (version.returncode, version.stdout.strip()) == (0, appulse.__version__)
     wrong = in_a_process("segment", "field.fits")
-    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr + wrong.stdout
+    assert wrong.returncode == 2 and wrong.stderr == (
+        "appulse: --output or -o is missing; see appulse segment --help.\n"
+    )
 
 
 def test_a_process_writes_what_this_process_writes(done, tmp_path):

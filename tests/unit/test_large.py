@@ -153,3 +153,18 @@ def test_memory_does_not_grow_with_the_box(monkeypatch):
         tracemalloc.stop()
         assert row["area"] == row["flux"] == on_trail.sum() and row["p_detect"] == 1
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_its_place_is_that_of_its_flux_where_the_noise_varies(monkeypatch):
+    rms = np.where(np.arange(SHAPE[1]) < 60, 1.0, 1.6) * np.ones(SHAPE)
+    options = {"model": by_hand(), "samples": SAMPLES, "rms": rms}
+    apart = segment(scene(), **options)
+    rows = large_rows(apart)
+    monkeypatch.setattr(large, "LARGEST_BOX", LIMIT)
+    monkeypatch.setattr(large, "PART", 32)
+    whole = segment(scene(), **options)
+    assert len(rows) == 2
+    for name in ("flux", "x_centroid", "y_centroid"):
+        np.testing.assert_allclose(
+            whole.catalog[name][rows].value, apart.catalog[name][rows].value, rtol=1e-5
+        )

@@ -175,3 +175,21 @@ def test_no_window_opens_and_no_style_changes():
     before = dict(matplotlib.rcParams)
     assert isinstance(made_by_hand().plot(), Figure)
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("of_one", [False, True])
+def test_bad_pixels_are_of_one_colour_in_every_panel(of_one):
+    result = made_by_hand()
+    bad = np.zeros(result.ternary.shape, bool)
+    bad[8:12, 14:17] = True
+    maps = {
+        name: np.where(bad, np.nan, getattr(result, name)) for name in ("p_galaxy", "mean", "std", "image")
+    }
+    result = dataclasses.replace(result, **maps)
+    figure = galaxy_figure(result, 1) if of_one else field_figure(result)
+    window = result.cutout(1).window if of_one else np.s_[:, :]
+    panels = [axes for axes in figure.axes if axes.get_title() and axes.get_images()]
+    assert len(panels) == (7 if of_one else 4)
+    for axes in panels:
+        np.testing.assert_array_equal(np.isnan(shown(axes)), bad[window], err_msg=axes.get_title())
+    assert len({axes.get_facecolor() for axes in panels}) == 1

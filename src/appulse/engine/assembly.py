@@ -35,7 +35,7 @@ class Assembly:
     catalog : QTable
         One row per galaxy.
     pairs : Table
-        Galaxies that meet.
+        Galaxies that overlap.
     first_labels : (n_objects + 1,) int64 array
         Label of the first galaxy of each object; 0 at 0.
     """
@@ -200,7 +200,7 @@ class Assembly:
         return self._result(maps, self.cutouts(), observation, provenance, warnings)
 
     def _result(self, maps, cutouts, observation, provenance, warnings):
-        self.catalog.meta = {"IMAGE": observation.name} | cards_of(provenance)
+        self.catalog.meta = cards_of({"image": observation.name} | provenance)
         return Result(
             catalog=self.catalog,
             pairs=self.pairs,

@@ -330,11 +330,11 @@ class _Crop:
         self.bad, self.correlated = scaled.bad[here], scaled.correlated[here]
         self.image = np.where(self.bad, 0.0, scaled.scaled[here]).astype(np.float32)
         self.noise = scaled.noise[here]
-        # Places and shapes are those of flux, not of signal-to-noise, where the noise varies in an object; in
-        # units of its mean noise, for what weighs pixels by their noise.
+        # Galaxies are told apart by signal-to-noise, and measured in flux: the same but for a unit, where the
+        # noise does not vary in the object.
         sigma = scaled.sigma[here]
         self.unit = float(sigma[mask].mean(dtype=np.float64))
-        self.light = np.where(self.bad, 0.0, self.image * (sigma / self.unit)).astype(np.float32)
+        self.light = np.where(self.bad, 0.0, self.image * (sigma / self.unit))
         self.p_galaxy = region.p_galaxy[here]
         # A realisation may bridge to a neighbour; the neighbour's own pixels stay the neighbour's.
         others = (labels > 0) & ~mask | self.bad
@@ -362,8 +362,8 @@ def _galaxies_of(crop: _Crop) -> tuple[Separation, Ensemble, np.ndarray, bool]:
     """Galaxies, their ensemble and shares of light, and whether the object had to be taken whole."""
     try:
         reference = separate(crop.ternary, crop.image, p_galaxy=crop.p_galaxy)
-        ensemble = measure_ensemble(crop.realisations, reference, crop.light)
-        return reference, ensemble, light_shares(crop.light, reference.masks), False
+        ensemble = measure_ensemble(crop.realisations, reference, crop.image, crop.light)
+        return reference, ensemble, light_shares(crop.image, reference.masks), False
     except (ArithmeticError, ValueError, IndexError, np.linalg.LinAlgError):
         # One bad object must not cost the field: it becomes one galaxy without spreads, and is flagged.
         reference = Separation(crop.mask[None], np.zeros(1, bool))

@@ -325,7 +325,8 @@ def _of_unused(names):
     if not names:
         return ()
     options = "--rms, --variance, --weight or --mask"
-    return (f"{', '.join(names)} of the file: not used; give {options} 'FILE[{names[0]}]', or --rms none",)
+    told = f"not used unless given to segment as {options} 'FILE[{names[0]}]'"
+    return (f"{', '.join(names)} of the file: {told}, or left with --rms none",)
 
 
 def read_image(path, hdu=None):

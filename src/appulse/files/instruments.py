@@ -164,7 +164,10 @@ def recognise(headers, image=None):
     unused = tuple(
         one.index
         for one in images
-        if one is not hdu and one.shape[-2:] == hdu.shape[-2:] and _MAP_NAMES.fullmatch(one.name)
+        if one is not hdu
+        and one.shape[-2:] == hdu.shape[-2:]
+        and _MAP_NAMES.fullmatch(one.name)
+        and (one.version == hdu.version or not others)  # of one chip of several, its own
     )
     words = f"plain image {label(hdus, hdu.index)}{_besides(others, hdus)}"
     return Layout("", hdu.index, (), words, unused)

@@ -19,6 +19,7 @@ _SPELLINGS = {
     "nanomaggy": "nmgy",
     "nanomaggies": "nmgy",
 }
+_SOLID_ANGLES = (u.sr, u.deg**2, u.arcmin**2, u.arcsec**2, u.mas**2)
 
 
 def read_unit(header):
@@ -82,21 +83,25 @@ def of_flux(unit, pixel_scale):
     Returns
     -------
     unit : astropy unit or None
-        ``unit`` itself unless it is one per solid angle.
+        ``unit`` itself unless it is one per solid angle or per pixel.
     factor : float
     """
-    if unit is None or _angles(unit) != -2:
+    if unit is None:
+        return None, 1.0
+    if _power(unit, u.pix) == -1:
+        return unit * u.pix, 1.0
+    if _power(unit, u.rad) != -2:
         return unit, 1.0
     if pixel_scale is None:
         return unit * u.pix, 1.0
     area = (pixel_scale * u.arcsec) ** 2
-    for solid_angle in (u.sr, u.arcsec**2, u.arcmin**2, u.deg**2):
-        if not {base.name for base in (unit * solid_angle).bases} & {"sr", "arcsec", "arcmin", "deg", "rad"}:
-            return unit * solid_angle, area.to_value(solid_angle)
+    for solid_angle in _SOLID_ANGLES:
+        flux = unit * solid_angle
+        if not any(base.is_equivalent(u.rad) or base.is_equivalent(u.sr) for base in flux.bases):
+            return flux, area.to_value(solid_angle)
     return unit * u.sr, area.to_value(u.sr)
 
 
-def _angles(unit):
-    """Power of the angle in a unit."""
+def _power(unit, base):
     parts = unit.decompose()
-    return dict(zip(parts.bases, parts.powers, strict=True)).get(u.rad, 0)
+    return dict(zip(parts.bases, parts.powers, strict=True)).get(base, 0)

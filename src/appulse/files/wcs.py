@@ -22,8 +22,8 @@ _WCS_KEYWORD = re.compile(
       | (A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)""",
     re.VERBOSE,
 )
-# Without any of these a pixel would be a degree wide.
-_SCALE = re.compile(r"CDELT\d|CD\d+_\d|PC\d+_\d|PC\d{6}")
+_SCALE = re.compile(r"CDELT[12]|CD[12]_[12]")
+_DEGREE = 3600.0  # arcsec
 
 
 def usable_wcs(header, hdus=None):
@@ -49,12 +49,13 @@ def usable_wcs(header, hdus=None):
                 wcs = wcs.sub([1, 2])
             if wcs.naxis != 2 or not wcs.has_celestial:
                 return None, ""
-            if not any(_SCALE.match(keyword) for keyword in header):
-                return None, "it has no scale, neither CDELT nor CD"
             wcs.wcs.set()
             reason = _settle_frame(wcs)
             if reason:
                 return None, reason
+            # Unless a matrix PC holds it, a scale that is not there is a degree.
+            if not any(map(_SCALE.fullmatch, header)) and np.isclose(pixel_scale(wcs), _DEGREE):
+                return None, "it has no scale, neither CDELT nor CD"
             height, width = header.get("NAXIS2", 1), header.get("NAXIS1", 1)
             centre = wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0)
             usable = np.isfinite(centre).all() and pixel_scale(wcs) > 0  # 0 where the matrix is singular

@@ -78,7 +78,7 @@ class NoiseQuality:
         """What is odd about the noise, whatever the model; one sentence each."""
         found = []
         if self.noise_disagrees:
-            words = f"the scatter is {self.noise_ratio:.2g} times the supplied noise: every threshold moves"
+            words = f"the scatter is {self.noise_ratio:.3g} times the supplied noise: every threshold moves"
             if not ANOTHER_KIND[0] <= self.noise_ratio <= ANOTHER_KIND[1]:
                 words += "; is the map a weight, a variance or an rms, and was it given as such?"
             found.append(words)

@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-FLUX = "flux"  # the image's own unit; dimensionless where BUNIT does not name it
+FLUX = "flux"  # that of a sum over the image's pixels (`of_flux`); dimensionless where BUNIT names none
 SIZE = "size"  # arcsec, pixels without a WCS
 
 
@@ -120,7 +120,7 @@ def build_catalog(rows, *, flux_unit=None, pixel_scale_arcsec=None):
         Column name to value; fluxes in ``flux_unit``, sizes in pixels. A float column left out is NaN, an
         integer one 0.
     flux_unit : astropy unit or str, optional
-        The image's BUNIT; None where it has none, which leaves the numbers without a name for their unit.
+        Of a sum over pixels; None where it is not known, which leaves the numbers without a name for it.
     pixel_scale_arcsec : float, arcsec per pixel, optional
         Turns ``half_light_radius`` into arcsec; None leaves pixels.
 

@@ -60,7 +60,7 @@ class Ensemble:
         )
 
 
-def measure_ensemble(realisations, reference, image):
+def measure_ensemble(realisations, reference, image, light=None):
     """Follow the reference galaxies into every realisation, match them one to one, and measure them.
 
     Parameters
@@ -71,6 +71,9 @@ def measure_ensemble(realisations, reference, image):
     reference : Separation
         The object's galaxies, masks (n_galaxies, height, width).
     image : (height, width) float array, units of the background noise
+        By which galaxies are told apart and share their light.
+    light : (height, width) float array, optional
+        What is measured: in proportion to flux, where the noise varies; by default the image.
 
     Returns
     -------
@@ -80,9 +83,10 @@ def measure_ensemble(realisations, reference, image):
     Raises
     ------
     ValueError
-        If the three differ in height or width.
+        If they differ in height or width.
     """
     image = np.asarray(image, dtype=np.float64)
+    light = image if light is None else np.asarray(light, dtype=np.float64)
     masks = np.asarray(reference.masks, dtype=bool)
     result = Ensemble.empty(len(masks), len(realisations))
     values = [getattr(result, name) for name in _VALUES]
@@ -90,14 +94,14 @@ def measure_ensemble(realisations, reference, image):
     measured = {}
     for sample, ternary in enumerate(realisations):
         ternary = np.ascontiguousarray(ternary, dtype=np.uint8)
-        if not ternary.shape == masks.shape[1:] == image.shape:
+        if not ternary.shape == masks.shape[1:] == image.shape == light.shape:
             raise ValueError(
                 f"realisations {ternary.shape}, reference masks {masks.shape} and image {image.shape} "
                 "must agree in height and width."
             )
         key = hashlib.blake2b(ternary.ravel()).digest()
         if key not in measured:
-            measured[key] = _measure_realisation(ternary, reference, union, image)
+            measured[key] = _measure_realisation(ternary, reference, union, image, light)
         numbers, shared = measured[key]
         result.shared[:, :, sample] = shared
         for j, row in numbers.items():
@@ -108,11 +112,11 @@ def measure_ensemble(realisations, reference, image):
     return result
 
 
-def _measure_realisation(ternary, reference, union, image):
+def _measure_realisation(ternary, reference, union, image, light):
     """Numbers of each reference galaxy found, in the order of `_VALUES`, and what each pair shares."""
     shared = np.zeros(2 * (len(reference.masks),), dtype=np.int32)
     if len(reference.masks) == 1:  # most objects, in most realisations
-        alone, present, measured = _measure_lone(ternary, union, image)
+        alone, present, measured = _measure_lone(ternary, union, light)
         if alone:
             return {0: (*measured[:5], 0)} if present else {}, shared
     found = follow(_components_touching(ternary, union), reference, image)
@@ -124,14 +128,14 @@ def _measure_realisation(ternary, reference, union, image):
     numbers = {}
     for i, j in pairs:
         overlap = 0 if covered is None else np.count_nonzero(covered[found[i]] > 1)
-        numbers[j] = (*measure_values(image, found[i], shares[i])[:5], overlap)
+        numbers[j] = (*measure_values(light, found[i], shares[i])[:5], overlap)
     for (i, j), (k, m) in itertools.permutations(pairs, 2):
         shared[j, m] = np.count_nonzero(found[i] & found[k])
     return numbers, shared
 
 
 @njit(cache=True, nogil=True)
-def _measure_lone(ternary, reference, image):
+def _measure_lone(ternary, reference, light):
     """What the whole of `_measure_realisation` says of a lone galaxy that stays one, many times quicker.
 
     Returns
@@ -178,7 +182,7 @@ def _measure_lone(ternary, reference, image):
     iou = np.float32(both) / np.float32(max(area + of_reference - both, 1))
     if iou < MIN_IOU:
         return True, False, np.empty(7)
-    return True, True, measure_pixels(image, mask)
+    return True, True, measure_pixels(light, mask)
 
 
 def _components_touching(ternary, union):

@@ -112,7 +112,8 @@ class TrainingModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer):
         """Clip the gradient; drop it, and count, where it is not finite."""
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
         if not torch.isfinite(norm):
             self.steps_skipped += 1
             optimizer.zero_grad(set_to_none=True)

@@ -389,6 +389,10 @@ def test_a_wcs_without_a_scale_is_none_instead_of_a_degree_a_pixel(tmp_path):
     hdu.header.update(EQUATORIAL | {"CRVAL1": 120.0, "CRVAL2": 35.0})
     with open_image(save(tmp_path / "a.fits", hdu)) as source:
         assert source.wcs is None and "no scale" in source.warnings[0]
+    for odd in ({"PC1_1": 1.0, "PC2_2": 1.0}, {"CDELT3": 1e-5}, {"CD1_1A": 1e-5, "CD2_2A": 1e-5}):
+        without = fits.ImageHDU(ramp(), hdu.header)
+        without.header.update(odd)
+        assert read_image(save(tmp_path / f"{next(iter(odd))}.fits", without)).wcs is None
     scale = {"PC1_1": -1e-5, "PC1_2": 0.0, "PC2_1": 0.0, "PC2_2": 1e-5}  # in the matrix alone
     hdu.header.update(scale)
     assert pixel_scale(read_image(save(tmp_path / "b.fits", hdu)).wcs) == pytest.approx(0.036)

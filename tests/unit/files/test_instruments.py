@@ -232,3 +232,22 @@ def test_a_cube_is_still_refused_with_advice(tmp_path):
     with open_image(path, "SCI[1]") as source:
         np.testing.assert_array_equal(source.window(*WHOLE), IMAGE)
         np.testing.assert_array_equal(source.companions["rms"].window(*WHOLE), NOISE)
+
+
+def test_maps_that_may_belong_to_a_plain_image_are_those_of_its_chip(tmp_path):
+    planes = [
+        hdu(np.zeros(SHAPE, np.float32), name, version) for version in (1, 2) for name in ("IM", "IVAR")
+    ]
+    path = save(tmp_path / "a.fits", *planes)
+    for choice, named in ((None, "IVAR,1"), ("IM,2", "IVAR,2")):
+        with open_image(path, choice) as source:
+            (words,) = source.unused_maps
+            assert words.startswith(f"{named} of the file")
+    alone = save(
+        tmp_path / "b.fits",
+        hdu(np.zeros(SHAPE, np.float32), "IM"),
+        hdu(np.zeros(SHAPE, np.float32), "WHT", 7),
+        hdu(np.zeros(SHAPE, np.float32), "OTHER"),
+    )
+    with open_image(alone) as source:
+        assert source.unused_maps[0].startswith("WHT of")

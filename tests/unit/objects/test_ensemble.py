@@ -161,3 +161,21 @@ def test_shapes_must_agree(pair):
     reference = separate(ternary_of(pair))
     with pytest.raises(ValueError, match="agree in height and width"):
         measure_ensemble(np.zeros((2, 5, 5), dtype=np.uint8), reference, pair.sum(axis=0))
+
+
+def test_light_is_shared_by_signal_to_noise_and_measured_in_flux(pair):
+    rng = np.random.default_rng(21)
+    noise = np.where(np.arange(ROWS.shape[1]) < 22, 1.0, 2.5)[None, :] * np.ones(ROWS.shape)
+    light = pair.sum(axis=0) + noise * rng.normal(size=ROWS.shape)
+    image = light / noise
+    reference = separate(ternary_of(pair), image)
+    realisations = realisations_of(pair, 4, rng)
+    found = measure_ensemble(realisations, reference, image, light)
+    by_noise = measure_ensemble(realisations, reference, image)
+    for name in ("area", "present", "blended", "overlap_area", "shared"):  # which galaxies there are
+        np.testing.assert_array_equal(getattr(found, name), getattr(by_noise, name), err_msg=name)
+    masks = separate(realisations[0], image).masks
+    shares = light_shares(image, masks)
+    fluxes = sorted(float((light * share)[mask].sum()) for mask, share in zip(masks, shares, strict=True))
+    assert len(fluxes) == 2 and found.present[:, 0].all()
+    np.testing.assert_allclose(sorted(found.flux[:, 0]), fluxes, rtol=1e-5)
