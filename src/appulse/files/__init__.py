@@ -13,6 +13,7 @@ from appulse.files.writing import (
     create_json,
     remove_folder,
     remove_temporaries,
+    sole_process,
     temporary_for,
     write_json,
 )

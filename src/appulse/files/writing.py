@@ -1,6 +1,7 @@
 """Writing files that are whole or not there, and JSON."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+
+from appulse.files.errors import InputError
 
 
 def atomic_write(path, write: Callable[[Path], object]):
@@ -29,6 +32,39 @@ def atomic_write(path, write: Callable[[Path], object]):
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_for(path, write) as temporary:
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def sole_process(folder: str | Path) -> Iterator[None]:
+    """Hold a folder, for as long as the ``with`` lasts, against other processes that would hold it.
+
+    The lock goes with the process, however that ends. Where the file system has none, nothing is held.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made where missing.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    InputError
+        Another process holds it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{folder}: another process is at work there.") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

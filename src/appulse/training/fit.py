@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
-from appulse.files import write_json
+from appulse.files import sole_process, write_json
 from appulse.network.deepen import deepened
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
@@ -96,7 +96,8 @@ def fit(
     Raises
     ------
     InputError
-        No or unfit fields, an output that already holds a run, or none (or one of another recipe) to resume.
+        No or unfit fields, an output that already holds a run, or none (or one of another recipe) to resume,
+        or one that another process is at.
     UsageError
         A validation field of a seed that is trained on.
     KeyboardInterrupt
@@ -104,7 +105,6 @@ def fit(
     """
     output = Path(output)
     config = config or TrainingConfig()
-    checkpoint = output / "last.ckpt"
     refuse_output(output, resume)
     refuse_inputs(fields, config, validation=validation, init=init)
     store = stored_stamps(fields, config.stamps, elsewhere=output)
@@ -131,10 +131,23 @@ def fit(
     source = _source(store, config)
     if torch.cuda.is_available():
         _compile(module.network)
-    output.mkdir(parents=True, exist_ok=True)
-    if held != json.loads(json.dumps(history)):
-        write_json(output / "training.json", history)
+    with sole_process(output):
+        if held != json.loads(json.dumps(history)):
+            write_json(output / "training.json", history)
+        return _run(output, module, source, history, validation=validation, resume=resume)
 
+
+def _run(
+    output: Path,
+    module: TrainingModule,
+    source: StampSource | DeviceStamps,
+    history: dict,
+    *,
+    validation: str | Path | None,
+    resume: bool,
+) -> Path:
+    """Train a module to the end of its recipe, and export it."""
+    config, checkpoint = module.config, output / "last.ckpt"
     callbacks: list[L.Callback] = [
         # The rolling file survives a kill between epochs.
         ModelCheckpoint(

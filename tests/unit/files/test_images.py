@@ -2,6 +2,8 @@ import gzip
 import json
 import os
 import stat
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from appulse.files import (
     open_image,
     pixel_scale,
     read_image,
+    sole_process,
     stem,
     wcs_cards,
     write_json,
@@ -490,3 +493,20 @@ def test_real_image_with_scaled_integers_and_blank_wcs():
 def test_real_hst_image():
     read = read_image(real_file("hst-hsc-pairs/Cut_HST.fits"))
     assert pixel_scale(read.wcs) == pytest.approx(0.03, rel=1e-3)
+
+
+def test_a_folder_is_held_by_one_process_and_let_go_with_it(tmp_path):
+    hold = "import sys; from appulse.files import sole_process as sole\n"
+    hold += "with sole(sys.argv[1]): print(1, flush=True); input()"
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", hold, str(folder)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "1\n"
+    with pytest.raises(InputError, match="another process"), sole_process(folder):
+        pass
+    other.kill()
+    other.communicate()
+    with sole_process(folder), pytest.raises(InputError), sole_process(folder):
+        pass
+    with sole_process(folder):
+        pass

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from appulse.files import InputError, UsageError
+from appulse.files import InputError, UsageError, sole_process
 from appulse.network.calibration import Calibration
 from appulse.network.config import NetworkConfig
 from appulse.network.weights import load_model, save_model
@@ -217,6 +217,15 @@ def test_resuming_a_finished_run_changes_nothing(whole, fields, validation, tmp_
     assert model.training["steps"] == 12 and model.calibration == Calibration()
     assert not (run / "calibration.txt").exists()
     assert json.loads(note.read_text())["recipe"]["epochs"] == 3
+
+
+def test_a_run_that_another_process_is_at_is_refused(whole, fields, validation, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    with sole_process(run), pytest.raises(InputError, match="another process is at work there"):
+        fit(run, fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
+    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
 def test_a_run_that_ended_before_its_weights_were_written(whole, fields, validation, tmp_path):
