@@ -59,7 +59,8 @@ class PixelTally:
         for top in range(0, probability.shape[0], BLOCK):
             for left in range(0, probability.shape[1], BLOCK):
                 window = slice(top, top + BLOCK), slice(left, left + BLOCK)
-                part, event = probability[window], truth[window]
+                # In the precision that is kept: what rounding takes beyond a limit is beyond it.
+                part, event = np.asarray(probability[window], np.float32), truth[window]
                 finite = np.isfinite(part)
                 n = np.count_nonzero(finite)
                 if not n:
@@ -67,7 +68,7 @@ class PixelTally:
                 rows.append((n, n * brier_score(part, event), n * negative_log_likelihood(part, event)))
                 uncertain = (part > UNCERTAIN[0]) & (part < UNCERTAIN[1])
                 number = np.full(np.count_nonzero(uncertain), len(rows) - 1, np.int32)
-                parts.append((part[uncertain].astype(np.float32), event[uncertain], number))
+                parts.append((part[uncertain], event[uncertain], number))
         if not rows:
             return cls(np.zeros((0, 3)), np.zeros(0, np.float32), np.zeros(0, bool), np.zeros(0, np.int32))
         return cls(np.array(rows), *(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -91,3 +91,14 @@ def test_best_probabilities_of_a_yes_and_no_map():
     assert tally.best_log_loss().value == pytest.approx(negative_log_likelihood(shares, truth))
     assert (tally + tally).best_brier().value == pytest.approx(tally.best_brier().value)
     assert HardTally.of(truth, truth).best_log_loss().value == 0
+
+
+@pytest.mark.parametrize("edge", [0.979999995, 0.02000000001, 0.5])
+def test_probabilities_that_rounding_takes_to_a_limit_cost_no_table(edge):
+    """In double precision below it, in single precision on it: `reliability` has no place for such."""
+    rng = np.random.default_rng(4)
+    probability = rng.uniform(0.0, 1.0, (80, 90))
+    probability[3, 4] = edge
+    tally = PixelTally.of(probability, rng.random(probability.shape) < probability)
+    assert tally.reliability_table()["n_pixels"].sum() == len(tally.probability)
+    assert np.isfinite(tally.calibration_error().value)
