@@ -1,10 +1,10 @@
 """An ideal fit to each galaxy, limited by the background noise alone, to hold detectors against.
 
-The oracle knows that there is one galaxy, its Sérsic index and the PSF, and fits the other six numbers: flux,
-half-light radius, centre and the two components of the shear. Its errors are those of the Cramér-Rao bound; its
-mask is the isophote of the fitted profile. Noise is taken to be independent from pixel to pixel: where it is
-correlated (`hst-acs`) the errors of fluxes are half of what they should be. It does not know the priors of the
-population, with which a detector might do better.
+The oracle knows that there is one galaxy, its Sérsic index and the PSF, and fits the other six numbers:
+flux, half-light radius, centre and the two components of the shear. Its errors are those of the Cramér-Rao
+bound; its mask is the isophote of the fitted profile. Noise is taken to be independent from pixel to pixel:
+where it is correlated (`hst-acs`) the errors of fluxes are half of what they should be. It does not know
+the priors of the population, with which a detector might do better.
 """
 
 from __future__ import annotations
