@@ -4,21 +4,31 @@ import numpy as np
 from scipy import ndimage
 
 from appulse.evaluation.detection import Detection
+from appulse.objects.pairs import BRIGHT_BORDER
+from appulse.objects.peaks import smooth
 from appulse.sky.true_objects import MIN_OVERLAP, label_components
 
+# Light that the pixels of a border must have, once smoothed, in units of the noise: any, or what the model's
+# own galaxies must have (`appulse.objects.pairs`). Each detector is tuned with either.
+BORDER_LIGHTS = (0.0, BRIGHT_BORDER)
 
-def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
+
+def detection_from_segments(segments, image=None, *, min_border=MIN_OVERLAP, border_light=0.0):
     """Read a segmentation map, in which segments cannot overlap, as objects and blends.
 
     Segments that are neighbours (8-connected) form one object. It is a blend if two of its segments share at
-    least ``min_border`` border pixels: this many pixels of each have a neighbour in the other. Of a segment
-    in several objects only the part in one of them counts (`without_fragments`).
+    least ``min_border`` border pixels: this many pixels of each have a neighbour in the other, and enough
+    light. Of a segment in several objects only the part in one of them counts (`without_fragments`).
 
     Parameters
     ----------
     segments : (height, width) int array
         One label per galaxy, 0 background.
+    image : (height, width) float array, units of the noise
+        Needed for ``border_light``.
     min_border : int, pixels
+    border_light : float, units of the noise
+        Only border pixels count whose smoothed light exceeds it; 0 counts all.
 
     Returns
     -------
@@ -33,17 +43,30 @@ def detection_from_segments(segments, *, min_border=MIN_OVERLAP):
     n_galaxies = np.bincount(members[:, 0], minlength=n_objects + 1)
 
     # One row per pixel of one segment that has a neighbour in another.
-    segment, other, pixel = border_pixels(segments).T
+    border = border_pixels(segments)
+    if border_light:
+        border = border[smooth(image).ravel()[border[:, 2]] > border_light]
+    segment, other, pixel = border.T
     sides, first_row = distinct_pairs(segment, other)
     n_border = np.diff(np.append(first_row, len(pixel)))  # rows are sorted
     # Every pair comes as (a, b) and as (b, a); the side with fewer pixels decides.
-    to_opposite = np.lexsort((sides[:, 0], sides[:, 1]))
-    shared = np.minimum(n_border, n_border[to_opposite])
+    opposite = _places(sides, sides[:, ::-1])
+    shared = np.where(opposite < 0, 0, np.minimum(n_border, n_border[opposite]))
     blended = np.zeros(n_objects + 1, dtype=bool)
     blended[objects.ravel()[pixel[first_row[shared >= min_border]]]] = True
     boxes = ndimage.find_objects(segments)
     masks = tuple((box, segments[box] == k) for k, box in enumerate(boxes, start=1) if box is not None)
     return Detection(objects, n_galaxies, blended, masks)
+
+
+def _places(pairs, wanted):
+    """Row of each wanted pair among sorted distinct ones; -1 where it is not there."""
+    if not len(pairs):
+        return np.empty(0, np.int64)
+    base = int(pairs.max()) + 1
+    codes, sought = (each[:, 0] * base + each[:, 1] for each in (pairs, wanted))
+    places = np.minimum(np.searchsorted(codes, sought), len(codes) - 1)
+    return np.where(codes[places] == sought, places, -1)
 
 
 def without_fragments(segments):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import sep
 
-from appulse.baselines.segments import detection_from_segments
+from appulse.baselines.segments import BORDER_LIGHTS, detection_from_segments
 
 # Detection kernels, in pixels. The pyramid is SExtractor's default.conv; "none" switches the filter off.
 SMOOTHING = {
@@ -15,7 +15,7 @@ SMOOTHING = {
 }
 
 # Deblending contrasts along which a curve is drawn; at 1 nothing is deblended.
-CONTRASTS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
+CONTRASTS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
 
 # sep's buffers are process-wide and too small for dense fields; on overflow they grow by this factor.
 _GROWTH = 4
@@ -38,6 +38,8 @@ class SepDetector:
         Share of the light that a branch needs to be a galaxy of its own; 1 switches deblending off.
     smoothing : str
         Key of ``SMOOTHING``: none, pyramid (3x3), gauss (5x5, sigma 1 pixel).
+    border_light : float, units of the noise
+        As `detection_from_segments` takes it.
     """
 
     threshold: float = 1.2
@@ -45,6 +47,7 @@ class SepDetector:
     deblend_nthresh: int = 32
     deblend_contrast: float = 0.005
     smoothing: str = "pyramid"
+    border_light: float = 0.0
 
     @property
     def name(self):
@@ -88,7 +91,7 @@ class SepDetector:
         return segments
 
     def detect(self, image):
-        """Find objects; a blend has two segments that share at least 4 border pixels.
+        """Find objects; a blend has two segments that share at least 4 border pixels bright enough.
 
         Parameters
         ----------
@@ -98,7 +101,7 @@ class SepDetector:
         -------
         Detection
         """
-        return detection_from_segments(self.segments(image))
+        return detection_from_segments(self.segments(image), image, border_light=self.border_light)
 
     def variants(self):
         """The same settings at other deblending contrasts.
@@ -129,7 +132,8 @@ class SepDetector:
             threshold=float(rng.uniform(0.7, 2.5)),
             min_area=int(rng.integers(3, 16)),
             deblend_nthresh=int(rng.choice([16, 32, 64])),
-            deblend_contrast=float(10 ** rng.uniform(-4, -1)),
+            deblend_contrast=float(10 ** rng.uniform(-5, -1)),
+            border_light=float(rng.choice(BORDER_LIGHTS)),
             smoothing=str(rng.choice(sorted(SMOOTHING))),
         )
 

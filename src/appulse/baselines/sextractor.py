@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from appulse.baselines.detector import DetectorUnavailable
-from appulse.baselines.segments import detection_from_segments
+from appulse.baselines.segments import BORDER_LIGHTS, detection_from_segments
 from appulse.baselines.sep import CONTRASTS
 
 # Debian calls it source-extractor, upstream sex.
@@ -29,12 +29,15 @@ class SextractorDetector:
     min_area : int, pixels
     deblend_nthresh : int
     deblend_contrast : float
+    border_light : float, units of the noise
+        As `detection_from_segments` takes it.
     """
 
     threshold: float = 1.2
     min_area: int = 8
     deblend_nthresh: int = 32
     deblend_contrast: float = 0.005
+    border_light: float = 0.0
 
     @property
     def name(self):
@@ -47,7 +50,7 @@ class SextractorDetector:
         return self.deblend_contrast
 
     def detect(self, image):
-        """Find objects; a blend has two segments that share at least 4 border pixels.
+        """Find objects; a blend has two segments that share at least 4 border pixels bright enough.
 
         Parameters
         ----------
@@ -57,7 +60,7 @@ class SextractorDetector:
         -------
         Detection
         """
-        return detection_from_segments(self.segments(image))
+        return detection_from_segments(self.segments(image), image, border_light=self.border_light)
 
     def variants(self):
         """The same settings at other deblending contrasts.
@@ -88,7 +91,8 @@ class SextractorDetector:
             threshold=float(rng.uniform(0.7, 2.5)),
             min_area=int(rng.integers(3, 16)),
             deblend_nthresh=int(rng.choice([16, 32, 64])),
-            deblend_contrast=float(10 ** rng.uniform(-4, -1)),
+            deblend_contrast=float(10 ** rng.uniform(-5, -1)),
+            border_light=float(rng.choice(BORDER_LIGHTS)),
         )
 
     def segments(self, image):

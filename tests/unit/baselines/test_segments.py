@@ -101,3 +101,29 @@ def test_pairs_and_borders_are_those_of_the_obvious_way():
             (label, other, 20 * y + x) for other in near.ravel() if label and other not in (0, label)
         }
     np.testing.assert_array_equal(border_pixels(segments), sorted(expected))
+
+
+def test_only_border_pixels_with_light_count_where_light_is_asked_for():
+    segments = two_segments(5)  # six rows of border, counting the diagonals
+    image = np.where(segments > 0, 3.0, 0.0)
+    assert detection_from_segments(segments, image, border_light=2.0).kinds[1] == Kind.BLENDED
+    # Dark along the border but for its first two rows: those do not make four pixels.
+    dim = image.copy()
+    dim[7:, 7:13] = 0.3
+    assert detection_from_segments(segments, dim).kinds[1] == Kind.BLENDED
+    assert detection_from_segments(segments, dim, border_light=2.0).kinds[1] == Kind.TOUCHING
+
+
+def test_a_border_bright_on_one_side_alone_is_none():
+    segments = two_segments(5)
+    image = np.where(segments == 4, 9.0, 0.0)
+    image[:, 10:] = -30.0  # what is beside it, smoothed, is below the noise
+    assert detection_from_segments(segments, image, border_light=2.0).kinds[1] == Kind.TOUCHING
+
+
+def test_light_of_no_demand_changes_nothing():
+    rng = np.random.default_rng(3)
+    segments = rng.integers(0, 5, (40, 40)).astype(np.int32)
+    plain = detection_from_segments(segments)
+    asked = detection_from_segments(segments, np.ones(segments.shape), border_light=1e-9)
+    np.testing.assert_array_equal(plain.kinds, asked.kinds)

@@ -131,7 +131,18 @@ def test_tuning_improves_on_the_default_and_repeats():
     assert tuned_score >= default_score - BALANCED_TOLERANCE
     assert tuned_score > 1.5
     assert tune(SepDetector(), [image], [truth], n_trials=12, seed=1) == tuned
-    assert tune(SepDetector(), [image], [truth], n_trials=1) == SepDetector()
+    refined = tune(SepDetector(), [image], [truth], n_trials=1)
+    assert balanced_score(count_objects(truth, refined.detect(image))) >= default_score - BALANCED_TOLERANCE
+
+
+def test_refinement_finds_what_the_random_search_has_not_drawn():
+    lone = grid_positions(step=40)
+    profiles = gaussians(np.concatenate([lone, lone[::3] + np.array([7.0, 2.0])]), width=2.5, peak=25)
+    image, truth = noisy(profiles), truth_of(profiles)
+    start = SepDetector(deblend_contrast=1.0)  # parts nothing
+    refined = tune(start, [image], [truth], n_trials=1)
+    before, after = (balanced_score(count_objects(truth, each.detect(image))) for each in (start, refined))
+    assert refined.deblend_contrast < 1.0 and after > before + 0.3
 
 
 def test_it_is_a_detector():

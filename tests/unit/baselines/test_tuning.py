@@ -29,8 +29,12 @@ def test_with_validation_each_detector_is_tuned_and_the_note_says_how(fields, mo
     options = {"n_trials": 6, "progress": lambda *stage: stages.append(stage)}
     (tuned,), notes = tuned_detectors(fields, **options)
     assert isinstance(tuned, SepDetector)
-    assert stages == [("tuning SEP", k, 6) for k in range(1, 7)]
-    assert "best of 6 parameter sets on 0.1 Mpixel" in notes[0] and f"min_area {tuned.min_area}" in notes[0]
+    total = stages[-1][2]
+    done = [stage[1] for stage in stages]
+    assert {stage[0] for stage in stages} == {"tuning SEP"} and {stage[2] for stage in stages} == {total}
+    assert done == sorted(done) and done[:6] == [1, 2, 3, 4, 5, 6] and done[-1] == total > 6
+    assert "best of 6 parameter sets, refined one by one, on 0.1 Mpixel" in notes[0]
+    assert f"min_area {tuned.min_area}" in notes[0]
     (smaller,), notes = tuned_detectors(fields, n_trials=2, side=100)
     assert "on 0.0 Mpixel" in notes[0] and isinstance(smaller, SepDetector)
 
