@@ -76,8 +76,8 @@ realisations inside the isolated galaxies that were found:
 - Standard deviation over realisations, mean over galaxies: {border} in the outermost pixels, {core} inside;
   at the border it is the larger one in {share} of the galaxies.
 - Pure-noise stamps in which nothing is found: {noise}.
-- Rank correlation of spread and error of a galaxy's area over {galaxies} galaxies: {rank}; of the
-  relative ones: {relative}.
+- Rank correlation of spread and error of a galaxy's area over {galaxies} galaxies: {rank}; at the
+  same true area: {given_area}.
 - Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}; of the
   frequencies over realisations: {frequency_galaxy} and {frequency_overlap}. The project aims at 0.02.
 
@@ -306,7 +306,7 @@ def measured(scores, folder, calibration, points, also):
         noise=interval(detectors[names[0]]["pure-noise stamps without detection"]),
         galaxies=scores["matched_galaxies"],
         rank=interval(scores["area_rank_correlation"]),
-        relative=interval(scores["area_rank_correlation_relative"]),
+        given_area=interval(scores["area_rank_correlation_given_area"]),
         p_galaxy=interval(errors["P_GALAXY"]),
         p_overlap=interval(errors["P_OVERLAP"]),
         frequency_galaxy=interval(errors["frequency_galaxy"]),

@@ -93,19 +93,19 @@ class Scores:
         ]
         return hstack([table, Table(rows=rows)], metadata_conflicts="silent")
 
-    def area_rank_correlation(self, *, relative: bool = False) -> Interval:
+    def area_rank_correlation(self, *, given_area: bool = False) -> Interval:
         """Rank correlation of the spread of a galaxy's area with its error, with its bootstrap interval.
 
         Parameters
         ----------
-        relative : bool
-            Of spread over area and error over area: large galaxies have larger errors and spreads, which
-            alone correlates the absolute ones.
+        given_area : bool
+            Of galaxies of the same true area: large ones have larger errors and spreads, which alone
+            correlates the two.
         """
         measured = self.evidence.measured
-        unit = np.asarray(measured["area"]) if relative else 1.0
-        error = np.abs(np.asarray(measured["area"] - measured["true_area"])) / unit
-        return rank_correlation(np.asarray(measured["area_std"]) / unit, error)
+        error = np.abs(np.asarray(measured["area"] - measured["true_area"]))
+        given = np.asarray(measured["true_area"]) if given_area else None
+        return rank_correlation(measured["area_std"], error, given)
 
     def coverage(self, quantity: str, level: float = 0.68) -> Interval:
         """Share of the truths inside the model's own intervals.
@@ -147,7 +147,7 @@ class Scores:
                 "detectors": _by_detector(stamp_score_table(self.stamps)),
             }
         numbers["area_rank_correlation"] = _plain(self.area_rank_correlation())
-        numbers["area_rank_correlation_relative"] = _plain(self.area_rank_correlation(relative=True))
+        numbers["area_rank_correlation_given_area"] = _plain(self.area_rank_correlation(given_area=True))
         numbers["matched_galaxies"] = len(self.evidence.measured)
         for level in (0.68, 0.95):
             numbers[f"coverage_{100 * level:.0f}"] = {q: _plain(self.coverage(q, level)) for q in MEASURED}
@@ -164,7 +164,7 @@ class Scores:
         lines.append(f"coverage of the 68 % intervals ({len(self.evidence.measured)} galaxies): {covers}")
         lines.append(
             f"area, rank correlation of spread and error: {self.area_rank_correlation()}; "
-            f"relative to the area: {self.area_rank_correlation(relative=True)}"
+            f"of galaxies of the same area: {self.area_rank_correlation(given_area=True)}"
         )
         for name, tally in self.evidence.pixels.items():
             lines.append(f"calibration error of {name} over uncertain pixels: {tally.calibration_error()}")

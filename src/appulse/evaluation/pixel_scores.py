@@ -179,8 +179,11 @@ def mean_in_bins(x, values, edges, *, confidence=DEFAULT_CONFIDENCE, seed=0):
     return Table(rows=rows, names=names)
 
 
-def rank_correlation(spread, error, *, confidence=DEFAULT_CONFIDENCE, n_resamples=1000, seed=0):
+def rank_correlation(spread, error, given=None, *, confidence=DEFAULT_CONFIDENCE, n_resamples=1000, seed=0):
     """Spearman's correlation of a predicted spread with the size of the error actually made.
+
+    Both grow with a galaxy's size, which alone correlates them. ``given`` takes that out, as a partial
+    correlation of ranks: what the spread tells beyond it.
 
     Parameters
     ----------
@@ -188,6 +191,8 @@ def rank_correlation(spread, error, *, confidence=DEFAULT_CONFIDENCE, n_resample
         Predicted standard deviation, or 1 - mean IoU between realisations; any unit.
     error : (n,) float array
         Absolute error; any unit. Rows with a NaN are left out.
+    given : (n,) float array, optional
+        What both depend on; any unit.
     confidence : float
         Of the bootstrap interval.
     n_resamples, seed : int
@@ -195,18 +200,27 @@ def rank_correlation(spread, error, *, confidence=DEFAULT_CONFIDENCE, n_resample
     Returns
     -------
     Interval
-        NaN with fewer than 3 rows, or if either column is constant.
+        NaN with fewer than 3 rows, or if a column is constant.
     """
-    spread, error = np.asarray(spread, dtype=np.float64), np.asarray(error, dtype=np.float64)
-    good = np.isfinite(spread) & np.isfinite(error)
+    columns = [np.asarray(each, dtype=np.float64) for each in (spread, error, given) if each is not None]
+    good = np.isfinite(columns).all(axis=0)
     options = {"confidence": confidence, "n_resamples": n_resamples, "seed": seed}
-    return bootstrap(_spearman, spread[good], error[good], **options)
+    statistic = _spearman if given is None else _partial_spearman
+    return bootstrap(statistic, *(each[good] for each in columns), **options)
 
 
 def _spearman(first, second):
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan
     return np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1]
+
+
+def _partial_spearman(first, second, given):
+    direct, of_first, of_second = (
+        _spearman(*pair) for pair in ((first, second), (first, given), (second, given))
+    )
+    left = (1.0 - of_first**2) * (1.0 - of_second**2)
+    return (direct - of_first * of_second) / np.sqrt(left) if left > 0.0 else np.nan
 
 
 def coverage(low, high, truth, confidence=DEFAULT_CONFIDENCE):

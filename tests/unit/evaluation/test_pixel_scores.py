@@ -135,6 +135,21 @@ def test_rank_correlation_is_spearmans_and_sees_only_ranks():
     assert np.isnan(rank_correlation(np.ones(10), np.arange(10)).value)
 
 
+def test_rank_correlation_given_a_size_is_that_of_the_residuals():
+    rng = np.random.default_rng(7)
+    size = rng.lognormal(0.0, 1.0, 600)
+    spread, error = size * rng.lognormal(0.0, 0.4, 600), size * np.abs(rng.normal(size=600))
+    assert rank_correlation(spread, error, n_resamples=50).value > 0.3
+    knows_nothing = rank_correlation(spread, error, size, n_resamples=200)
+    assert knows_nothing.low < 0.0 < knows_nothing.high
+    told = rank_correlation(spread, np.abs(rng.normal(scale=spread)), size, n_resamples=200)
+    assert told.low > 0.05
+    ranks = [stats.rankdata(each) for each in (spread, error, size)]
+    residuals = [each - np.polyval(np.polyfit(ranks[2], each, 1), ranks[2]) for each in ranks[:2]]
+    assert knows_nothing.value == pytest.approx(stats.pearsonr(*residuals).statistic)
+    assert np.isnan(rank_correlation(spread, error, np.ones(600), n_resamples=50).value)
+
+
 def test_coverage_of_normal_intervals():
     rng = np.random.default_rng(6)
     truth = rng.normal(size=5000)
