@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from astropy.table import Table, vstack
@@ -26,19 +27,19 @@ SMALLER_IS_BETTER = (
     "Brier score of galaxy pixels",
     "Brier score of overlap pixels",
 )
-# What the verdict is about: each says something that the others do not.
-VERDICT = (
-    "isolated completeness",
-    "isolated purity",
-    "blended completeness",
-    "blended purity",
-    "unrecognised blends",
-    "galaxies found (masks)",
-    "galaxies right (masks)",
-    "mean IoU of isolated galaxies",
-    "mean IoU of blended galaxies",
-    "Brier score of galaxy pixels",
-)
+# What the verdict is about: questions with a vote each, and the scores that answer them. Three scores of how
+# well isophotes are placed shall not outvote two of what is found.
+QUESTIONS = {
+    "isolated objects": ("isolated completeness", "isolated purity"),
+    "blends": ("blended completeness", "blended purity", "unrecognised blends"),
+    "galaxies": ("galaxies found (masks)", "galaxies right (masks)"),
+    "areas": (
+        "mean IoU of isolated galaxies",
+        "mean IoU of blended galaxies",
+        "Brier score of galaxy pixels",
+    ),
+}
+VERDICT = tuple(itertools.chain.from_iterable(QUESTIONS.values()))
 
 
 def paper_table1(evidence: Evidence) -> Table:
@@ -220,6 +221,8 @@ def verdicts(scores: Table) -> Table:
 def headline(model: str, table: Table, of_stamps: Table | None = None) -> str:
     """Say in one line whether the model beats the others, and where.
 
+    It does with more of `QUESTIONS` won than lost: better in some of their scores and worse in none.
+
     Parameters
     ----------
     model : str
@@ -236,7 +239,7 @@ def headline(model: str, table: Table, of_stamps: Table | None = None) -> str:
     sentences = []
     for other in dict.fromkeys(table["detector"]):
         better, level, worse = _by_verdict(table, other)
-        beaten = len(better) > len(worse)
+        beaten = _votes(better, worse) > _votes(worse, better)
         on_stamps = [] if of_stamps is None else _by_verdict(of_stamps, other)[2]
         parts = [
             f"{word} in {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names
@@ -248,11 +251,19 @@ def headline(model: str, table: Table, of_stamps: Table | None = None) -> str:
         opening = (
             f"{model} beats {other}"
             if beaten
-            else f"{model} does not beat {other} and is not worth using instead"
+            else f"{model} does not beat {other}" + ("" if better else " and is not worth using instead")
         )
         but = ", but not everywhere" if beaten and (worse or on_stamps) else ""
         sentences.append(f"{opening}{but}: {'; '.join(parts)}.")
     return " ".join(sentences) or f"{model} stands alone: nothing to compare it with."
+
+
+def _votes(scores: Sequence[str], against: Sequence[str]) -> int:
+    """How many questions some scores decide, without others that say the contrary."""
+    return sum(
+        any(score in scores for score in answers) and not any(score in against for score in answers)
+        for answers in QUESTIONS.values()
+    )
 
 
 def _by_verdict(table: Table, other: str) -> list[list[str]]:

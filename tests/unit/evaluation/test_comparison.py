@@ -45,6 +45,26 @@ def test_the_headline_names_winner_and_scores():
     assert "nothing to compare" in headline("ours", verdicts(scores(ours=(1, 2))))
 
 
+def test_areas_have_one_vote_and_do_not_outvote_what_is_found():
+    def opening(**verdict):
+        rows = [(score, "SEP", verdict.get(score.replace(" ", "_"), "level")) for score in VERDICT]
+        return headline("ours", Table(rows=rows, names=("score", "detector", "verdict"))).split(":")[0]
+
+    areas = dict.fromkeys(
+        (
+            "mean_IoU_of_isolated_galaxies",
+            "mean_IoU_of_blended_galaxies",
+            "Brier_score_of_galaxy_pixels",
+        ),
+        "better",
+    )
+    assert opening(**areas) == "ours beats SEP"
+    assert opening(**areas, blended_purity="worse").startswith("ours does not beat SEP")
+    # Better and worse in one question: it goes to neither.
+    mixed = {"blended_purity": "worse", "blended_completeness": "better"}
+    assert opening(**areas, **mixed) == "ours beats SEP, but not everywhere"
+
+
 def test_the_headline_tells_what_only_the_test_set_shows():
     fields = verdicts(scores(ours=(950, 1000), SEP=(700, 1000)))
     fields = fields[fields["verdict"] == "better"]
