@@ -144,8 +144,8 @@ def _against_others(tables: Mapping[str, Table]) -> Section:
         "Against other detectors",
         "The same images, the same truth, the same scores. Other detectors read a blend where two segments "
         "share at least 4 border pixels, of any light or above twice the noise as the model's galaxies do, "
-        "whichever serves them better; their parameters are chosen by the objective and the number of "
-        "trials that chose the model's thresholds, on validation fields where these are given.",
+        "whichever serves them better; their parameters are chosen by the objective that chose the model's "
+        "thresholds, with as many trials and a refinement of the best, on validation fields where given.",
         [
             Listing(
                 "verdicts",
