@@ -11,8 +11,8 @@ from astropy.table import Table, vstack
 from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.intervals import Interval, bootstrap, bounded, wilson
 from appulse.evaluation.pixel_scores import mean_in_bins
-from appulse.evaluation.scores import ObjectCounts
 from appulse.evaluation.snapshots import Snapshot
+from appulse.evaluation.truth_tables import objects_of
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind
 
@@ -65,7 +65,8 @@ def iou_by_magnitude(evidence: Evidence, edges: np.ndarray, oracle: Table | None
     for name in evidence.counts:
         for kind in KINDS:
             chosen = galaxies[galaxies["kind"] == kind]
-            table = mean_in_bins(chosen["magnitude"], chosen[f"iou_{name}"], edges)
+            values = chosen[f"iou_{name}"]
+            table = mean_in_bins(chosen["magnitude"], values, edges, groups=objects_of(chosen))
             tables.append(_labelled(table, detector=name, kind=kind))
     if oracle is not None:
         limit = Table({"low_edge": oracle["magnitude_low"], "high_edge": oracle["magnitude_high"]})
@@ -95,7 +96,8 @@ def variance_by_magnitude(evidence: Evidence, edges: np.ndarray) -> Table:
     for variance, column in VARIANCES.items():
         for kind in KINDS:
             chosen = galaxies[galaxies["kind"] == kind]
-            table = mean_in_bins(chosen["magnitude"], chosen[column], edges)
+            values = chosen[column]
+            table = mean_in_bins(chosen["magnitude"], values, edges, groups=objects_of(chosen))
             tables.append(_labelled(table, variance=variance, kind=kind))
     return vstack(tables, metadata_conflicts="silent")
 
@@ -132,7 +134,8 @@ def blends_by(evidence: Evidence, column: str) -> Table:
             for share, kind in (("recognised", "blended"), ("unrecognised", "isolated")):
                 row |= bounded(share, wilson(int(np.count_nonzero(outcome == kind)), len(outcome)))
             row |= {"n_galaxies": len(members)}
-            row |= bounded("iou", bootstrap(np.mean, np.asarray(members[f"iou_{name}"], float)))
+            iou = np.asarray(members[f"iou_{name}"], float)
+            row |= bounded("iou", bootstrap(np.mean, iou, groups=objects_of(members)))
             variance = np.asarray(members["variance"], float) if name == model else np.zeros(0)
             row["variance"] = float(np.nanmean(variance)) if np.isfinite(variance).any() else np.nan
             rows.append(row)
@@ -153,23 +156,8 @@ def tradeoff(evidence: Evidence) -> Table:
         ``detector``, ``threshold`` (on P_OVERLAP for the model, the deblending contrast for others), and for
         isolated and blended objects completeness and purity with Wilson bounds.
     """
-    return counts_table({key: counts for key, counts in evidence.curves.items()})
-
-
-def counts_table(curves: dict[tuple[str, float], ObjectCounts]) -> Table:
-    """Completeness and purity of each entry of a curve.
-
-    Parameters
-    ----------
-    curves : dict of (str, float) to ObjectCounts
-        By detector and threshold.
-
-    Returns
-    -------
-    astropy.table.Table
-    """
     rows = []
-    for (name, threshold), counts in sorted(curves.items()):
+    for (name, threshold), counts in sorted(evidence.curves.items()):
         row = {"detector": name, "threshold": threshold}
         for kind in (Kind.BLENDED, Kind.ISOLATED):
             for score in ("completeness", "purity"):

@@ -11,6 +11,7 @@ from astropy.table import Table, vstack
 from appulse.evaluation.evidence import EVENTS, GALAXY_MATCHES, Evidence
 from appulse.evaluation.intervals import Interval, bootstrap, difference
 from appulse.evaluation.scores import ObjectCounts, table1
+from appulse.evaluation.truth_tables import objects_of
 from appulse.sky.true_objects import Kind
 
 # The paper's numbers (its Table 1): completeness and purity by kind, and by score.
@@ -166,8 +167,9 @@ def half_and_half(evidence: Evidence, stamps: Evidence | None, name: str, kind: 
 def _mean_iou(evidence: Evidence, name: str) -> dict[str, Interval]:
     scores = {}
     for kind in ("isolated", "blended"):
-        iou = np.asarray(evidence.galaxies[f"iou_{name}"])[evidence.galaxies["kind"] == kind]
-        scores[f"mean IoU of {kind} galaxies"] = bootstrap(np.mean, iou)
+        chosen = evidence.galaxies[evidence.galaxies["kind"] == kind]
+        iou, groups = np.asarray(chosen[f"iou_{name}"]), objects_of(chosen)
+        scores[f"mean IoU of {kind} galaxies"] = bootstrap(np.mean, iou, groups=groups)
     return scores
 
 

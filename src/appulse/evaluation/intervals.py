@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 DEFAULT_CONFIDENCE = 0.95
-# Fewer rows than these do not tell how much they scatter: resampled, they seem to agree.
+# Fewer groups than these do not tell how much they scatter: resampled, they seem to agree.
 _FEWEST = 5
 # Numbers drawn at once for a bootstrap.
 _AT_ONCE = 1_000_000
@@ -101,8 +101,10 @@ def difference(first, second):
     return Interval(float(value), float(low), float(high))
 
 
-def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDENCE, seed=0):
-    """Value of a statistic with its percentile-bootstrap interval, resampling rows.
+def bootstrap(
+    statistic, *columns, groups=None, n_resamples=1000, confidence=DEFAULT_CONFIDENCE, seed=0
+):
+    """Value of a statistic with its percentile-bootstrap interval, resampling rows or groups of them.
 
     Parameters
     ----------
@@ -110,6 +112,9 @@ def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDEN
         Takes the columns, returns a float.
     *columns : (n, ...) arrays
         Rows are resampled together.
+    groups : (n,) array, optional
+        Rows with the same value here are drawn together, because they share their luck: the galaxies of one
+        blend, say. By default every row stands for itself.
     n_resamples : int
     confidence : float
     seed : int
@@ -117,33 +122,40 @@ def bootstrap(statistic, *columns, n_resamples=1000, confidence=DEFAULT_CONFIDEN
     Returns
     -------
     Interval
-        NaN with no rows, bounds NaN with fewer than 5. Resamples on which the statistic is NaN do not count.
+        NaN with no rows, bounds NaN with fewer than 5 groups. Resamples on which the statistic is NaN do not
+        count.
 
     Raises
     ------
     ValueError
-        If the columns differ in length.
+        If the columns, or the groups, differ in length.
     """
     columns = [np.asarray(column) for column in columns]
     n_rows = len(columns[0])
-    if any(len(column) != n_rows for column in columns):
-        raise ValueError(f"bootstrap: columns of {[len(c) for c in columns]} rows; expected equal lengths.")
+    lengths = [len(each) for each in (*columns, *([] if groups is None else [groups]))]
+    if set(lengths) != {n_rows}:
+        raise ValueError(f"bootstrap: columns of {lengths} rows; expected equal lengths.")
     if n_rows == 0:
         return Interval(np.nan, np.nan, np.nan)
-    if n_rows < _FEWEST:
+    group_of = np.arange(n_rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(group_of)
+    if len(sizes) < _FEWEST:
         return Interval(float(statistic(*columns)), np.nan, np.nan)
     rng = np.random.default_rng(seed)
     values = np.empty(n_resamples)
     # Means, of which an evaluation takes hundreds, are drawn many at a time; the draws are the same.
     of_one = statistic is np.mean and len(columns) == 1 and columns[0].ndim == 1
-    step = max(_AT_ONCE // n_rows, 1) if of_one else 1
+    sums = np.bincount(group_of, weights=columns[0]) if of_one else None
+    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(sizes)[:-1])
+    step = max(_AT_ONCE // len(sizes), 1) if of_one else 1
     for start in range(0, n_resamples, step):
         part = values[start : start + step]
-        rows = rng.integers(n_rows, size=(len(part), n_rows))
+        drawn = rng.integers(len(sizes), size=(len(part), len(sizes)))
         if of_one:
-            part[:] = columns[0][rows].mean(axis=1)
+            part[:] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
         else:
-            part[:] = statistic(*(column[rows[0]] for column in columns))
+            rows = drawn[0] if groups is None else np.concatenate([members[each] for each in drawn[0]])
+            part[:] = statistic(*(column[rows] for column in columns))
     value = float(statistic(*columns))
     values = values[np.isfinite(values)]
     if len(values) == 0:

@@ -31,6 +31,15 @@ class ObjectMatch:
     overlaps: np.ndarray
     predicted_area: np.ndarray
 
+    @property
+    def best_true(self):
+        """(n_predicted + 1,) int array: true object that shares most pixels with each predicted one, or 0."""
+        true, predicted, shared = self.overlaps.T
+        best = np.zeros(len(self.predicted_area), dtype=np.int64)
+        ascending = np.argsort(shared, kind="stable")
+        best[predicted[ascending]] = true[ascending]
+        return best
+
 
 def match_objects(true_labels, predicted_labels, iou_min=0.5):
     """Match each true object with the predicted object that overlaps it best.

@@ -12,7 +12,7 @@ from appulse.network.calibration import OperatingPoint
 from appulse.objects.bridges import bridges_of_field
 from appulse.objects.pairs import meeting_pairs
 from appulse.objects.separation import MARGIN, divide_at_peaks
-from appulse.sky.true_objects import MIN_OVERLAP, Kind, TrueObjects, label_components
+from appulse.sky.true_objects import MIN_OVERLAP, Kind, TrueObjects, label_components, object_kinds
 
 # 8 x 12 = 96 trials; other detectors are tuned with as many.
 T_GALAXY = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -113,7 +113,7 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
     match = match_objects(field.truth.labels, objects)
     excluded = excluded_predictions(field.truth, objects, match)
     n_objects = len(match.predicted_area)
-    by_light = _blends_by_light(objects, field.image)
+    n_galaxies, by_light = _galaxies_by_light(objects, field.image)
 
     levels = np.sort(t_overlap)
     foreground = np.flatnonzero(objects)
@@ -126,21 +126,26 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
     counts = {}
     for t2 in t_overlap:
         n_overlap = pixels[:, np.searchsorted(levels, t2) + 1 :].sum(axis=1)
-        kinds = np.where((n_overlap >= min_overlap) | by_light, Kind.BLENDED, Kind.ISOLATED)
+        kinds = object_kinds(n_galaxies, (n_overlap >= min_overlap) | by_light)
         kinds[match.predicted_area < min_area] = Kind.NONE
         kinds[0] = Kind.NONE
         counts[t2] = tally(field.truth, match, kinds, excluded)
     return counts
 
 
-def _blends_by_light(objects, image):
-    """Which objects have two peaks with a bright border between them; index 0 is the background."""
-    blends = np.zeros(objects.max(initial=0) + 1, dtype=bool)
+def _galaxies_by_light(objects, image):
+    """How many peaks prove a galaxy in each object, and whether two have a bright border between them.
+
+    Index 0 is the background.
+    """
+    n_galaxies = np.ones(objects.max(initial=0) + 1, dtype=np.int64)
+    blends = np.zeros(len(n_galaxies), dtype=bool)
     for label, box in enumerate(ndimage.find_objects(objects), start=1):
         window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
         galaxies = divide_at_peaks(objects[window] == label, image[window])
+        n_galaxies[label] = len(galaxies)
         blends[label] = any(pair.is_blend for pair in meeting_pairs(galaxies, image[window]))
-    return blends
+    return n_galaxies, blends
 
 
 def choose_operating_points(

@@ -19,6 +19,7 @@ from appulse.evaluation.scores import ObjectCounts
 from appulse.evaluation.snapshots import Snapshot
 from appulse.evaluation.truth_tables import GalaxyCounts
 from appulse.files import atomic_write
+from appulse.sky.true_objects import Kind
 
 _TABLES = ("galaxies", "objects", "measured", "ranks")
 _GALLERIES = ("failures", "uncertain", "regions")
@@ -86,7 +87,7 @@ def load_evidence(path: str | Path, identity: dict) -> Evidence | None:
 def _flatten(evidence: Evidence) -> dict[tuple, np.ndarray]:
     content: dict[tuple, np.ndarray] = {}
     for name, counts in evidence.counts.items():
-        content["counts", name] = counts.table
+        content["counts", name] = _of_counts(counts)
     for name, lenient in evidence.lenient.items():
         content["lenient", name] = np.array([lenient.n_right, lenient.n_predicted])
     for key, found in evidence.galaxy_counts.items():
@@ -97,7 +98,7 @@ def _flatten(evidence: Evidence) -> dict[tuple, np.ndarray]:
     for key, hard in evidence.hard.items():
         content["hard", *key] = hard.counts
     for key, counts in evidence.curves.items():
-        content["curves", *key] = counts.table
+        content["curves", *key] = _of_counts(counts)
     for name in _TABLES:
         content["table", name] = np.asarray(getattr(evidence, name).as_array())
     for name in _GALLERIES:
@@ -120,12 +121,21 @@ def _restore(content: dict[tuple, np.ndarray]) -> Evidence:
     for name, number, title, order in each("shot"):
         galleries[name].append(Snapshot(title, order, *(layers[name, number, layer] for layer in _LAYERS)))
     return Evidence(
-        counts={name: ObjectCounts(table) for (name,), table in each("counts").items()},
+        counts={name: _to_counts(array) for (name,), array in each("counts").items()},
         lenient={name: LenientBlends(*map(int, pair)) for (name,), pair in each("lenient").items()},
         galaxy_counts={key: GalaxyCounts(*map(int, three)) for key, three in each("galaxy_counts").items()},
         pixels={name: PixelTally(**arrays) for name, arrays in pixels.items()},
         hard={key: HardTally(counts) for key, counts in each("hard").items()},
-        curves={key: ObjectCounts(table) for key, table in each("curves").items()},
+        curves={key: _to_counts(array) for key, array in each("curves").items()},
         **{name: Table(array) if array.dtype.names else Table() for (name,), array in each("table").items()},
         **{name: tuple(shots) for name, shots in galleries.items()},
     )
+
+
+def _of_counts(counts: ObjectCounts) -> np.ndarray:
+    return np.append(counts.table, counts.stray_blends)
+
+
+def _to_counts(array: np.ndarray) -> ObjectCounts:
+    *table, stray_blends = array.tolist()
+    return ObjectCounts(np.array(table).reshape(len(Kind), len(Kind)), stray_blends)

@@ -145,7 +145,7 @@ def iou(first, second):
     return np.count_nonzero(first & second) / union if union else 1.0
 
 
-def mean_in_bins(x, values, edges, *, confidence=DEFAULT_CONFIDENCE, seed=0):
+def mean_in_bins(x, values, edges, *, groups=None, confidence=DEFAULT_CONFIDENCE, seed=0):
     """Mean of a score in bins of another quantity: IoU by magnitude (paper, Figures 2 and 3), say.
 
     Parameters
@@ -156,6 +156,8 @@ def mean_in_bins(x, values, edges, *, confidence=DEFAULT_CONFIDENCE, seed=0):
         The score; entries with a NaN in ``x`` or ``values`` are left out.
     edges : (bins + 1,) float array
         Ascending; a bin holds its lower edge.
+    groups : (n,) array, optional
+        What is resampled together, as for :func:`bootstrap`.
     confidence : float
         Of the bootstrap interval of the mean.
     seed : int
@@ -166,13 +168,14 @@ def mean_in_bins(x, values, edges, *, confidence=DEFAULT_CONFIDENCE, seed=0):
         Columns low_edge, high_edge, n, mean, mean_low, mean_high, std; NaN in empty bins.
     """
     x, values = np.asarray(x, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    groups = np.arange(len(x)) if groups is None else np.asarray(groups)
     good = np.isfinite(x) & np.isfinite(values)
-    x, values = x[good], values[good]
+    x, values, groups = (each[good] for each in (x, values, groups))
     bin_of = np.searchsorted(edges, x, side="right") - 1
     rows = []
     for i, (low_edge, high_edge) in enumerate(pairwise(edges)):
-        inside = values[bin_of == i]
-        mean = bootstrap(np.mean, inside, confidence=confidence, seed=seed)
+        inside, their_groups = values[bin_of == i], groups[bin_of == i]
+        mean = bootstrap(np.mean, inside, groups=their_groups, confidence=confidence, seed=seed)
         spread = float(inside.std()) if inside.size else np.nan
         rows.append((float(low_edge), float(high_edge), inside.size, mean.value, mean.low, mean.high, spread))
     names = ("low_edge", "high_edge", "n", "mean", "mean_low", "mean_high", "std")

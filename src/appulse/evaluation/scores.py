@@ -22,6 +22,8 @@ class ObjectCounts:
         ``table[true, predicted]``. Column ``NONE``: true objects that were missed. Row ``NONE``: predicted
         objects that match nothing. ``table[NONE, NONE]`` is 0. Ignored true objects, and the predictions tied
         to them (:func:`excluded_predictions`), are not in the table.
+    stray_blends : int
+        Of the predicted blends that match nothing, those that lie on a true blend: pieces of it, say.
 
     Notes
     -----
@@ -32,6 +34,7 @@ class ObjectCounts:
     """
 
     table: np.ndarray
+    stray_blends: int = 0
 
     @classmethod
     def empty(cls):
@@ -39,7 +42,7 @@ class ObjectCounts:
         return cls(np.zeros((len(Kind), len(Kind)), dtype=np.int64))
 
     def __add__(self, other):
-        return ObjectCounts(self.table + other.table)
+        return ObjectCounts(self.table + other.table, self.stray_blends + other.stray_blends)
 
     def n_true(self, kind):
         """Count the true objects of a kind that are not ignored."""
@@ -99,9 +102,10 @@ class ObjectCounts:
     def blend_purity_at(self, prevalence, confidence=DEFAULT_CONFIDENCE):
         """Purity of blends on a sky where blends are another share of the isolated and blended objects.
 
-        With the completeness of blends c, the false blends per true isolated object f (isolated objects
-        predicted as blended, and predicted blends that match nothing) and the prevalence q, the purity is
-        ``q c / (q c + (1 - q) f)``.
+        With the completeness of blends c, the false blends per true blend g (those that match nothing and lie
+        on one), the others per true isolated object f (isolated objects predicted as blended, and predicted
+        blends that match nothing elsewhere) and the prevalence q, the purity is
+        ``q c / (q (c + g) + (1 - q) f)``.
 
         Parameters
         ----------
@@ -112,33 +116,36 @@ class ObjectCounts:
         Returns
         -------
         Interval
-            Bounds from Jeffreys posteriors of c (a proportion, beta) and f (a rate, gamma), drawn with a
-            fixed seed. NaN if either kind is absent.
+            Bounds from Jeffreys posteriors of c (a proportion, beta) and f (a rate, gamma), and the posterior
+            of g that is 0 where none was seen, drawn with a fixed seed. NaN if either kind is absent.
         """
         n_isolated, n_blended = self.n_true(Kind.ISOLATED), self.n_true(Kind.BLENDED)
         if not n_isolated or not n_blended:
             return Interval(np.nan, 0.0, 1.0)
         n_right = int(self.table[Kind.BLENDED, Kind.BLENDED])
-        n_false = int(self.table[Kind.ISOLATED, Kind.BLENDED] + self.table[Kind.NONE, Kind.BLENDED])
+        n_false = int(self.table[[Kind.ISOLATED, Kind.NONE], Kind.BLENDED].sum()) - self.stray_blends
 
-        def purity(completeness, false_rate):
+        def purity(completeness, strays, false_rate):
             right = prevalence * completeness
-            wrong = (1 - prevalence) * false_rate
+            wrong = prevalence * strays + (1 - prevalence) * false_rate
             return np.divide(right, right + wrong, out=np.full_like(right, np.nan), where=right + wrong > 0)
 
         rng = np.random.default_rng(0)
         completeness = rng.beta(n_right + 0.5, n_blended - n_right + 0.5, 20_000)
         false_rate = rng.gamma(n_false + 0.5, size=20_000) / n_isolated
+        # Half a stray, as Jeffreys has it, would be much of what a hundred blends are wrong in.
+        strays = rng.gamma(self.stray_blends, size=20_000) / n_blended
         tail = (1 - confidence) / 2
-        low, high = np.quantile(purity(completeness, false_rate), [tail, 1 - tail])
-        value = float(purity(np.array(n_right / n_blended), np.array(n_false / n_isolated)))
+        low, high = np.quantile(purity(completeness, strays, false_rate), [tail, 1 - tail])
+        measured = n_right / n_blended, self.stray_blends / n_blended, n_false / n_isolated
+        value = float(purity(*map(np.array, measured)))
         # The posterior's quantile excludes the ends; the closed form may lie on them.
         return Interval(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
 
     def half_and_half_purity(self, confidence=DEFAULT_CONFIDENCE):
         """Purity of blends on the paper's test set of as many isolated as blended objects (its section 4).
 
-        ``c / (c + f)``: :meth:`blend_purity_at` with a prevalence of one half. Compare this with the paper's
+        ``c / (c + g + f)``: :meth:`blend_purity_at` with a prevalence of one half. Compare this with the paper's
         93.6 %, never the purity on an unbiased sky.
         """
         return self.blend_purity_at(0.5, confidence)
@@ -168,7 +175,8 @@ def tally(truth, match, predicted_kinds, excluded):
     false[0] = False
     np.add.at(table[Kind.NONE], predicted_kinds[false], 1)
     table[Kind.NONE, Kind.NONE] = 0
-    return ObjectCounts(table)
+    on_blends = false & (truth.kind[match.best_true] == Kind.BLENDED)
+    return ObjectCounts(table, int(np.count_nonzero(on_blends & (predicted_kinds == Kind.BLENDED))))
 
 
 def count_objects(truth, detection, iou_min=0.5):

@@ -317,6 +317,7 @@ def stamp_evidence(
     members = galaxy_table(mosaic, truth, galaxies, detections, result.std, result.p_galaxy)
     members.add_column(members["id"] // _PER_STAMP, name="stamp", index=0)
     members["id"] %= _PER_STAMP
+    members.remove_column("object")  # the stamp's own
     members.rename_column("id", "number")
     return Evidence(
         counts={name: count_objects(truth, found) for name, found in detections.items()},

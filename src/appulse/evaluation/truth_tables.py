@@ -151,7 +151,8 @@ def galaxy_table(
     Returns
     -------
     astropy.table.Table
-        ``id``, ``x``, ``y``, ``magnitude``, ``area``, ``kind`` (of its object), ``blendedness``;
+        ``id``, ``x``, ``y``, ``magnitude``, ``area``, ``object`` (label of the true one that it is in) and
+        its ``kind``, ``blendedness``;
         ``separation`` (pixels) to the nearest galaxy of the same object, ``separation_over_size`` (by the
         mean of the two half-light radii) and ``flux_ratio`` (fainter over brighter), NaN where alone;
         ``iou_NAME`` with the galaxy that detector NAME has there (one to one), 0 where it has none;
@@ -166,6 +167,7 @@ def galaxy_table(
     for name in ("x", "y", "magnitude", "blendedness"):
         table[name] = np.asarray(catalog[name], float)
     table["area"] = [int(mask.sum()) for _, mask in galaxies.masks]
+    table["object"] = galaxies.objects
     table["kind"] = np.array(KIND_NAMES)[truth.kind[galaxies.objects]]
     neighbours = _nearest(table, np.asarray(catalog["isophotal_half_light_radius"]), galaxies.objects)
     for name, values in neighbours.items():
@@ -185,6 +187,28 @@ def galaxy_table(
                 for column, value in _spreads(std, p_galaxy, *detection.masks[j]).items():
                     table[column][i] = value
     return table[kept]
+
+
+def objects_of(galaxies: Table) -> np.ndarray:
+    """Which true object each galaxy of several fields, or of a test set, is in.
+
+    The galaxies of one object are found or missed together: it is objects that intervals resample.
+
+    Parameters
+    ----------
+    galaxies : Table
+        Of `Evidence`: with ``field`` and ``object``, or with ``stamp``.
+
+    Returns
+    -------
+    (n,) int array
+        The same number for galaxies of the same object, and for no others.
+    """
+    if "stamp" in galaxies.colnames:
+        return np.asarray(galaxies["stamp"])
+    _, field = np.unique(galaxies["field"], return_inverse=True)
+    labels = np.asarray(galaxies["object"])
+    return field * (labels.max(initial=0) + 1) + labels
 
 
 def _spreads(

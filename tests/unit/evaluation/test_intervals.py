@@ -55,3 +55,26 @@ def test_means_drawn_many_at_a_time_are_those_drawn_one_by_one(n):
     values = np.random.default_rng(n).gamma(2.0, size=n)
     one_by_one = bootstrap(lambda column: float(np.mean(column)), values, n_resamples=800, seed=2)
     assert bootstrap(np.mean, values, n_resamples=800, seed=2) == one_by_one
+
+
+def test_rows_that_share_their_luck_are_resampled_together():
+    luck = np.random.default_rng(4).normal(0.6, 0.1, 400)
+    values, groups = np.repeat(luck, 4), np.repeat(np.arange(400) * 7 - 900, 4)
+    order = np.random.default_rng(5).permutation(len(values))
+    alone, together = bootstrap(np.mean, luck), bootstrap(np.mean, values[order], groups=groups[order])
+    # Four copies of every value know no more than one.
+    assert together.value == pytest.approx(alone.value)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    unaware = bootstrap(np.mean, values)
+    assert together.high - together.low == pytest.approx(2 * (unaware.high - unaware.low), rel=0.15)
+
+
+@pytest.mark.parametrize("n", [20, 300])
+def test_any_statistic_is_of_the_same_rows_as_a_mean(n):
+    rng = np.random.default_rng(n)
+    values, groups = rng.gamma(2.0, size=n), rng.integers(n // 2 + 5, size=n)
+    one_by_one = bootstrap(lambda column: float(np.mean(column)), values, groups=groups, n_resamples=200)
+    at_once = bootstrap(np.mean, values, groups=groups, n_resamples=200)
+    assert [at_once.low, at_once.high] == pytest.approx([one_by_one.low, one_by_one.high])
+    with pytest.raises(ValueError, match="equal lengths"):
+        bootstrap(np.mean, values, groups=groups[1:])

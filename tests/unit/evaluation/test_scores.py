@@ -110,6 +110,31 @@ def test_purity_follows_the_prevalence():
     # Predicted blends that match nothing count as false ones of the isolated objects.
     table[Kind.NONE, Kind.BLENDED] = 403
     assert ObjectCounts(table).half_and_half_purity().value == pytest.approx(0.873 / (0.873 + 0.1))
+    # Of these, the pieces of true blends are as many more as the blends are.
+    strays = ObjectCounts(table, stray_blends=400)
+    assert strays.half_and_half_purity().value == pytest.approx(0.873 / (0.873 + 0.04 + 0.06))
+    assert strays.blend_purity_at(0.07).value == pytest.approx(70 * 0.873 / (70 * 0.913 + 930 * 0.06))
+    assert (strays + strays).stray_blends == 800
+
+
+def test_a_piece_of_a_blend_that_matches_nothing_is_a_stray():
+    ternary = np.zeros((40, 80), np.uint8)
+    ternary[4:24, 4:44] = 1
+    ternary[10:14, 20:24] = 2  # a true blend of 800 pixels
+    ternary[30:36, 60:66] = 1  # a lone galaxy
+    id1 = np.where(ternary > 0, 1, 0)
+    id1[30:36, 60:66] = 3
+    truth = true_objects(ternary, id1, np.where(ternary == 2, 2, 0))
+    found = np.zeros_like(ternary)
+    found[4:24, 4:10] = 1  # a sixth of the blend, called a blend
+    found[8:12, 5:9] = 2
+    found[30:36, 60:76] = 1  # most of it beside the lone galaxy, called a blend
+    found[31:33, 61:63] = 2
+    found[4:8, 60:70] = 1  # on the sky
+    found[5:7, 61:63] = 2
+    counts = count_objects(truth, detection_from_ternary(found))
+    assert counts.table[Kind.NONE, Kind.BLENDED] == 3
+    assert counts.stray_blends == 1
 
 
 def test_half_and_half_interval_covers():
