@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from appulse.evaluation.detection import Detection
+from appulse.objects.components import distinct_pairs
 from appulse.objects.pairs import BRIGHT_BORDER
 from appulse.objects.peaks import smooth
 from appulse.sky.true_objects import MIN_OVERLAP, label_components
@@ -132,23 +133,3 @@ def border_pixels(segments):
     repeated = np.zeros(len(found), bool)
     repeated[1:] = (found[1:] == found[:-1]).all(axis=1)
     return found[~repeated]
-
-
-def distinct_pairs(first, second):
-    """Distinct pairs of two columns; many times quicker than `numpy.unique` over rows.
-
-    Parameters
-    ----------
-    first, second : (n,) int arrays
-        None negative.
-
-    Returns
-    -------
-    pairs : (m, 2) int64 array
-        Sorted.
-    places : (m,) int array
-        Row in which each pair occurs first.
-    """
-    base = int(second.max(initial=0)) + 1
-    codes, places = np.unique(first.astype(np.int64) * base + second, return_index=True)
-    return np.column_stack([codes // base, codes % base]), places

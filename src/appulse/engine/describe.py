@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from appulse.files import of_flux, pixel_scale
 from appulse.inference.background import NoiseScaled
-from appulse.inference.exposure import Window, cropped, grown
+from appulse.inference.exposure import Window, at_border, cropped, grown
 from appulse.inference.realisations import Realisations
 from appulse.inference.tiles import fits_stamp
 from appulse.inference.two_step import MARGIN
@@ -120,7 +120,7 @@ def describe_object(
     crop = _Crop(grown(box, REACH, region.image_shape), number, region)
     reference, ensemble, shares, failed = _galaxies_of(crop)
     common = ObjectFlag(0)
-    if touches_border(box, region.image_shape):
+    if at_border(box, region.image_shape):
         common |= ObjectFlag.BORDER
     if not fits_stamp(box, stamp_size, MARGIN):
         common |= ObjectFlag.LARGER_THAN_STAMP
@@ -145,19 +145,6 @@ def describe_object(
         rows,
         _pairs(reference, ensemble, crop.image),
     )
-
-
-def touches_border(box: Window, shape: tuple[int, int]) -> bool:
-    """Whether an object reaches the edge of the image.
-
-    Parameters
-    ----------
-    box : (slice, slice)
-        Its bounding box.
-    shape : (height, width), pixels
-        Of the image.
-    """
-    return any(side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True))
 
 
 def fitted_for(calibration: Calibration, mode: str) -> Calibration:

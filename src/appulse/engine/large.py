@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from appulse.engine.describe import Described, Region, touches_border, with_neighbours
-from appulse.inference.exposure import Window, cropped, grown
+from appulse.engine.describe import Described, Region, with_neighbours
+from appulse.inference.exposure import Window, at_border, cropped, grown
 from appulse.objects.catalog import MEASURED
 from appulse.objects.flags import ObjectFlag
 
@@ -57,7 +57,7 @@ def describe_whole(
         Without masks: the galaxy is the object. Flagged as larger than a stamp and as not measured.
     """
     flags = ObjectFlag.LARGER_THAN_STAMP | ObjectFlag.MEASUREMENT_FAILED
-    if touches_border(box, image_shape):
+    if at_border(box, image_shape):
         flags |= ObjectFlag.BORDER
     area, flux, noise_squared = 0, 0.0, 0.0
     weight, weight_y, weight_x = 0.0, 0.0, 0.0

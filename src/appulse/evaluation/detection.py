@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from appulse.objects.components import distinct_pairs
 from appulse.objects.pairs import overlapping
 from appulse.sky.true_objects import MIN_OVERLAP, Kind, label_components, object_kinds
 
@@ -96,7 +97,7 @@ def detection_from_result(result: Result, *, min_area=5, min_overlap=MIN_OVERLAP
     """
     drawn = detection_from_ternary(result.ternary, min_area=min_area, min_overlap=min_overlap)
     inside = (drawn.objects > 0) & (result.segm > 0)
-    members = np.unique(np.column_stack([drawn.objects[inside], result.segm[inside]]), axis=0)
+    members, _ = distinct_pairs(drawn.objects[inside], result.segm[inside])
     n_galaxies = np.bincount(members[:, 0], minlength=len(drawn.n_galaxies))
     object_of = np.zeros(int(result.segm.max(initial=0)) + 1, dtype=np.int64)
     object_of[members[:, 1]] = members[:, 0]

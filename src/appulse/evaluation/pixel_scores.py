@@ -7,7 +7,7 @@ import numpy as np
 from astropy.table import Table
 from scipy import stats
 
-from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, bootstrap, wilson
+from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, bootstrap
 
 # Calibration is judged where the model hesitates; else background pixels swamp it.
 UNCERTAIN = (0.02, 0.98)
@@ -130,21 +130,6 @@ def _finite(probability, truth):
     return probability[finite].astype(np.float64), truth[finite]
 
 
-def iou(first, second):
-    """Intersection over union of two boolean maps; 1 if both are empty.
-
-    Parameters
-    ----------
-    first, second : bool arrays of the same shape
-
-    Returns
-    -------
-    float
-    """
-    union = np.count_nonzero(first | second)
-    return np.count_nonzero(first & second) / union if union else 1.0
-
-
 def mean_in_bins(x, values, edges, *, groups=None, confidence=DEFAULT_CONFIDENCE, seed=0):
     """Mean of a score in bins of another quantity: IoU by magnitude (paper, Figures 2 and 3), say.
 
@@ -224,25 +209,3 @@ def _partial_spearman(first, second, given):
     )
     left = (1.0 - of_first**2) * (1.0 - of_second**2)
     return (direct - of_first * of_second) / np.sqrt(left) if left > 0.0 else np.nan
-
-
-def coverage(low, high, truth, confidence=DEFAULT_CONFIDENCE):
-    """Share of the intervals that hold the truth, ends included.
-
-    Parameters
-    ----------
-    low, high : (n,) float arrays
-        The intervals; any unit.
-    truth : (n,) float array
-        Same unit. Rows with a NaN are left out.
-    confidence : float
-        Of the Wilson interval of the share (not the nominal coverage of the intervals tested).
-
-    Returns
-    -------
-    Interval
-    """
-    low, high, truth = (np.asarray(column, dtype=np.float64) for column in (low, high, truth))
-    good = np.isfinite(low) & np.isfinite(high) & np.isfinite(truth)
-    inside = (low <= truth) & (truth <= high) & good
-    return wilson(int(np.count_nonzero(inside)), int(np.count_nonzero(good)), confidence)

@@ -145,8 +145,8 @@ class ObjectCounts:
     def half_and_half_purity(self, confidence=DEFAULT_CONFIDENCE):
         """Purity of blends on the paper's test set of as many isolated as blended objects (its section 4).
 
-        ``c / (c + g + f)``: :meth:`blend_purity_at` with a prevalence of one half. Compare this with the paper's
-        93.6 %, never the purity on an unbiased sky.
+        ``c / (c + g + f)``: :meth:`blend_purity_at` with a prevalence of one half. Compare this with the
+        paper's 93.6 %, never the purity on an unbiased sky.
         """
         return self.blend_purity_at(0.5, confidence)
 

@@ -14,6 +14,8 @@ from appulse.evaluation.detection import Detection
 from appulse.evaluation.galaxies import match_centroids, match_galaxies
 from appulse.evaluation.intervals import Interval, wilson
 from appulse.evaluation.matching import ObjectMatch, match_objects
+from appulse.inference.exposure import at_border
+from appulse.objects.components import distinct_pairs
 from appulse.result import Result
 from appulse.sky.true_objects import MIN_TRUE_AREA, Kind, TrueObjects, galaxy_pixels, true_galaxy_masks
 
@@ -112,17 +114,6 @@ def result_masks(result: Result) -> Masks:
         )
         masks.append((box, mask[inner]))
     return tuple(masks)
-
-
-def at_border(box: tuple[slice, slice], shape: tuple[int, int]) -> bool:
-    """Whether a bounding box reaches the first or last row or column.
-
-    Parameters
-    ----------
-    box : (slice, slice)
-    shape : (height, width)
-    """
-    return any(side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True))
 
 
 def galaxy_table(
@@ -296,7 +287,7 @@ def _members(field: TrueSky, truth: TrueObjects, labels: np.ndarray) -> dict[str
     names = ("magnitude", "blendedness", "separation", "separation_over_size", "flux_ratio")
     columns = {name: np.full(len(labels), np.nan) for name in names}
     pixels, owners = galaxy_pixels(field.ternary(), field.id1, field.id2)
-    pairs = np.unique(np.column_stack([truth.labels.ravel()[pixels], owners]), axis=0)
+    pairs, _ = distinct_pairs(truth.labels.ravel()[pixels], owners)
     starts = np.searchsorted(pairs[:, 0], labels)
     stops = np.searchsorted(pairs[:, 0], labels, side="right")
     for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):

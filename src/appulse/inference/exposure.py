@@ -215,6 +215,19 @@ def cropped(window: Window, outer: Window) -> Window:
     return rows, columns
 
 
+def at_border(window: Window, shape: tuple[int, int]) -> bool:
+    """Whether a window reaches the first or last row or column.
+
+    Parameters
+    ----------
+    window : (slice, slice)
+        Of the image: the box of an object, say.
+    shape : (height, width), pixels
+        Of the image.
+    """
+    return any(side.start == 0 or side.stop == length for side, length in zip(window, shape, strict=True))
+
+
 def common(one: Window, other: Window) -> Window | None:
     """What two windows share; None where they do not meet.
 

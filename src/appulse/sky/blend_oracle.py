@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage, optimize, stats
 
+from appulse.sky.noise import whiten
 from appulse.sky.oracle import half_width, model_image
 from appulse.sky.rendering import Renderer
 
@@ -53,7 +54,8 @@ def single_galaxy_misfit(renderer: Renderer, galaxies: np.ndarray) -> float:
             flux, radius, x, y, g1, g2 = parameters
             shrink = min(1.0, _LARGEST_SHEAR / max(np.hypot(g1, g2), 1e-9))
             drawn = (np.exp(flux), np.exp(np.clip(radius, -5, 3)), x, y, shrink * g1, shrink * g2)
-            return ((model_image(renderer, drawn, index, half) - light) / renderer.survey.sigma).ravel()
+            left = (model_image(renderer, drawn, index, half) - light) / renderer.survey.sigma
+            return whiten(left, renderer.survey.correlation).ravel()
 
         return optimize.least_squares(residuals, start, x_scale=_SCALES, ftol=1e-3, xtol=1e-4)
 
@@ -149,16 +151,17 @@ def second_galaxies(renderer: Renderer, galaxy: np.ndarray, half: int) -> list[n
     Returns
     -------
     list of (side, side) float64 array
-        Of unit sum of squares, centred on the middle pixel.
+        Whitened, of unit sum of squares, centred on the middle pixel.
     """
-    images = [
+    drawn = [
         model_image(renderer, np.array([1.0, size * galaxy[1], 0, 0, 0, 0]), 1.0, half) for size in _SIZES
     ]
+    images = [whiten(image, renderer.survey.correlation) for image in drawn]
     return [image / np.sqrt((image**2).sum()) for image in images]
 
 
 def _tangent(renderer: Renderer, galaxy: np.ndarray, half: int) -> np.ndarray:
-    """Orthonormal images that small changes of a galaxy's parameters, its index among them, span."""
+    """Orthonormal whitened images that small changes of a galaxy's parameters, its index among them, span."""
     steps = np.array([0.02 * galaxy[0], 0.02 * galaxy[1], 0.05, 0.05, 0.01, 0.01, 0.03 * galaxy[6]])
     derivatives = []
     for k, step in enumerate(steps):
@@ -166,7 +169,8 @@ def _tangent(renderer: Renderer, galaxy: np.ndarray, half: int) -> np.ndarray:
         up[k] += step
         down[k] -= step
         drawn = [model_image(renderer, each[:6], each[6], half) for each in (up, down)]
-        derivatives.append((drawn[0] - drawn[1]).ravel() / step)
+        change = whiten((drawn[0] - drawn[1]) / step, renderer.survey.correlation)
+        derivatives.append(change.ravel())
     matrix = np.array(derivatives).T
     q, _ = np.linalg.qr(matrix / np.sqrt((matrix**2).sum(axis=0)))
     return q.T.reshape(len(steps), 2 * half + 1, 2 * half + 1)

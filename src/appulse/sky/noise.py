@@ -9,27 +9,72 @@ from appulse.sky.survey import Purpose, Survey
 
 # Rows of white noise drawn from one key.
 BAND = 256
-# A kernel ends at this many of its standard deviations, where it has fallen to 3e-4 of its peak.
 _REACH = 4.0
+# Shorter lengths leave pixels independent.
+_SHORTEST = 1e-3
+# Nothing is told by details that noise spares more than this: no real image is as free of it.
+_LEAST_TRANSFER = 0.05
 
 
-def correlation_kernel(length: float) -> np.ndarray:
+def correlation_kernel(length: float, reach: int | None = None) -> np.ndarray:
     """Kernel that correlates white noise along one axis and keeps its variance.
 
     Parameters
     ----------
     length : float, pixels
         Standard deviation of the Gaussian kernel. Two pixels a distance ``d`` apart then correlate as
-        ``exp(-d**2 / (4 length**2))``, a little less for lengths below 0.7.
+        ``exp(-d**2 / (4 length**2))``, a little less for lengths below 0.7. With 0 they do not.
+    reach : int, pixels
+        ``r``; by default `kernel_reach` of the length.
 
     Returns
     -------
     (2 r + 1,) float64 array
         Its squares sum to 1. Applied along rows and columns it is the field's kernel.
     """
-    reach = int(np.ceil(_REACH * length))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / length) ** 2)
+    reach = kernel_reach(length) if reach is None else reach
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(length, _SHORTEST)) ** 2)
     return kernel / np.sqrt(np.sum(kernel**2))
+
+
+def kernel_reach(length: float) -> int:
+    """How far a kernel of a length goes: to four of its standard deviations, 3e-4 of its peak.
+
+    Parameters
+    ----------
+    length : float, pixels
+    """
+    return int(np.ceil(_REACH * length))
+
+
+def whiten(images: np.ndarray, correlation: float | None) -> np.ndarray:
+    """Undo what makes the noise of neighbouring pixels alike, so that a fit may weigh pixels alone.
+
+    Parameters
+    ----------
+    images : (..., height, width) float array
+        Light with noise of a survey's ``correlation``, or light alone; dark at the borders, which are taken
+        to meet.
+    correlation : float or None, pixels
+        As in `correlation_kernel`; None leaves the images as they are.
+
+    Returns
+    -------
+    (..., height, width) float array
+        In it the noise is independent from pixel to pixel, and as strong as before; but where the kernel
+        leaves less than a twentieth of the noise, at the finest details of long correlations, weaker.
+    """
+    if correlation is None:
+        return images
+    height, width = images.shape[-2:]
+    kernel = correlation_kernel(correlation)
+    offsets = np.arange(len(kernel)) - len(kernel) // 2
+    along_y, along_x = (
+        np.maximum(np.cos(2 * np.pi * np.outer(frequencies, offsets)) @ kernel, _LEAST_TRANSFER)
+        for frequencies in (np.fft.fftfreq(height), np.fft.rfftfreq(width))
+    )
+    spectrum = np.fft.rfft2(images) / (along_y[:, None] * along_x)
+    return np.fft.irfft2(spectrum, s=(height, width))
 
 
 def draw_noise(survey: Survey, light: np.ndarray, y0: int, seed: int, index: int) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 The oracle knows that there is one galaxy, its Sérsic index and the PSF, and fits the other six numbers:
 flux, half-light radius, centre and the two components of the shear. Its errors are those of the Cramér-Rao
-bound; its mask is the isophote of the fitted profile. Noise is taken to be independent from pixel to pixel:
-where it is correlated (`hst-acs`) the errors of fluxes are half of what they should be. It does not know
-the priors of the population, with which a detector might do better.
+bound, of noise as correlated as the survey's; its mask is the isophote of the fitted profile. It does not
+know the priors of the population, with which a detector might do better.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 from astropy.table import Table
 
 from appulse.files import atomic_write
+from appulse.sky.noise import whiten
 from appulse.sky.rendering import Renderer, isophotal_radius, psf_radius
 from appulse.sky.survey import Survey
 
@@ -26,7 +26,7 @@ MIN_VISIBLE_AREA = 10
 # Width of the magnitude bins of a survey's oracle.
 _BIN = 0.5
 # Raised when the numbers change, so that tables of an older appulse are not read again.
-_VERSION = 2
+_VERSION = 3
 # A bin is done when, after a round of galaxies, the standard error of its IoU is below the precision.
 _ROUND, _PRECISION = 8, 0.004
 # Steps of the numerical derivatives: relative in flux and size, pixels in position, absolute in shear.
@@ -214,7 +214,8 @@ def fit_covariance(renderer: Renderer, parameters: np.ndarray, sersic_index: flo
         up, down = (
             model_image(renderer, parameters + sign * moved, sersic_index, half) for sign in (1.0, -1.0)
         )
-        derivatives.append((up - down).ravel() / (2 * step * renderer.survey.sigma))
+        change = (up - down) / (2 * step * renderer.survey.sigma)
+        derivatives.append(whiten(change, renderer.survey.correlation).ravel())
     information = np.array(derivatives) @ np.array(derivatives).T
     # Keeps the faintest fits finite.
     information += np.diag(1.0 / np.array([parameters[0], parameters[1], 2.0, 2.0, 0.3, 0.3]) ** 2)

@@ -5,7 +5,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from appulse.objects.components import MIN_OVERLAP, label_connected
+from appulse.objects.components import MIN_OVERLAP, distinct_pairs, label_connected
 
 # Smaller true objects are ignored: neither missed nor, if matched, false.
 MIN_TRUE_AREA = 10
@@ -120,7 +120,7 @@ def true_objects(ternary, id1, id2):
 
 def _count_galaxies(ternary, id1, id2, labels, n_labels):
     pixels, galaxies = galaxy_pixels(ternary, id1, id2)
-    pairs = np.unique(np.column_stack([labels.ravel()[pixels], galaxies]), axis=0)
+    pairs, _ = distinct_pairs(labels.ravel()[pixels], galaxies)
     return np.bincount(pairs[:, 0], minlength=n_labels)
 
 

@@ -16,11 +16,10 @@ import numba
 import numpy as np
 
 from appulse.files import InputError
+from appulse.sky.noise import correlation_kernel, kernel_reach
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import StampStore
 
-# A smoothing kernel ends at this many of its standard deviations, where it has fallen to 3e-4 of its peak.
-_REACH = 4.0
 # Threads that draw batches, and how many they are ahead of the one asked for.
 _THREADS = 2
 _AHEAD = 4
@@ -209,7 +208,8 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     lengths, longest = store.correlation[fields], store.correlation.max()
     if config.noise_correlation:
         lengths, longest = rng.uniform(*config.noise_correlation, size), config.noise_correlation[1]
-    smoothing = _smoothing_kernels(lengths, int(np.ceil(_REACH * longest))) if longest else None
+    reach = kernel_reach(longest)
+    kernels = [correlation_kernel(length, reach) for length in lengths]
     return Exposures(
         stamps=stamps,
         turns=rng.integers(8, size=size) if config.flips else np.zeros(size, np.int64),
@@ -217,7 +217,7 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
         background=background.astype(np.float32),
         noise_error=np.exp(config.noise_scatter * rng.standard_normal(size)).astype(np.float32),
         blank=_rectangles(config, rng, size),
-        smoothing=smoothing,
+        smoothing=np.array(kernels, np.float32) if longest else None,
         photon_noise=(1.0 / store.gain[fields]).astype(np.float32) if np.isfinite(store.gain).any() else None,
     )
 
@@ -276,13 +276,6 @@ def noise_shape(exposures: Exposures, size: int) -> tuple[int, int, int]:
     """
     side = size if exposures.smoothing is None else size + exposures.smoothing.shape[1] - 1
     return len(exposures.stamps), side, side
-
-
-def _smoothing_kernels(lengths: np.ndarray, reach: int) -> np.ndarray:
-    offsets = np.arange(-reach, reach + 1)
-    kernels = np.exp(-0.5 * (offsets / np.maximum(lengths, 1e-3)[:, None]) ** 2)
-    # Of unit square sum, so that the variance stays.
-    return (kernels / np.sqrt((kernels**2).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
 def expose(store: StampStore, exposures: Exposures, noise: np.ndarray, threshold: float) -> StampBatch:

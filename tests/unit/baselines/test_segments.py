@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from appulse.baselines import detection_from_segments
-from appulse.baselines.segments import border_pixels, distinct_pairs
+from appulse.baselines.segments import border_pixels
 from appulse.evaluation import Kind
 
 
@@ -86,14 +86,8 @@ def test_pieces_that_one_object_holds_stay():
     assert sorted(int(mask.sum()) for _, mask in detection.masks) == [3, 18]
 
 
-def test_pairs_and_borders_are_those_of_the_obvious_way():
-    rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 5, 500), rng.integers(0, 7, 500)
-    pairs, places = distinct_pairs(first, second)
-    expected, rows = np.unique(np.column_stack([first, second]), axis=0, return_index=True)
-    np.testing.assert_array_equal(pairs, expected)
-    np.testing.assert_array_equal(places, rows)
-    segments = rng.integers(0, 4, (30, 20)).astype(np.int32)
+def test_borders_are_those_of_the_obvious_way():
+    segments = np.random.default_rng(0).integers(0, 4, (30, 20)).astype(np.int32)
     expected = set()
     for (y, x), label in np.ndenumerate(segments):
         near = segments[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]

@@ -6,15 +6,12 @@ from scipy import stats
 
 from appulse.evaluation import (
     brier_score,
-    coverage,
     energy_score,
     expected_calibration_error,
-    iou,
     mean_in_bins,
     negative_log_likelihood,
     rank_correlation,
     reliability,
-    wilson,
 )
 
 
@@ -72,6 +69,11 @@ def test_background_and_bad_pixels_do_not_count():
 def test_probability_and_truth_must_agree_in_shape():
     with pytest.raises(ValueError, match="equal shapes"):
         brier_score(np.zeros(3), np.zeros(4, dtype=bool))
+
+
+def iou(first, second):
+    union = (first | second).sum()
+    return (first & second).sum() / union if union else 1.0
 
 
 def naive_energy_score(realisations, truth):
@@ -148,11 +150,3 @@ def test_rank_correlation_given_a_size_is_that_of_the_residuals():
     residuals = [each - np.polyval(np.polyfit(ranks[2], each, 1), ranks[2]) for each in ranks[:2]]
     assert knows_nothing.value == pytest.approx(stats.pearsonr(*residuals).statistic)
     assert np.isnan(rank_correlation(spread, error, np.ones(600), n_resamples=50).value)
-
-
-def test_coverage_of_normal_intervals():
-    rng = np.random.default_rng(6)
-    truth = rng.normal(size=5000)
-    share = coverage(np.full(5000, -1.0), np.full(5000, 1.0), truth, confidence=0.999)
-    assert share.low < stats.norm.cdf(1) - stats.norm.cdf(-1) < share.high
-    assert coverage([0, 0, np.nan], [1, 1, 1], [1, 2, 0.5]) == wilson(1, 2)

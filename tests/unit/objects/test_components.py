@@ -4,7 +4,7 @@ import numpy as np
 from skimage.measure import label as skimage_label
 
 from appulse.objects import central_component, label_objects
-from appulse.objects.components import label_connected
+from appulse.objects.components import distinct_pairs, label_connected
 
 
 def test_labels_agree_with_scikit_image():
@@ -62,3 +62,14 @@ def test_central_component_at_nearest_or_by_reference():
     elsewhere = np.zeros_like(corner)
     elsewhere[19, 19] = True
     np.testing.assert_array_equal(central_component(ternary, 10, 10, reference_mask=elsewhere), centre)
+
+
+def test_distinct_pairs_are_those_of_the_obvious_way():
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 5, 500), rng.integers(0, 7, 500)
+    pairs, places = distinct_pairs(first, second)
+    expected, rows = np.unique(np.column_stack([first, second]), axis=0, return_index=True)
+    np.testing.assert_array_equal(pairs, expected)
+    np.testing.assert_array_equal(places, rows)
+    none, _ = distinct_pairs(first[:0], second[:0])
+    assert none.shape == (0, 2)

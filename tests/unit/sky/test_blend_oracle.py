@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from appulse.sky.blend_oracle import claim_limit, recognised, second_galaxies, single_galaxy_misfit
+from appulse.sky.noise import correlation_kernel
 from appulse.sky.oracle import half_width, model_image
 from appulse.sky.rendering import Renderer
 from appulse.sky.survey import Survey
@@ -93,6 +94,16 @@ def test_the_limit_is_that_of_a_search_place_by_place(renderer):
         limit = claim_limit(renderer, galaxy, share, draws=1500)
         # The share's own error, and templates cut at the border instead of wrapped around it.
         assert (gains > limit).mean() == pytest.approx(share, abs=4 * np.sqrt(share / 1500) + 0.1 * share)
+
+
+def test_correlated_noise_hides_companions():
+    """Of a smooth companion far away the chi squared is less by the kernel's sum to the fourth."""
+    survey = Survey.load("hst-acs")
+    renderer = Renderer(survey)
+    faint = (0.3 * FAINT[0], 0.3, *FAINT[2:])
+    misfit = single_galaxy_misfit(renderer, [BRIGHT, moved(faint, 40.0, 0.0)])
+    less = correlation_kernel(survey.correlation).sum() ** 4
+    assert misfit == pytest.approx(square_snr(renderer, faint) / less, rel=0.1)
 
 
 def test_recognition_at_the_limit_is_even_and_rises():

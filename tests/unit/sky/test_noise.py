@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from appulse.sky import Survey
-from appulse.sky.noise import BAND, correlation_kernel, draw_noise
+from appulse.sky.noise import BAND, correlation_kernel, draw_noise, whiten
 
 WHITE = dataclasses.replace(Survey.load("euclid-wide"), zero_point=25.7, pixel_scale=1.0)  # sigma is 1
 DRIZZLED = dataclasses.replace(WHITE, correlation=0.8)
@@ -120,3 +120,37 @@ def test_photons_add_light_over_gain():
     assert abs(noise[:, 256:].mean()) < 5 * 7 / np.sqrt(n)
     # Where there is no light, the gain changes nothing.
     np.testing.assert_array_equal(noise[:, :256], draw_noise(WHITE, light, 0, 8, 0)[:, :256])
+
+
+@pytest.mark.parametrize("length", [0.6, 0.8])
+def test_whitened_noise_is_independent_and_as_strong(length):
+    noise = draw_noise(dataclasses.replace(WHITE, correlation=length), dark(600, 600), 0, 4, 0).astype(float)
+    # The field's borders do not meet, as the transform has it: its outskirts stay correlated.
+    white = whiten(noise / WHITE.sigma, length)[40:-40, 40:-40]
+    assert white.std() == pytest.approx(1.0, abs=0.01)
+    power = np.abs(np.fft.fft2(white)) ** 2 / white.size
+    low = np.hypot(*np.meshgrid(*2 * [np.fft.fftfreq(520)])) < 0.1
+    assert power[low].mean() == pytest.approx(1.0, abs=4 / np.sqrt(low.sum() / 2))
+    for shift in ((0, 1), (1, 0), (1, 1), (0, 2)):
+        assert np.mean(white * np.roll(white, shift, (0, 1))) == pytest.approx(0.0, abs=0.01)
+
+
+def test_whitening_is_the_inverse_of_the_covariance():
+    """Squared signal-to-noise of a blob: whitened, and by the matrix that the kernel itself makes."""
+    side, length = 25, 0.6
+    y, x = np.mgrid[:side, :side] - side // 2
+    blob = np.exp(-0.5 * ((x - 0.3) ** 2 + 1.5 * y**2) / 2.0**2)
+    kernel = correlation_kernel(length)
+    autocorrelation = np.correlate(kernel, kernel, "full")
+    distance = np.abs(np.subtract.outer(np.arange(side), np.arange(side)))
+    along = np.append(autocorrelation[len(kernel) - 1 :], np.zeros(side))[distance]
+    expected = blob.ravel() @ np.linalg.solve(np.kron(along, along), blob.ravel())
+    assert (whiten(blob, length) ** 2).sum() == pytest.approx(expected, rel=0.01)
+    assert expected < 0.5 * (blob**2).sum()
+    assert whiten(blob, None) is blob
+
+
+def test_whitening_of_long_correlations_stays_finite():
+    light = np.random.default_rng(3).standard_normal((2, 31, 40))
+    white = whiten(light, 2.0)
+    assert white.shape == light.shape and np.abs(white).max() < 20**2 * np.abs(light).max()

@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from appulse.sky import Population, Survey
+from appulse.sky.noise import correlation_kernel
 from appulse.sky.oracle import ORACLE_FILE, fit_covariance, model_image, oracle_scores, survey_oracle
 from appulse.sky.rendering import Renderer
 
@@ -74,6 +75,18 @@ def test_fits_to_noisy_images_scatter_as_the_bound_says():
         found = model_image(renderer, parameters, index, half) > survey.sigma
         expected.append(np.count_nonzero(found & mask) / np.count_nonzero(found | mask))
     assert np.mean(ious) == pytest.approx(np.mean(expected), abs=3 * np.std(ious) / np.sqrt(40))
+
+
+def test_correlated_noise_is_what_an_aperture_feels():
+    """Of light that changes slowly over the kernel, errors are larger by the square of the kernel's sum."""
+    survey = Survey.load("hst-acs")
+    kernel = correlation_kernel(survey.correlation)
+    errors = []
+    for correlation in (None, survey.correlation):
+        renderer = Renderer(dataclasses.replace(survey, correlation=correlation))
+        truth = np.array([10 ** (-0.4 * (23.0 - survey.zero_point)), 0.5, 0.2, -0.3, 0.1, 0.0])
+        errors.append(np.sqrt(fit_covariance(renderer, truth, 1.0, 60)[0, 0]))
+    assert errors[1] / errors[0] == pytest.approx(kernel.sum() ** 2, rel=0.02)
 
 
 def test_computed_once_per_survey(tmp_path):
