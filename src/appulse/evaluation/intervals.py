@@ -101,9 +101,7 @@ def difference(first, second):
     return Interval(float(value), float(low), float(high))
 
 
-def bootstrap(
-    statistic, *columns, groups=None, n_resamples=1000, confidence=DEFAULT_CONFIDENCE, seed=0
-):
+def bootstrap(statistic, *columns, groups=None, n_resamples=1000, confidence=DEFAULT_CONFIDENCE, seed=0):
     """Value of a statistic with its percentile-bootstrap interval, resampling rows or groups of them.
 
     Parameters
