@@ -217,7 +217,7 @@ def count_strip(ternary: np.ndarray, id1: np.ndarray, id2: np.ndarray, y0: int) 
         objects=_of_each_kind(n_galaxies[closed], n_overlap[closed]),
         open_objects=OpenObjects(
             n_overlap=n_overlap[is_open].tolist(),
-            galaxies=_grouped(*members.T, np.flatnonzero(is_open)),
+            galaxies=_grouped(members[:, 0], members[:, 1], np.flatnonzero(is_open)),
             first_row=_lit(labels[0], number),
             last_row=_lit(labels[-1], number),
         ),
