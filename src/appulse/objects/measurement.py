@@ -16,6 +16,8 @@ PROFILE_BINS = 12
 # With fewer pixels of its own, or a smaller share of its mask, it is fitted on what neighbours leave.
 MIN_OWN_PIXELS = 6
 MIN_OWN_SHARE = 0.1
+# How often profiles are fitted to their galaxies' shares: measured in docs/decisions/0016.
+SHARING_ROUNDS = 3
 # Shares need a positive floor (noise units); a profile never falls quite to zero.
 PROFILE_FLOOR = 1e-3
 _COMPILE = {"cache": True, "nogil": True}
@@ -169,18 +171,22 @@ def measure_pixels(light, mask):
     return result
 
 
-def light_shares(image, masks):
+def light_shares(image, masks, rounds=SHARING_ROUNDS):
     """Share each pixel's light among the galaxies that claim it.
 
     A galaxy's light is modelled as a profile that falls with elliptical radius, fitted to the pixels that are
     its own alone; where profiles overlap, the light is shared in proportion to them. A galaxy without enough
-    pixels of its own (nested in another) is fitted to what the others' profiles leave of its pixels.
+    pixels of its own (nested in another) is fitted to what the others' profiles leave of its pixels. Then
+    each profile is fitted again to the galaxy's share of all its pixels: what was drawn out into the overlap
+    from the outskirts alone meets the light that is there.
 
     Parameters
     ----------
     image : (height, width) float array, units of the background noise
         Non-finite pixels are left out of the fits.
     masks : (n_galaxies, height, width) bool array
+    rounds : int
+        How often profiles are fitted to their shares.
 
     Returns
     -------
@@ -198,18 +204,50 @@ def light_shares(image, masks):
     union = covered > 0
     ys, xs = (axis.astype(np.float64) for axis in np.nonzero(union))
     members = np.ascontiguousarray(masks[:, union])
-    profiles = _profiles(image[union], members, covered[union], ys, xs, ellipses_of(members, ys, xs))
+    ellipses = ellipses_of(members, ys, xs)
+    profiles = _profiles(image[union], members, covered[union], ys, xs, ellipses, rounds)
     profiles *= members
     shares[:, union] = profiles / profiles.sum(axis=0)
     return shares
 
 
 @njit(**_COMPILE)
-def _profiles(light, members, covered, ys, xs, ellipses):
+def _profiles(light, members, covered, ys, xs, ellipses, rounds):
     """Fitted surface brightness of each galaxy at each pixel, (n_galaxies, n_pixels), at least the floor."""
     k, n = members.shape
+    radii = np.empty((k, n))
+    for j in range(k):
+        for i in range(n):
+            dx = xs[i] - ellipses[j, 0]
+            dy = ys[i] - ellipses[j, 1]
+            radii[j, i] = np.sqrt(
+                ellipses[j, 2] * dx * dx + 2.0 * ellipses[j, 3] * dx * dy + ellipses[j, 4] * dy * dy
+            )
+    profiles = _first_profiles(light, members, covered, radii)
+    own_light = np.zeros(n)
+    for _ in range(rounds):
+        total = np.zeros(n)
+        for j in range(k):
+            for i in range(n):
+                if members[j, i]:
+                    total[i] += profiles[j, i]
+        shared = np.full((k, n), PROFILE_FLOOR)
+        for j in range(k):
+            use = np.zeros(n, dtype=np.bool_)
+            for i in range(n):
+                if members[j, i] and np.isfinite(light[i]):
+                    use[i] = True
+                    own_light[i] = light[i] * profiles[j, i] / total[i]
+            _fit_profile(own_light, radii[j], use, shared[j])
+        profiles = shared
+    return profiles
+
+
+@njit(**_COMPILE)
+def _first_profiles(light, members, covered, radii):
+    """Profiles from the pixels that are a galaxy's own, or, where these are few, from what others leave."""
+    k, n = members.shape
     profiles = np.full((k, n), PROFILE_FLOOR)
-    radii = np.empty(n)
     fitted = np.zeros(k, dtype=np.bool_)
     for second_round in (False, True):
         for j in range(k):
@@ -226,17 +264,12 @@ def _profiles(light, members, covered, ys, xs, ellipses):
             residual = light.copy()
             use = np.zeros(n, dtype=np.bool_)
             for i in range(n):
-                dx = xs[i] - ellipses[j, 0]
-                dy = ys[i] - ellipses[j, 1]
-                radii[i] = np.sqrt(
-                    ellipses[j, 2] * dx * dx + 2.0 * ellipses[j, 3] * dx * dy + ellipses[j, 4] * dy * dy
-                )
                 use[i] = members[j, i] and (covered[i] == 1 or not exposed) and np.isfinite(light[i])
                 if not exposed:
                     for m in range(k):
                         if m != j and fitted[m] and members[m, i]:
                             residual[i] -= profiles[m, i]
-            _fit_profile(residual, radii, use, profiles[j])
+            _fit_profile(residual, radii[j], use, profiles[j])
         for j in range(k):
             fitted[j] = True
     return profiles

@@ -23,6 +23,7 @@ from appulse.sky.field import field_paths, open_field
 from appulse.sky.workers import run_tasks, usable_cpus
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import ABOUT, FORMAT, LAYERS, StampStore, array_names
+from appulse.stamps.streams import Purpose, generator
 
 # Stamps that a sky yields for each stamp's area: each galaxy is then seen in several places. The paper cuts
 # 150,000 from four fields of 25,000^2 pixels, one per area (section 3).
@@ -270,12 +271,11 @@ def _cut_strip(strip: _Strip) -> None:
         height, width = field.shape
         first_row, end_row = max(0, strip.first - size), min(height, strip.end + 2 * size)
         window = field.read((slice(first_row, end_row), slice(0, width)))
-        key = (strip.seed, field.seed, field.index, strip.first)
+        rng = generator(strip.seed, Purpose.CORNERS, field.seed, field.index, strip.first)
     scale = np.float32(1.0 / window.sigma)
     layers = [window.first * scale, window.second * scale]
     layers.append(window.light * scale - layers[0] - layers[1])
     del window
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     foreground = layers[0] + layers[1] + layers[2] > 1.0
     lures = (layers[1] > 1.0, strip.overlap_share), (_giants(foreground, size), strip.giant_share)
     corners = _corners(lures, strip, first_row, (height, width), rng)

@@ -8,14 +8,9 @@ import numpy as np
 import torch
 
 from appulse.stamps.config import StampConfig
-from appulse.stamps.drawing import (
-    Exposures,
-    device_seed,
-    draw_exposures,
-    noise_shape,
-    refuse_unfit,
-)
+from appulse.stamps.drawing import Exposures, draw_exposures, noise_shape, refuse_unfit
 from appulse.stamps.store import StampStore, StoredLayer
+from appulse.stamps.streams import device_seed
 
 
 class DeviceStamps:

@@ -19,14 +19,11 @@ from appulse.files import InputError
 from appulse.sky.noise import correlation_kernel, kernel_reach
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import StampStore
+from appulse.stamps.streams import Purpose, generator
 
 # Threads that draw batches, and how many they are ahead of the one asked for.
 _THREADS = 2
 _AHEAD = 4
-# Purposes of the independent random streams of one seed, led by a word of this room's own: simulated fields
-# and the latent's draws have streams of their seeds as well.
-_ROOM = 0x7374616D  # "stam"
-_ORDER, _BATCH, _DEVICE = 0, 1, 2
 
 # Every float16 as float32: Numba reads no half precision on the CPU.
 _FLOAT16 = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
@@ -122,7 +119,7 @@ class StampSource:
         StampBatch
         """
         exposures = draw_exposures(self.store, self.config, self.seed, number, size)
-        rng = _generator(self.seed, _BATCH, number, 1)
+        rng = generator(self.seed, Purpose.BATCH, number, 1)
         noise = rng.standard_normal(noise_shape(exposures, self.config.size), dtype=np.float32)
         return expose(self.store, exposures, noise, self.config.threshold)
 
@@ -191,7 +188,7 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     -------
     Exposures
     """
-    rng = _generator(seed, _BATCH, number, 0)
+    rng = generator(seed, Purpose.BATCH, number, 0)
     stamps = _in_order(len(store), seed, number * size, size)
     fields = store.field[stamps]
     field_noise = store.noise[fields]
@@ -222,22 +219,6 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     )
 
 
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence((_ROOM, *key))))
-
-
-def device_seed(seed: int, number: int) -> int:
-    """Seed of the noise that a device draws for a batch.
-
-    Parameters
-    ----------
-    seed, number : int
-        Of the run and of the batch.
-    """
-    sequence = np.random.SeedSequence((_ROOM, seed, _DEVICE, number))
-    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
-
-
 def _in_order(count: int, seed: int, start: int, size: int) -> np.ndarray:
     epoch, place = np.divmod(np.arange(start, start + size), count)
     parts = [_order(count, seed, int(e))[place[epoch == e]] for e in np.unique(epoch)]
@@ -246,7 +227,7 @@ def _in_order(count: int, seed: int, start: int, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return _generator(seed, _ORDER, epoch).permutation(count)
+    return generator(seed, Purpose.ORDER, epoch).permutation(count)
 
 
 def _rectangles(config: StampConfig, rng: np.random.Generator, n: int) -> np.ndarray:

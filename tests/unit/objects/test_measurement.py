@@ -168,6 +168,27 @@ def test_shared_light_is_that_of_the_true_galaxies(separation):
         assert np.abs(share - best)[mask].mean() < 0.05
 
 
+@pytest.mark.parametrize("separation", [6, 7, 8])
+def test_a_core_inside_the_overlap_is_not_guessed_from_the_outskirts(separation):
+    """A steep core that the profile fitted outside the overlap would miss, or make too much of."""
+    host = galaxy(exponential(60.0, 4.0), 40, 40, 0.7, 30.0)
+    companion = galaxy(exponential(40.0, 3.0), 40 + separation, 40)
+    companion += galaxy(gaussian(60.0, 1.0), 40 + separation, 40)
+    light = np.stack([host, companion])
+    masks = light > 1
+    ideal = masks * light / (masks * light).sum(axis=0).clip(1e-9)
+    errors = []
+    for seed in range(6):
+        image = light.sum(axis=0) + np.random.default_rng(seed).normal(size=host.shape)
+        shares = light_shares(image, masks)
+        found, best = (
+            [measure(image, mask, each).flux for mask, each in zip(masks, some, strict=True)]
+            for some in (shares, ideal)
+        )
+        errors.append(np.divide(found, best) - 1)
+    assert np.sqrt(np.mean(np.square(errors), axis=0)) == pytest.approx(0, abs=0.05)
+
+
 def test_equal_galaxies_share_equally():
     light, masks = blend(10, (50.0, 50.0), (3.0, 3.0))
     light[0] = galaxy(exponential(50.0, 3.0), 35, 40)
