@@ -1,7 +1,7 @@
 """How well the light of true blends is shared among their galaxies: docs/decisions/0016.
 
-Masks and light are the truth's, so that the sharing alone errs: of each galaxy with an overlap, the noise-free
-light that its shares give it is compared with its own. The shares are fitted to the noisy image.
+Masks and light are the truth's, so that the sharing alone errs: of each galaxy with an overlap, the
+noise-free light that its shares give it is compared with its own. The shares are fitted to the noisy image.
 
 usage: python benchmarks/sharing.py FIELD.fits [FIELD.fits ...]
 """
