@@ -192,7 +192,7 @@ def check_image(
         width=crowding.width,
         scale=float("nan") if scale is None else scale,
         of_noise=tuple(scaled.warnings),
-        notes=source.unused_maps,
+        notes=(*source.warnings, *source.unused_maps),
         taken=model.validity,
         recognised=source.recognised,
         noise_map=noise[0] if noise else "",

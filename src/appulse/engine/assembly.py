@@ -12,9 +12,9 @@ import numpy as np
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
-from appulse.engine.describe import catalogue_of, unpack
 from appulse.engine.job import GALAXIES, Job
 from appulse.engine.observation import Observation
+from appulse.engine.packed import catalogue_of, unpack
 from appulse.files import InputError
 from appulse.inference.exposure import Window, common, cropped, whole
 from appulse.inference.store import BAD, CENTRED, is_there

@@ -1,23 +1,19 @@
-"""From the maps of a field to its galaxies: separated, measured in every realisation, and catalogued."""
+"""From the maps of a field to its galaxies: separated, and measured in every realisation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import astropy.units as u
 import numpy as np
-from astropy.table import QTable, Table
-from astropy.wcs import WCS
 
-from appulse.files import of_flux, pixel_scale
 from appulse.inference.background import NoiseScaled
 from appulse.inference.exposure import Window, at_border, cropped, grown
 from appulse.inference.realisations import Realisations
 from appulse.inference.tiles import fits_stamp
 from appulse.inference.two_step import MARGIN
 from appulse.network.calibration import Calibration
-from appulse.objects.catalog import COLUMNS, FLUX, MEASURED, build_catalog, summarise
+from appulse.objects.catalog import MEASURED, summarise
 from appulse.objects.components import MIN_OVERLAP
 from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag
@@ -25,11 +21,9 @@ from appulse.objects.measurement import light_shares, measure
 from appulse.objects.pairs import meeting_pairs
 from appulse.objects.proposals import MAX_GALAXIES
 from appulse.objects.separation import Separation, separate
-from appulse.products import PAIRS
 
 # Pixels around an object in which its realisations may reach.
 REACH = 12
-_FLUXES = tuple(column.name for column in COLUMNS if column.unit is FLUX)
 
 
 @dataclass(frozen=True)
@@ -172,137 +166,6 @@ def calibration_warnings(fitted: Calibration) -> list[str]:
     if fitted.scales:
         return []
     return ["the error bars are not calibrated: the model holds no factors for this mode of realisations"]
-
-
-def pack(objects: Iterable[Described]) -> dict[str, np.ndarray]:
-    """Described objects as plain arrays: those of the catalogue and of the pairs by column.
-
-    Parameters
-    ----------
-    objects : iterable of Described
-        By ascending number.
-
-    Returns
-    -------
-    dict of str to array
-        For `unpack` and `catalogue_of`.
-    """
-    objects = list(objects)
-    rows = [row | {"object": each.number} for each in objects for row in each.rows]
-    pairs = [pair | {"object": each.number} for each in objects for pair in each.pairs]
-    packed: dict[str, np.ndarray] = {
-        "number": np.array([each.number for each in objects], np.int64),
-        "galaxies": np.array([len(each.rows) for each in objects], np.int64),
-        "whole": np.array([each.masks is None for each in objects], bool),
-        "windows": np.array([(w.start, w.stop) for each in objects for w in each.window], np.int64),
-        "masks": np.packbits(_joined([each.masks for each in objects if each.masks is not None], bool)),
-        "owners": _joined([each.owners for each in objects if each.owners is not None], np.uint8),
-    }
-    for kind, found in (("row", rows), ("pair", pairs)):
-        names = found[0] if found else ()
-        packed |= {f"{kind}.{name}": np.array([each[name] for each in found]) for name in names}
-    return packed
-
-
-def _joined(arrays: list[np.ndarray], dtype) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype), *(each.ravel() for each in arrays)], dtype=dtype)
-
-
-def unpack(
-    packed: dict[str, np.ndarray],
-) -> Iterator[tuple[int, Window, np.ndarray | None, np.ndarray | None]]:
-    """What lies where, of described objects.
-
-    Parameters
-    ----------
-    packed : dict of str to array
-        From `pack`.
-
-    Yields
-    ------
-    number : int
-    window : (slice, slice)
-    masks : (n_galaxies, height, width) bool array or None
-    owners : (2, height, width) uint8 array or None
-        As in `Described`.
-    """
-    masks, owners = np.unpackbits(packed["masks"]).view(bool), packed["owners"]
-    windows = packed["windows"].reshape(-1, 2, 2)
-    at_mask = at_owner = 0
-    for number, galaxies, is_whole, sides in zip(
-        packed["number"], packed["galaxies"], packed["whole"], windows, strict=True
-    ):
-        rows, columns = (slice(int(start), int(stop)) for start, stop in sides)
-        if is_whole:
-            yield int(number), (rows, columns), None, None
-            continue
-        shape = rows.stop - rows.start, columns.stop - columns.start
-        pixels = shape[0] * shape[1]
-        yield (
-            int(number),
-            (rows, columns),
-            masks[at_mask : at_mask + galaxies * pixels].reshape(-1, *shape),
-            owners[at_owner : at_owner + 2 * pixels].reshape(2, *shape),
-        )
-        at_mask += galaxies * pixels
-        at_owner += 2 * pixels
-
-
-def catalogue_of(
-    packed: Sequence[dict[str, np.ndarray]], unit: u.UnitBase | None, wcs: WCS | None
-) -> tuple[QTable, Table, np.ndarray]:
-    """Catalogue and pairs of a field; galaxies are labelled in the order of their objects.
-
-    Parameters
-    ----------
-    packed : sequence of dict of str to array
-        From `pack`, of all blocks, in any order.
-    unit : astropy unit or None
-        Of the image.
-    wcs : WCS or None
-        Of the image.
-
-    Returns
-    -------
-    catalog : QTable
-    pairs : Table
-    first_labels : (n_objects + 1,) int64 array
-        Label of the first galaxy of each object, by the object's number; 0 at 0.
-    """
-    numbers = _joined([each["number"] for each in packed], np.int64)
-    galaxies = np.zeros(len(numbers) + 1, np.int64)
-    galaxies[numbers] = _joined([each["galaxies"] for each in packed], np.int64)
-    first_labels = 1 + np.cumsum(galaxies) - galaxies
-    first_labels[0] = 0
-
-    rows, pairs = _columns(packed, "row."), _columns(packed, "pair.")
-    if rows:
-        blended = galaxies[rows.pop("object")] > 1
-        rows["label"] = 1 + np.arange(len(blended))
-        rows["blend_id"] = np.where(blended, np.repeat(np.arange(len(galaxies)), galaxies), 0)
-        _add_sky_positions(rows, wcs)
-    scale = pixel_scale(wcs)
-    unit, factor = of_flux(unit, scale)
-    if factor != 1.0:
-        rows |= {name: rows[name] * factor for name in _FLUXES if name in rows}
-    catalog = build_catalog(rows, flux_unit=unit, pixel_scale_arcsec=scale)
-    if pairs:
-        offset = first_labels[pairs.pop("object")] - 1
-        pairs |= {name: pairs[name] + offset for name in ("label_a", "label_b")}
-    names = [item.name for item in PAIRS]
-    return catalog, Table({name: pairs[name] for name in names} if pairs else None, names=names), first_labels
-
-
-def _columns(packed: Sequence[dict[str, np.ndarray]], prefix: str) -> dict[str, np.ndarray]:
-    """Columns of all blocks, by ascending number of the object."""
-    filled = [each for each in packed if f"{prefix}object" in each]
-    if not filled:
-        return {}
-    order = np.argsort(np.concatenate([each[f"{prefix}object"] for each in filled]), kind="stable")
-    names = [name for name in filled[0] if name.startswith(prefix)]
-    return {
-        name.removeprefix(prefix): np.concatenate([each[name] for each in filled])[order] for name in names
-    }
 
 
 class _Crop:
@@ -453,11 +316,3 @@ def _owners(reference: Separation, shares: np.ndarray) -> np.ndarray:
     owners = np.zeros((2, *union.shape), np.uint8)
     owners[: len(order), union] = np.where(np.take_along_axis(claims, order, axis=0) > 0, order + 1, 0)
     return owners
-
-
-def _add_sky_positions(rows: dict[str, np.ndarray], wcs: WCS | None) -> None:
-    if wcs is None:
-        return
-    # Whatever the frame and order of the image's axes: galactic, FK5, declination first.
-    sky = wcs.pixel_to_world(rows["x_centroid"], rows["y_centroid"]).icrs
-    rows |= {"ra": sky.ra.deg, "dec": sky.dec.deg}

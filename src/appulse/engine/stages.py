@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from appulse.engine.claims import pack_claims, unpack_claims
-from appulse.engine.describe import REACH, Described, Region, describe_object, fitted_for, pack
+from appulse.engine.describe import REACH, Described, Region, describe_object, fitted_for
 from appulse.engine.job import BRIDGES, FIRST, GALAXIES, PARTING, REBUILDING, SECOND, Job, stages, steps
 from appulse.engine.large import describe_whole, is_large
+from appulse.engine.packed import pack
 from appulse.inference.blocks import Pieces
 from appulse.inference.exposure import Window, common, cropped, grown
 from appulse.inference.sliding import sliding_pass
