@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.table.meta import get_header_from_yaml
 
-from appulse.files import InputError, atomic_write, wcs_cards
+from appulse.files import InputError, any_unit, atomic_write, wcs_cards
 
 
 @dataclass(frozen=True)
@@ -307,9 +307,7 @@ def write_catalog(table, path, format="fits"):
     path = catalog_path(path, format)
     if format == "fits":
         table = _in_units_of_fits(table)
-    with warnings.catch_warnings():
-        # electron/s and the like are no units of the FITS standard; they are written all the same.
-        warnings.filterwarnings("ignore", message="The unit .* could not be saved in native FITS format")
+    with any_unit():
         warnings.filterwarnings("ignore", message="Keyword name .* is greater than 8 characters")
         atomic_write(path, lambda temporary: table.write(temporary, format=CATALOG_FORMATS[format]))
     return path

@@ -6,7 +6,7 @@ The layout of what appulse writes is in `appulse.products`.
 from appulse.files.errors import InputError, UsageError
 from appulse.files.images import Image, ImageSource, Plane, open_image, read_image, split_hdu, stem
 from appulse.files.instruments import Layout, recognise
-from appulse.files.units import is_logarithmic, of_flux
+from appulse.files.units import any_unit, is_logarithmic, of_flux
 from appulse.files.wcs import pixel_scale, wcs_cards
 from appulse.files.writing import (
     atomic_write,

@@ -1,5 +1,6 @@
 """The unit of an image's pixels, however its header spells it."""
 
+import contextlib
 import re
 import warnings
 
@@ -56,6 +57,18 @@ def _parsed(text):
         except (ValueError, TypeError):
             return None
     return None if isinstance(unit, u.UnrecognizedUnit) or not text.strip() else unit
+
+
+@contextlib.contextmanager
+def any_unit():
+    """While tables go to FITS or come from it: units the standard does not know, as electron/s, are no news.
+
+    They are written as their names and read back; astropy warns of each.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The unit .* could not be saved in native FITS format")
+        warnings.simplefilter("ignore", u.UnitsWarning)
+        yield
 
 
 def is_logarithmic(unit):

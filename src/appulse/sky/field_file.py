@@ -19,7 +19,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
-from appulse.files import InputError, atomic_write
+from appulse.files import InputError, any_unit, atomic_write
 from appulse.sky.counts import SkyCounts
 from appulse.sky.survey import Survey
 
@@ -165,7 +165,8 @@ def write_field_file(
                     rows = np.stack([sizes, np.cumsum(sizes) - sizes], axis=1).astype(">i8")
                     parts = (strip[layer.name] for strip in strips)
                     _write_padded(file, _chain(rows.view(np.uint8).ravel(), parts))
-        tables = [fits.BinTableHDU(deeper, name="DEEPER"), fits.BinTableHDU(_with_units(catalog, info))]
+        with any_unit():
+            tables = [fits.BinTableHDU(deeper, name="DEEPER"), fits.BinTableHDU(_with_units(catalog, info))]
         tables[0].header["COMMENT"] = _DEEPER
         tables[1].name = "CATALOG"
         with fits.open(temporary, mode="append") as hdus:
@@ -346,7 +347,8 @@ def _with_tuples(content: dict) -> dict:
 
 
 def _native_table(hdu: fits.BinTableHDU) -> Table:
-    table = Table.read(hdu)
+    with any_unit():
+        table = Table.read(hdu)
     for name in table.colnames:
         table.replace_column(name, table[name].astype(table[name].dtype.newbyteorder("=")))
     return table

@@ -218,7 +218,6 @@ def test_empty_sky(tmp_path):
     same(empty, read_field(tmp_path / "field.fits"))
 
 
-@pytest.mark.filterwarnings("ignore:.*FITS standard", "ignore:The unit .* could not be saved")
 @pytest.mark.parametrize("unit", ["uJy", "ADU", "electron / s", "DN", "my own unit"])
 def test_any_unit_survives_the_file(unit, tmp_path):
     survey = dataclasses.replace(CROWDED, unit=unit, population=Population(density=20.0))
