@@ -80,6 +80,7 @@ realisations inside the isolated galaxies that were found:
   same true area: {given_area}.
 - Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}; of the
   frequencies over realisations: {frequency_galaxy} and {frequency_overlap}. The project aims at 0.02.
+  Noise alone would make {noise_galaxy} and {noise_overlap} of perfect probabilities, on as few objects.
 
 {coverage}
 
@@ -117,8 +118,10 @@ Whole fields ({fields}; {blends} true blends), as above; detectors tuned on vali
 {magnitudes}
 
 - Pure-noise stamps in which nothing is found: {noise}.
-- Rank correlation of spread and error of a galaxy's area over {galaxies} galaxies: {rank}.
-- Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}.
+- Rank correlation of spread and error of a galaxy's area over {galaxies} galaxies: {rank}; at the
+  same true area: {given_area}.
+- Expected calibration error over uncertain pixels: P_GALAXY {p_galaxy}, P_OVERLAP {p_overlap}; by noise alone
+  {noise_galaxy} and {noise_overlap}.
 {notes}
 
 {coverage}
@@ -261,11 +264,18 @@ def also_on(survey, folder, sha256):
         noise=interval(scores["detectors"][name]["pure-noise stamps without detection"]),
         galaxies=scores["matched_galaxies"],
         rank=interval(scores["area_rank_correlation"]),
+        given_area=interval(scores["area_rank_correlation_given_area"]),
         p_galaxy=interval(scores["calibration_error"]["P_GALAXY"]),
         p_overlap=interval(scores["calibration_error"]["P_OVERLAP"]),
+        **calibration_noise(scores),
         coverage=coverage_table(scores, folder),
         notes="\n".join(f"- {note}" for note in scores["notes"]),
     )
+
+
+def calibration_noise(scores):
+    noise = scores["calibration_noise"]
+    return {f"noise_{event}": f"{noise[f'P_{event.upper()}']:.3f}" for event in ("galaxy", "overlap")}
 
 
 def scores_of(folder, sha256):
@@ -307,6 +317,7 @@ def measured(scores, folder, calibration, points, also):
         galaxies=scores["matched_galaxies"],
         rank=interval(scores["area_rank_correlation"]),
         given_area=interval(scores["area_rank_correlation_given_area"]),
+        **calibration_noise(scores),
         p_galaxy=interval(errors["P_GALAXY"]),
         p_overlap=interval(errors["P_OVERLAP"]),
         frequency_galaxy=interval(errors["frequency_galaxy"]),

@@ -193,17 +193,19 @@ def pixel_table(evidence: Evidence) -> Table:
     -------
     astropy.table.Table
         ``map``, and ``brier``, ``log_loss`` (nats per pixel), ``calibration_error`` (over pixels with
-        0.02 < P < 0.98), each with its bounds. A detector without probabilities gets the best two it could
-        have given to its yes and its no.
+        0.02 < P < 0.98), each with its bounds, and ``calibration_noise``, what noise alone would make of it.
+        A detector without probabilities gets the best two it could have given to its yes and its no.
     """
     rows = []
     for name, tally in evidence.pixels.items():
         row = {"map": name} | bounded("brier", tally.brier()) | bounded("log_loss", tally.log_loss())
-        rows.append(row | bounded("calibration_error", tally.calibration_error()))
+        row |= bounded("calibration_error", tally.calibration_error())
+        rows.append(row | {"calibration_noise": tally.calibration_noise()})
     nothing = Interval(np.nan, np.nan, np.nan)
     for (name, event), hard in evidence.hard.items():
         row = {"map": f"{name}, {event}"} | bounded("brier", hard.best_brier())
-        rows.append(row | bounded("log_loss", hard.best_log_loss()) | bounded("calibration_error", nothing))
+        row |= bounded("log_loss", hard.best_log_loss()) | bounded("calibration_error", nothing)
+        rows.append(row | {"calibration_noise": np.nan})
     return Table(rows=rows)
 
 

@@ -154,6 +154,9 @@ class Scores:
         numbers["calibration_error"] = {
             name: _plain(tally.calibration_error()) for name, tally in self.evidence.pixels.items()
         }
+        numbers["calibration_noise"] = {
+            name: tally.calibration_noise() for name, tally in self.evidence.pixels.items()
+        }
         return numbers
 
     def __str__(self) -> str:
@@ -167,7 +170,10 @@ class Scores:
             f"of galaxies of the same area: {self.area_rank_correlation(given_area=True)}"
         )
         for name, tally in self.evidence.pixels.items():
-            lines.append(f"calibration error of {name} over uncertain pixels: {tally.calibration_error()}")
+            lines.append(
+                f"calibration error of {name} over uncertain pixels: {tally.calibration_error()}, "
+                f"by noise alone {tally.calibration_noise():.3f}"
+            )
         if self.stamps is not None:
             shown = stamp_score_table(self.stamps)
             lines += ["", "the paper's test set:", format_table(self.stamps.counts[self.name])]

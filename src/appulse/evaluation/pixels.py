@@ -107,6 +107,32 @@ class PixelTally:
         high = bootstrap(error, counts, n_resamples=_RESAMPLES).high
         return Interval(value, max(2 * value - high, 0.0), high)
 
+    def calibration_noise(self) -> float:
+        """Calibration error that a perfectly calibrated map would show on as few objects, on average.
+
+        An error is a mean of absolute values, which noise alone keeps above 0, and the pixels of one object
+        err together: a blend's whole overlap is there or not. So each bin's deviation is taken out, and the
+        squares of sky are resampled.
+
+        Returns
+        -------
+        float
+            NaN without uncertain pixels.
+        """
+        if not len(self.probability):
+            return np.nan
+        n, probability, event = np.moveaxis(self._binned(), -1, 0)
+        deviation = (event - probability).sum(axis=0) / n.sum(axis=0)
+        left = np.stack([n, event - probability - n * deviation], axis=-1)
+
+        def error(rows):
+            n, left = np.moveaxis(rows.sum(axis=0), -1, 0)
+            return np.abs(left).sum() / n.sum() if n.any() else np.nan
+
+        rng = np.random.default_rng(0)
+        drawn = (left[rng.integers(len(left), size=len(left))] for _ in range(_RESAMPLES))
+        return float(np.nanmean([error(rows) for rows in drawn]))
+
     def reliability_table(self) -> Table:
         """Points of the reliability diagram with their intervals from resampled squares of sky.
 

@@ -66,6 +66,24 @@ def test_intervals_hold_a_known_calibration_error(wrong):
     assert inside >= 16
 
 
+def test_noise_alone_is_what_a_true_map_shows():
+    """Pixels that err together, six of a kind: the error shown is that of the noise, on average."""
+    shown, expected = [], []
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        chance = rng.uniform(0.02, 0.98, (600, 1)).astype(np.float32)
+        probability = np.repeat(chance, 6, axis=1)
+        event = np.repeat(rng.random(chance.shape) < chance, 6, axis=1)
+        square = np.repeat(np.arange(200, dtype=np.int32), 18)
+        tally = PixelTally(np.ones((200, 3)), probability.ravel(), event.ravel(), square)
+        shown.append(tally.calibration_error().value)
+        expected.append(tally.calibration_noise())
+    assert np.mean(shown) > 0.04
+    assert np.mean(expected) == pytest.approx(np.mean(shown), rel=0.15)
+    certain = PixelTally(tally.blocks, tally.probability, tally.probability > 0.5, tally.block)
+    assert certain.calibration_error().value > 0.2 and certain.calibration_noise() < 0.05
+
+
 def test_a_bin_in_few_squares_is_not_pulled_to_zero():
     """Resamples without any of its pixels say nothing of it."""
     probability = np.zeros((1024, 1024), np.float32)
