@@ -269,8 +269,9 @@ def _probabilities(pictures: Mapping[str, Path], tables: Mapping[str, Table]) ->
                 "pixels",
                 tables["pixels"],
                 "Scores of every map",
-                "Smaller is better in each column. The calibration error should be at most 0.02. Log loss "
-                "in nats per pixel.",
+                "Smaller is better in each column. The calibration error should be at most 0.02; "
+                "calibration_noise is what perfect probabilities would show on as few objects. Log loss in "
+                "nats per pixel.",
             ),
             Listing(
                 "calibration",
