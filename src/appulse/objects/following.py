@@ -2,6 +2,7 @@
 
 A realisation moves outlines; it does not ask anew how many galaxies there are. Starting from the reference's
 own ellipses, one fit replaces the search of `appulse.objects.separation`, which costs a hundred times more.
+A galaxy enclosed by one other needs no fit: it is what of class 2 lies there.
 """
 
 import numpy as np
@@ -42,28 +43,40 @@ def follow(ternary, reference: Separation, image):
     if len(reference.masks) == 1:
         return _follow_lone(ternary, union, regions, area, image)
     masks = np.zeros(reference.masks.shape, dtype=bool)
+    followed = list(np.flatnonzero(~reference.nested))
     of_nested = np.zeros(n_regions + 1, dtype=bool)
     for galaxy in np.flatnonzero(reference.nested):
-        inside = np.bincount(regions[reference.masks[galaxy]], minlength=n_regions + 1)
-        smaller = np.minimum(area, np.count_nonzero(reference.masks[galaxy]))
-        own = (inside >= NESTED_OVERLAP * smaller) & (area > 0)
+        mask = reference.masks[galaxy]
+        inside = np.bincount(regions[mask], minlength=n_regions + 1)
+        own = (inside >= NESTED_OVERLAP * np.minimum(area, np.count_nonzero(mask))) & (area > 0)
+        if own.any() and not _is_enclosed(reference.masks, galaxy, own[regions]):
+            followed.append(galaxy)
+            continue
         masks[galaxy] = own[regions]
         of_nested |= own
-    # What nested galaxies share with their host is no overlap of the hosts with each other.
+    # What enclosed galaxies share with their host is no overlap of the others with each other.
     classes = np.where(of_nested[regions] & (regions > 0), 1, ternary).astype(np.uint8)
-    hosts = list(np.flatnonzero(~reference.nested))
-    while hosts:
-        masks[hosts] = _follow_hosts(classes, union, reference.masks[hosts])
-        iou = [_iou(masks[host], reference.masks[host]) for host in hosts]
+    while followed:
+        masks[followed] = _follow_ellipses(classes, union, reference.masks[followed])
+        iou = [_iou(masks[galaxy], reference.masks[galaxy]) for galaxy in followed]
         worst = int(np.argmin(iou))
-        if iou[worst] >= MIN_IOU or len(hosts) == 1:
+        if iou[worst] >= MIN_IOU or len(followed) == 1:
             break
         # It is not there: its pixels are the others'.
-        masks[hosts.pop(worst)] = False
+        masks[followed.pop(worst)] = False
     return masks
 
 
-def _follow_hosts(classes, union, reference_masks):
+def _is_enclosed(masks, galaxy, region):
+    """Whether all of a region of class 2 is one galaxy's: it lies in one other, and no two others meet there."""
+    mask = masks[galaxy]
+    covered = masks.sum(axis=0)
+    sticks_out = (mask & (covered == 1)).any()
+    met_by_others = region & ~mask & (covered - mask >= 2) | region & mask & (covered > 2)
+    return not sticks_out and np.count_nonzero(met_by_others) < MIN_OVERLAP
+
+
+def _follow_ellipses(classes, union, reference_masks):
     if len(reference_masks) == 1:
         return union[None]
     reference_union = reference_masks.any(axis=0)

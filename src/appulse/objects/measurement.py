@@ -245,33 +245,37 @@ def _profiles(light, members, covered, ys, xs, ellipses, rounds):
 
 @njit(**_COMPILE)
 def _first_profiles(light, members, covered, radii):
-    """Profiles from the pixels that are a galaxy's own, or, where these are few, from what others leave."""
+    """Profiles from the pixels that are a galaxy's own, or, where these are few, from what others leave.
+
+    Several galaxies without pixels of their own divide equally what is left: no order of theirs has a say.
+    """
     k, n = members.shape
     profiles = np.full((k, n), PROFILE_FLOOR)
-    fitted = np.zeros(k, dtype=np.bool_)
-    for second_round in (False, True):
-        for j in range(k):
-            own = 0
-            area = 0
+    exposed = np.zeros(k, dtype=np.bool_)
+    use = np.zeros(n, dtype=np.bool_)
+    left = light.copy()
+    hidden = np.zeros(n)
+    for j in range(k):
+        own = area = 0
+        for i in range(n):
+            use[i] = members[j, i] and covered[i] == 1 and np.isfinite(light[i])
+            area += members[j, i]
+            own += members[j, i] and covered[i] == 1
+        exposed[j] = own >= MIN_OWN_PIXELS and own >= MIN_OWN_SHARE * area
+        if exposed[j]:
+            _fit_profile(light, radii[j], use, profiles[j])
+        for i in range(n):
+            if members[j, i] and exposed[j]:
+                left[i] -= profiles[j, i]
+            elif members[j, i]:
+                hidden[i] += 1
+    for i in range(n):
+        left[i] /= max(hidden[i], 1)
+    for j in range(k):
+        if not exposed[j]:
             for i in range(n):
-                if members[j, i]:
-                    area += 1
-                    if covered[i] == 1:
-                        own += 1
-            exposed = own >= MIN_OWN_PIXELS and own >= MIN_OWN_SHARE * area
-            if area == 0 or exposed == second_round:
-                continue
-            residual = light.copy()
-            use = np.zeros(n, dtype=np.bool_)
-            for i in range(n):
-                use[i] = members[j, i] and (covered[i] == 1 or not exposed) and np.isfinite(light[i])
-                if not exposed:
-                    for m in range(k):
-                        if m != j and fitted[m] and members[m, i]:
-                            residual[i] -= profiles[m, i]
-            _fit_profile(residual, radii[j], use, profiles[j])
-        for j in range(k):
-            fitted[j] = True
+                use[i] = members[j, i] and np.isfinite(light[i])
+            _fit_profile(left, radii[j], use, profiles[j])
     return profiles
 
 

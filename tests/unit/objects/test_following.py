@@ -6,6 +6,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from appulse.objects import separate
 from appulse.objects.following import follow
+from appulse.objects.separation import Separation, nested_galaxies
 
 ROWS, COLUMNS = np.mgrid[:48, :56]
 
@@ -68,6 +69,55 @@ def test_nested_galaxy_is_its_region_and_leaves_the_host_whole():
     np.testing.assert_array_equal(found[1], grown == 2)
     gone = follow(ternary_of(host), reference, IMAGE)
     assert gone[0].sum() == (host < 1).sum() and not gone[1].any()
+
+
+# Two hosts, and a small galaxy whose overlap runs into their lens.
+THREE = ((20, 24, 13, 10, 10), (35, 24, 12, 9, -20), (24, 27, 5, 4, 30))
+
+
+def masks_of(galaxies, scale=1.0):
+    return np.array([ellipse(*one, scale=scale) < 1 for one in galaxies])
+
+
+def reference_of(masks):
+    return Separation(masks, nested_galaxies(masks))
+
+
+@pytest.mark.parametrize("x", [24, 27, 30])
+def test_a_nested_galaxy_does_not_swallow_the_lens_of_two_others(x):
+    masks = masks_of((*THREE[:2], (x, *THREE[2][1:])))
+    reference, ternary = reference_of(masks), np.minimum(masks.sum(axis=0), 2).astype(np.uint8)
+    assert reference.nested.tolist() == [False, False, True]
+    # What is seen in a realisation that is the reference's own map is the reference.
+    for found, mask in zip(follow(ternary, reference, IMAGE), masks, strict=True):
+        assert iou(found, mask) > 0.95
+
+
+def test_nested_galaxies_that_meet_share_no_region():
+    masks = masks_of(((27, 24, 18, 14), (23, 24, 5, 4), (30, 25, 5, 4)))
+    ternary = np.minimum(masks.sum(axis=0), 2).astype(np.uint8)
+    assert (masks[1] & masks[2]).any()
+    for found, mask in zip(follow(ternary, reference_of(masks), IMAGE), masks, strict=True):
+        assert iou(found, mask) > 0.9
+
+
+def test_a_nested_galaxy_keeps_what_sticks_out():
+    masks = masks_of(((27, 24, 14, 11), (38.2, 24, 3.5, 3)))
+    reference = reference_of(masks)
+    assert reference.nested[1] and (masks[1] & ~masks[0]).any()
+    found = follow(np.minimum(masks.sum(axis=0), 2).astype(np.uint8), reference, IMAGE)
+    assert iou(found[1], masks[1]) > 0.95
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_jittered_triples_are_what_the_ellipses_are(seed):
+    rng = np.random.default_rng(seed)
+    levels = []
+    for one in THREE:
+        jitter = gaussian_filter(rng.standard_normal(ROWS.shape), 3)
+        levels.append(ellipse(*one) / np.exp(0.15 * jitter / jitter.std()))
+    found = follow(ternary_of(*levels), reference_of(masks_of(THREE)), IMAGE)
+    assert min(iou(mask, level < 1) for mask, level in zip(found, levels, strict=True)) > 0.8
 
 
 def test_pixels_of_an_absent_galaxy_go_to_the_other():

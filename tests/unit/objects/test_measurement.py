@@ -208,6 +208,34 @@ def test_nested_galaxy_gets_what_its_host_leaves():
     assert measure(image, masks[0], shares[0]).flux == pytest.approx(host[masks[0]].sum(), rel=0.05)
 
 
+def test_two_galaxies_without_pixels_of_their_own_share_alike():
+    host = galaxy(exponential(30.0, 8.0), 40, 40)
+    inner = [galaxy(gaussian(40.0, 1.5), x, 44) for x in (48, 52)]
+    masks = np.stack([host, *inner]) > 1
+    assert (masks[1] & masks[2]).any() and masks[0][masks[1] | masks[2]].all()
+    image = host + sum(inner)
+    shares = light_shares(image, masks)
+    fluxes = [measure(image, mask, share).flux for mask, share in zip(masks, shares, strict=True)]
+    for flux, light, mask in zip(fluxes[1:], inner, masks[1:], strict=True):
+        assert flux == pytest.approx(light[mask].sum(), rel=0.1)
+    assert fluxes[1] == pytest.approx(fluxes[2], rel=0.03)  # the host is brighter under one of them
+
+
+def test_shares_do_not_depend_on_the_order_of_the_galaxies():
+    rng = np.random.default_rng(11)
+    for _ in range(12):
+        light = np.stack(
+            [
+                galaxy(exponential(rng.uniform(10, 60), rng.uniform(1.5, 6)), *rng.uniform(32, 48, 2))
+                for _ in range(4)
+            ]
+        )
+        image = light.sum(axis=0) + rng.normal(size=light[0].shape)
+        order = rng.permutation(4)
+        shares = light_shares(image, light > 1)
+        np.testing.assert_allclose(light_shares(image, (light > 1)[order]), shares[order], atol=1e-5)
+
+
 def test_shares_survive_dark_and_bad_pixels():
     light, masks = blend()
     for image in (np.zeros_like(light[0]), np.full_like(light[0], np.nan), -light[0]):
