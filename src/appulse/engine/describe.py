@@ -17,7 +17,7 @@ from appulse.objects.catalog import MEASURED, summarise
 from appulse.objects.components import MIN_OVERLAP
 from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag
-from appulse.objects.measurement import light_shares, measure
+from appulse.objects.measurement import flux_noise, light_shares, measure
 from appulse.objects.pairs import meeting_pairs
 from appulse.objects.proposals import MAX_GALAXIES
 from appulse.objects.separation import Separation, separate
@@ -180,6 +180,7 @@ class _Crop:
         self.bad, self.correlated = scaled.bad[here], scaled.correlated[here]
         self.image = np.where(self.bad, 0.0, scaled.scaled[here]).astype(np.float32)
         self.noise = scaled.noise[here]
+        self.correlation, self.scatter = scaled.correlation, scaled.noise_ratio
         # Galaxies are told apart by signal-to-noise, and measured in flux: the same but for a unit, where the
         # noise does not vary in the object.
         sigma = scaled.sigma[here]
@@ -233,7 +234,6 @@ def _catalogue_row(
     measured = measure(crop.light, mask, share)
     rows, columns = np.nonzero(mask)
     top, left = (side.start for side in crop.window)
-    weight = share[mask]
     row = {
         "x_centroid": measured.x_centroid + left,
         "y_centroid": measured.y_centroid + top,
@@ -241,7 +241,7 @@ def _catalogue_row(
         "bbox_xmax": int(columns.max()) + left,
         "bbox_ymin": int(rows.min()) + top,
         "bbox_ymax": int(rows.max()) + top,
-        "flux_noise": float(np.sqrt(np.sum((crop.noise[mask].astype(np.float64) * weight) ** 2))),
+        "flux_noise": flux_noise(crop.noise, np.where(mask, share, 0), crop.correlation, crop.scatter),
         "p_detect": _share_containing(crop, mask),
         "p_blend": float(ensemble.blended[galaxy].sum() / max(ensemble.present[galaxy].sum(), 1)),
         "overlap_area": int(np.count_nonzero(reference.masks[:, mask].sum(axis=0) > 1)),

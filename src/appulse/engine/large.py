@@ -15,6 +15,7 @@ from appulse.engine.describe import Described, Region, with_neighbours
 from appulse.inference.exposure import Window, at_border, cropped, grown
 from appulse.objects.catalog import MEASURED
 from appulse.objects.flags import ObjectFlag
+from appulse.objects.measurement import aperture_factor
 
 # Pixels of the bounding box above which an object is not taken apart.
 LARGEST_BOX = 2048**2
@@ -59,7 +60,7 @@ def describe_whole(
     flags = ObjectFlag.LARGER_THAN_STAMP | ObjectFlag.MEASUREMENT_FAILED
     if at_border(box, image_shape):
         flags |= ObjectFlag.BORDER
-    area, flux, noise_squared = 0, 0.0, 0.0
+    area, flux, noise_squared, factor = 0, 0.0, 0.0, 1.0
     weight, weight_y, weight_x = 0.0, 0.0, 0.0
     found = np.zeros(samples, np.int64)
     for part in _parts(box):
@@ -78,6 +79,7 @@ def describe_whole(
         area += len(y)
         flux += float(np.sum(light))
         noise_squared += float(np.sum(scaled.noise[where].astype(np.float64) ** 2))
+        factor = aperture_factor(scaled.correlation, scaled.noise_ratio)
         light = np.maximum(light, 0)
         weight += float(light.sum())
         weight_y += float(light @ y)
@@ -97,7 +99,7 @@ def describe_whole(
         "bbox_xmax": columns.stop - 1,
         "bbox_ymin": rows.start,
         "bbox_ymax": rows.stop - 1,
-        "flux_noise": float(np.sqrt(noise_squared)),
+        "flux_noise": factor * float(np.sqrt(noise_squared)),
         "p_detect": float(np.mean(2 * found >= area)),
         "p_blend": 0.0,
         "overlap_area": 0,

@@ -139,7 +139,14 @@ def calibration_paths(directory: str | Path, training: dict) -> list[Path]:
 
 
 def _surveys(fields: Sequence[Field]) -> str:
-    return " and ".join(sorted({field.survey.name for field in fields}))
+    return " and ".join(sorted(_by_survey(fields)))
+
+
+def _by_survey(fields: Sequence[Field]) -> dict[str, list[Field]]:
+    grouped: dict[str, list[Field]] = {}
+    for field in fields:
+        grouped.setdefault(field.survey.name, []).append(field)
+    return grouped
 
 
 def calibrate(
@@ -149,7 +156,8 @@ def calibrate(
 
     In this order, each with what came before: how far the latent is drawn; the curves of the two logits; the
     thresholds; the correlation length of the copula, for which the intervals of area need the least
-    widening; shifts of the intervals and factors on the spreads.
+    widening; shifts of the intervals and factors on the spreads. The first, the thresholds and the length
+    give every survey the same say, the curves and error bars every pixel and galaxy.
 
     Parameters
     ----------
@@ -169,8 +177,9 @@ def calibrate(
         For people.
     """
     lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
-    part, _ = _corner(fields[0], _TRIED_GALAXIES)
-    scale = fit_latent_scale(model, part, workers=workers, progress=progress)
+    by_survey = _by_survey(fields)
+    parts = [_corner(each[0], _TRIED_GALAXIES)[0] for each in by_survey.values()]
+    scale = fit_latent_scale(model, parts, workers=workers, progress=progress)
     lines.append(f"  latent drawn with {scale:g} times the prior's spread")
     look = functools.partial(_draws, model=model, scale=scale)
     drawn = list(gathered(look, fields, "maps of fields", workers, progress))
@@ -258,26 +267,40 @@ def fit_length(
     float, pixels
         One of `LENGTHS`.
     """
-    corners: list[Field] = []
-    expected = 0.0
-    for field in fields:
-        if expected < 0.9 * _LENGTH_GALAXIES:
-            corner, galaxies = _corner(field, _TRIED_GALAXIES)
-            corners.append(corner)
-            expected += galaxies
-    trials = [(length, corner) for length in LENGTHS for corner in corners]
+    by_survey = _by_survey(fields)
+    corners = {name: _corners(each, _LENGTH_GALAXIES / len(by_survey)) for name, each in by_survey.items()}
+    trials = [(length, name, corner) for length in LENGTHS for name in corners for corner in corners[name]]
     trial = functools.partial(_with_length, model=model)
-    tables = list(gathered(trial, trials, "correlation lengths", workers, progress))
-    misses = {}
-    for number, length in enumerate(LENGTHS):
-        table = stack(tables[number * len(corners) : (number + 1) * len(corners)])
-        table = _enough(table[table["alone"]])
-        misses[length] = abs(coverage_68(table, "area").value - LEVEL_68)
+    tables = gathered(trial, trials, "correlation lengths", workers, progress)
+    found: dict[tuple[float, str], list[Table]] = {}
+    for (length, name, _), table in zip(trials, tables, strict=True):
+        found.setdefault((length, name), []).append(table[table["alone"]])
+    _enough(stack([table for name in corners for table in found[LENGTHS[0], name]]))
+    misses = {
+        length: np.nanmean([_miss(stack(found[length, name])) for name in corners]) for length in LENGTHS
+    }
     return min(misses, key=misses.__getitem__)
 
 
-def _with_length(trial: tuple[float, Field], model: Model, progress: Progress | None) -> Table:
-    length, field = trial
+def _corners(fields: Sequence[Field], wanted: float) -> list[Field]:
+    """Parts of fields with as many lone galaxies together as are wanted, where there are as many."""
+    corners: list[Field] = []
+    expected = 0.0
+    for field in fields:
+        if expected < 0.9 * wanted:
+            corner, galaxies = _corner(field, min(math.ceil(wanted), _TRIED_GALAXIES))
+            corners.append(corner)
+            expected += galaxies
+    return corners
+
+
+def _miss(table: Table) -> float:
+    """How far the intervals of area are from what they should cover."""
+    return abs(coverage_68(table, "area").value - LEVEL_68)
+
+
+def _with_length(trial: tuple[float, str, Field], model: Model, progress: Progress | None) -> Table:
+    length, _, field = trial
     calibration = dataclasses.replace(model.calibration, correlation_length=length)
     return _matched(field, model.calibrated(calibration), progress)
 

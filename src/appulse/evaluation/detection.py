@@ -45,7 +45,7 @@ class Detection:
         return kinds
 
 
-def detection_from_ternary(ternary, *, min_area=5, min_overlap=MIN_OVERLAP):
+def detection_from_ternary(ternary, *, min_area=5):
     """Read a ternary map as a detector's claim, by the rules that also make the truth.
 
     Parameters
@@ -54,8 +54,6 @@ def detection_from_ternary(ternary, *, min_area=5, min_overlap=MIN_OVERLAP):
         0 background, 1 one galaxy, 2 overlap.
     min_area : int, pixels
         Smaller objects are dropped.
-    min_overlap : int, pixels
-        An object with at least this many pixels of class 2 is blended.
 
     Returns
     -------
@@ -70,14 +68,14 @@ def detection_from_ternary(ternary, *, min_area=5, min_overlap=MIN_OVERLAP):
     renumber = (np.cumsum(keep) * keep).astype(np.int32)
     objects = renumber[labels]
     n_overlap = np.bincount(objects[ternary == 2], minlength=np.count_nonzero(keep) + 1)
-    blended = n_overlap >= min_overlap
+    blended = n_overlap >= MIN_OVERLAP
     blended[0] = False
     n_galaxies = np.where(blended, 2, 1)
     n_galaxies[0] = 0
     return Detection(objects, n_galaxies, blended)
 
 
-def detection_from_result(result: Result, *, min_area=5, min_overlap=MIN_OVERLAP):
+def detection_from_result(result: Result, *, min_area=5):
     """What the catalogue of a segmented image claims.
 
     An object is a blend if its class map says so, or if two of its galaxies overlap by `PAIRS`: thin overlaps
@@ -87,7 +85,7 @@ def detection_from_result(result: Result, *, min_area=5, min_overlap=MIN_OVERLAP
     ----------
     result : Result
         Of `appulse.segment`.
-    min_area, min_overlap : int, pixels
+    min_area : int, pixels
         As for :func:`detection_from_ternary`.
 
     Returns
@@ -95,7 +93,7 @@ def detection_from_result(result: Result, *, min_area=5, min_overlap=MIN_OVERLAP
     Detection
         ``n_galaxies`` counts the catalogue's galaxies.
     """
-    drawn = detection_from_ternary(result.ternary, min_area=min_area, min_overlap=min_overlap)
+    drawn = detection_from_ternary(result.ternary, min_area=min_area)
     inside = (drawn.objects > 0) & (result.segm > 0)
     members, _ = distinct_pairs(drawn.objects[inside], result.segm[inside])
     n_galaxies = np.bincount(members[:, 0], minlength=len(drawn.n_galaxies))

@@ -184,7 +184,7 @@ def claim(result: Result, point: OperatingPoint) -> Detection:
     -------
     Detection
     """
-    claimed = detection_from_result(result, min_area=point.min_area, min_overlap=point.min_overlap)
+    claimed = detection_from_result(result, min_area=point.min_area)
     return replace(claimed, masks=result_masks(result))
 
 
@@ -251,7 +251,7 @@ def threshold_curves(
     """
     maps = CalibrationField(result.p_galaxy, result.p_overlap, truth, result.image)
     levels = sorted({*THRESHOLDS, float(point.t_overlap)})
-    ours = count_at(maps, point.t_galaxy, levels, point.min_area, point.min_overlap)
+    ours = count_at(maps, point.t_galaxy, levels, point.min_area)
     curves = {(name, float(level)): counts for level, counts in ours.items()}
     for detector in detectors:
         for value, variant in detector.variants().items():

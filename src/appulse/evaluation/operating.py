@@ -68,7 +68,7 @@ def balanced_score(counts):
     return counts.f_score(Kind.ISOLATED) + counts.f_score(Kind.BLENDED)
 
 
-def count_on_grid(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5, min_overlap=MIN_OVERLAP):
+def count_on_grid(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5):
     """Score every pair of thresholds, with the counts of all fields pooled.
 
     Parameters
@@ -76,7 +76,7 @@ def count_on_grid(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5,
     fields : sequence of CalibrationField
     t_galaxy, t_overlap : sequences of float
         Thresholds: TERNARY = (P_GALAXY > t_galaxy) + (P_GALAXY > t_galaxy and P_OVERLAP > t_overlap).
-    min_area, min_overlap : int, pixels
+    min_area : int, pixels
         As for :func:`detection_from_ternary`.
 
     Returns
@@ -87,12 +87,12 @@ def count_on_grid(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5,
     grid = {(t1, t2): ObjectCounts.empty() for t1 in t_galaxy for t2 in t_overlap}
     for field in fields:
         for t1 in t_galaxy:
-            for t2, counts in count_at(field, t1, t_overlap, min_area, min_overlap).items():
+            for t2, counts in count_at(field, t1, t_overlap, min_area).items():
                 grid[t1, t2] += counts
     return grid
 
 
-def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
+def count_at(field, t_galaxy, t_overlap, min_area):
     """Counts for every overlap threshold: objects and their match depend on ``t_galaxy`` alone.
 
     Parameters
@@ -100,7 +100,7 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
     field : CalibrationField
     t_galaxy : float
     t_overlap : sequence of float
-    min_area, min_overlap : int, pixels
+    min_area : int, pixels
 
     Returns
     -------
@@ -126,7 +126,7 @@ def count_at(field, t_galaxy, t_overlap, min_area, min_overlap):
     counts = {}
     for t2 in t_overlap:
         n_overlap = pixels[:, np.searchsorted(levels, t2) + 1 :].sum(axis=1)
-        kinds = object_kinds(n_galaxies, (n_overlap >= min_overlap) | by_light)
+        kinds = object_kinds(n_galaxies, (n_overlap >= MIN_OVERLAP) | by_light)
         kinds[match.predicted_area < min_area] = Kind.NONE
         kinds[0] = Kind.NONE
         counts[t2] = tally(field.truth, match, kinds, excluded)
@@ -148,9 +148,7 @@ def _galaxies_by_light(objects, image):
     return n_galaxies, blends
 
 
-def choose_operating_points(
-    fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5, min_overlap=MIN_OVERLAP
-):
+def choose_operating_points(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5):
     """Choose the thresholds for three tastes on calibration fields, never on test fields.
 
     - ``balanced``: the largest :func:`balanced_score`, and among those within `BALANCED_TOLERANCE` of it the
@@ -172,7 +170,7 @@ def choose_operating_points(
         Pooled.
     t_galaxy, t_overlap : sequences of float
         The grid.
-    min_area, min_overlap : int, pixels
+    min_area : int, pixels
         Stored with the points.
 
     Returns
@@ -192,7 +190,6 @@ def choose_operating_points(
             t_galaxy,
             t_overlap,
             min_area=min_area,
-            min_overlap=min_overlap,
         )
         for survey in surveys
     ]
@@ -210,7 +207,7 @@ def choose_operating_points(
     chosen["complete"] = _complete(grid, chosen["balanced"])
     chosen["pure"] = _pure(grid, chosen["balanced"])
     return {
-        name: OperatingPoint(t_galaxy=t1, t_overlap=t2, min_area=min_area, min_overlap=min_overlap)
+        name: OperatingPoint(t_galaxy=t1, t_overlap=t2, min_area=min_area)
         for name, (t1, t2) in chosen.items()
     }
 

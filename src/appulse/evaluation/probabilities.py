@@ -243,7 +243,7 @@ def log_loss(drawn: Draws, calibration: Calibration) -> float:
 
 
 def fit_latent_scale(
-    model: Model, field: Field, *, workers: int = 1, progress: Progress | None = None
+    model: Model, fields: Sequence[Field], *, workers: int = 1, progress: Progress | None = None
 ) -> float:
     """How far the latent should be drawn: the scale whose calibrated first pass makes the truth likeliest.
 
@@ -251,8 +251,8 @@ def fit_latent_scale(
     ----------
     model : Model
         Trained.
-    field : Field
-        An unseen one.
+    fields : sequence of Field
+        Unseen ones, which count alike.
     workers : int
         Processes that share the scales.
     progress : callable, optional
@@ -263,12 +263,13 @@ def fit_latent_scale(
     float
         One of `LATENT_SCALES`.
     """
-    job = functools.partial(_calibrated_loss, model=model, field=field)
+    job = functools.partial(_calibrated_loss, model=model, fields=fields)
     losses = list(gathered(job, LATENT_SCALES, "scales of the latent", workers, progress))
     good = (1.0 + _EQUAL) * min(losses)
     return min(scale for scale, loss in zip(LATENT_SCALES, losses, strict=True) if loss <= good)
 
 
-def _calibrated_loss(scale: float, model: Model, field: Field, progress: Progress | None) -> float:
-    drawn = Draws.of(model, field, latent_scale=scale, centred=False, progress=progress)
-    return log_loss(drawn, with_curves(Calibration(latent_scale=scale), [drawn]))
+def _calibrated_loss(scale: float, model: Model, fields: Sequence[Field], progress: Progress | None) -> float:
+    drawn = [Draws.of(model, field, latent_scale=scale, centred=False, progress=progress) for field in fields]
+    calibration = with_curves(Calibration(latent_scale=scale), drawn)
+    return float(np.mean([log_loss(each, calibration) for each in drawn]))

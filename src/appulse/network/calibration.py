@@ -22,14 +22,13 @@ class OperatingPoint:
     ----------
     t_galaxy, t_overlap : float
         Thresholds on P_GALAXY and P_OVERLAP.
-    min_area, min_overlap : int, pixels
-        Smallest object kept; smallest area of class 2 that makes an object a blend.
+    min_area : int, pixels
+        Smallest object kept.
     """
 
     t_galaxy: float
     t_overlap: float
     min_area: int = 5
-    min_overlap: int = 4
 
 
 @dataclass(frozen=True)
@@ -174,12 +173,17 @@ class Calibration:
             "galaxy": tuple(values["galaxy"]),
             "overlap": tuple(values["overlap"]),
             "operating_points": {
-                name: OperatingPoint(**point) for name, point in values["operating_points"].items()
+                name: _operating_point(point) for name, point in values["operating_points"].items()
             },
             "error_bars": _error_bars(values.get("error_bars", {})),
             "blend_error_bars": _error_bars(values.get("blend_error_bars", {})),
         }
         return cls(**(values | rebuilt))
+
+
+def _operating_point(values: dict) -> OperatingPoint:
+    # Files from before name the smallest overlap as well, which is the same in all: `MIN_OVERLAP`.
+    return OperatingPoint(**{name: value for name, value in values.items() if name != "min_overlap"})
 
 
 def _error_bars(values: dict) -> dict[str, ErrorBars]:

@@ -6,6 +6,7 @@ A galaxy enclosed by one other needs no fit: it is what of class 2 lies there.
 """
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import assign, ellipses_of, refine
@@ -42,6 +43,8 @@ def follow(ternary, reference: Separation, image):
     area[0] = 0
     if len(reference.masks) == 1:
         return _follow_lone(ternary, union, regions, area, image)
+    if np.count_nonzero(ternary == 2) < MIN_OVERLAP and not (reference.masks.sum(axis=0) > 1).any():
+        return _follow_borders(union, reference.masks)
     masks = np.zeros(reference.masks.shape, dtype=bool)
     followed = list(np.flatnonzero(~reference.nested))
     of_nested = np.zeros(n_regions + 1, dtype=bool)
@@ -67,8 +70,15 @@ def follow(ternary, reference: Separation, image):
     return masks
 
 
+def _follow_borders(union, masks):
+    """Galaxies that touch and do not overlap keep their border; a pixel that is new is the nearest one's."""
+    owners = np.where(masks.any(axis=0), masks.argmax(axis=0), -1)
+    nearest = distance_transform_edt(owners < 0, return_distances=False, return_indices=True)
+    return (owners[tuple(nearest)] == np.arange(len(masks))[:, None, None]) & union
+
+
 def _is_enclosed(masks, galaxy, region):
-    """Whether all of a region of class 2 is one galaxy's: it lies in one other, and no two others meet there."""
+    """Whether a region of class 2 is one galaxy's: it lies in one other, and no two others meet there."""
     mask = masks[galaxy]
     covered = masks.sum(axis=0)
     sticks_out = (mask & (covered == 1)).any()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from scipy.ndimage import correlate1d
 
 from appulse.objects.ellipses import ellipses_of
 
@@ -20,6 +21,9 @@ MIN_OWN_SHARE = 0.1
 SHARING_ROUNDS = 3
 # Shares need a positive floor (noise units); a profile never falls quite to zero.
 PROFILE_FLOOR = 1e-3
+# Neighbours that correlate less are independent as far as one measures, and noise longer than some pixels is
+# none of drizzling's or resampling's.
+LEAST_CORRELATION, MOST_CORRELATION = 0.03, 0.98
 _COMPILE = {"cache": True, "nogil": True}
 
 
@@ -169,6 +173,59 @@ def measure_pixels(light, mask):
             break
         inside += growth[n]
     return result
+
+
+def flux_noise(noise, share, correlation=0.0, scatter=1.0):
+    """Standard deviation of a flux from the noise of its pixels.
+
+    Parameters
+    ----------
+    noise : (height, width) float array
+        Standard deviation of each pixel, in the flux's unit.
+    share : (height, width) float array
+        The galaxy's share of each pixel's light; 0 outside its mask.
+    correlation : float
+        Of neighbouring pixels' noise; that of pixels a distance d apart is taken as
+        ``correlation ** (d**2)``, as of white noise that a Gaussian smoothed.
+    scatter : float
+        Measured scatter of the pixels over ``noise``. A map that is larger than the scatter may allow for the
+        correlation already, as drizzled weights do: it is not counted twice.
+
+    Returns
+    -------
+    float
+    """
+    weighted = np.where(share > 0, noise, 0.0).astype(np.float64) * share
+    variance = np.sum(weighted**2)
+    along = _autocorrelation(correlation)
+    if len(along) > 1:
+        around = correlate1d(correlate1d(weighted, along, 0, mode="constant"), along, 1, mode="constant")
+        variance = max(variance, min(scatter, 1.0) ** 2 * np.sum(weighted * around))
+    return float(np.sqrt(variance))
+
+
+def aperture_factor(correlation, scatter=1.0):
+    """What `flux_noise` of a large aperture is, over that of independent pixels.
+
+    Parameters
+    ----------
+    correlation, scatter : float
+        As for `flux_noise`.
+
+    Returns
+    -------
+    float
+    """
+    return max(1.0, min(scatter, 1.0) * float(_autocorrelation(correlation).sum()))
+
+
+def _autocorrelation(correlation):
+    """Correlation of pixels along one axis, (2 r + 1,), as far as it tells."""
+    if correlation < LEAST_CORRELATION:
+        return np.ones(1)
+    correlation = min(correlation, MOST_CORRELATION)
+    reach = int(np.sqrt(np.log(1e-3) / np.log(correlation)))
+    return correlation ** (np.arange(-reach, reach + 1, dtype=np.float64) ** 2)
 
 
 def light_shares(image, masks, rounds=SHARING_ROUNDS):

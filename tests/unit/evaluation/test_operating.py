@@ -44,21 +44,21 @@ T_GALAXY = (0.3, 0.5, 0.8)
 T_OVERLAP = (0.5, 0.2, 0.35)  # the order does not matter
 
 
-def plain_counts(field, t_galaxy, t_overlap, min_area, min_overlap):
+def plain_counts(field, t_galaxy, t_overlap, min_area):
     galaxy = field.p_galaxy > t_galaxy
     ternary = galaxy.astype(np.uint8) + (galaxy & (field.p_overlap > t_overlap))
-    detection = detection_from_ternary(ternary, min_area=min_area, min_overlap=min_overlap)
+    detection = detection_from_ternary(ternary, min_area=min_area)
     return count_objects(field.truth, detection)
 
 
-@pytest.mark.parametrize(("min_area", "min_overlap"), [(5, 4), (30, 9)])
-def test_the_grid_is_what_each_point_gives_alone(min_area, min_overlap):
+@pytest.mark.parametrize("min_area", [5, 30])
+def test_the_grid_is_what_each_point_gives_alone(min_area):
     fields = [field_of_discs(1), field_of_discs(2)]
-    grid = count_on_grid(fields, T_GALAXY, T_OVERLAP, min_area=min_area, min_overlap=min_overlap)
+    grid = count_on_grid(fields, T_GALAXY, T_OVERLAP, min_area=min_area)
     assert list(grid) == [(t1, t2) for t1 in T_GALAXY for t2 in T_OVERLAP]
     for (t1, t2), counts in grid.items():
         expected = sum(
-            (plain_counts(field, t1, t2, min_area, min_overlap) for field in fields),
+            (plain_counts(field, t1, t2, min_area) for field in fields),
             start=ObjectCounts.empty(),
         )
         np.testing.assert_array_equal(counts.table, expected.table)
@@ -182,7 +182,7 @@ def test_pure_falls_back_to_the_purest():
 def test_perfect_maps_are_scored_perfectly():
     field = field_of_discs(8, noise=0)
     points = choose_operating_points([field], (0.5,), (0.5,), min_area=1)
-    assert points["balanced"] == OperatingPoint(t_galaxy=0.5, t_overlap=0.5, min_area=1, min_overlap=4)
+    assert points["balanced"] == OperatingPoint(t_galaxy=0.5, t_overlap=0.5, min_area=1)
     counts = count_on_grid([field], (0.5,), (0.01,), min_area=1)[0.5, 0.01]
     assert counts.completeness(Kind.ISOLATED).value <= 1
     exact = replace(

@@ -94,7 +94,7 @@ def test_a_latent_that_knows_nothing_of_the_truth_is_not_drawn():
     with torch.no_grad():
         model.network.combiner.of_latent.weight[0, 0] = 2.0
     field = disc_field((2 * SIZE, 2 * SIZE), (30, 30, 8), (90, 40, 7), (60, 95, 9))
-    assert fit_latent_scale(model, field) == 0.0
+    assert fit_latent_scale(model, [field]) == 0.0
 
 
 def model_with_a_hidden_difference():
@@ -116,4 +116,4 @@ def test_a_latent_that_tells_more_than_its_mean_is_drawn():
     field = disc_field(shape, *bright)
     faint = discs(shape, (150, 40, 9), (40, 150, 9), (100, 140, 9), (150, 100, 9), noise=0.0) / 2
     field = dataclasses.replace(field, image=field.image + faint * np.float32(field.survey.sigma))
-    assert fit_latent_scale(model_with_a_hidden_difference(), field) > 0.0
+    assert fit_latent_scale(model_with_a_hidden_difference(), [field]) > 0.0

@@ -34,7 +34,7 @@ CALIBRATION = Calibration(
     tuple(1.2 * logit - 0.3 for logit in IDENTITY),
     2.5,
     {"area": 1.1, "flux": 0.1 + 0.2},
-    {"pure": OperatingPoint(0.6, 1 / 3, 7, 5)},
+    {"pure": OperatingPoint(0.6, 1 / 3, 7)},
 )
 
 

@@ -109,6 +109,19 @@ def test_a_nested_galaxy_keeps_what_sticks_out():
     assert iou(found[1], masks[1]) > 0.95
 
 
+def test_galaxies_that_touch_keep_their_border():
+    """A border where the light has its valley, which no ellipses would draw."""
+    union = (ellipse(26, 24, 20, 9) < 1) | (ellipse(18, 20, 9, 9) < 1)
+    left = union & (COLUMNS + 0.3 * ROWS < 36)
+    reference = reference_of(np.stack([left, union & ~left]))
+    found = follow(union.astype(np.uint8), reference, IMAGE)
+    np.testing.assert_array_equal(found, reference.masks)
+    grown = (ellipse(26, 24, 22, 11) < 1) | (ellipse(18, 20, 11, 11) < 1)
+    found = follow(grown.astype(np.uint8), reference, IMAGE)
+    np.testing.assert_array_equal(found.sum(axis=0), grown)
+    assert not (found & reference.masks[::-1]).any()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_jittered_triples_are_what_the_ellipses_are(seed):
     rng = np.random.default_rng(seed)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from photutils.segmentation import SegmentationImage, SourceCatalog
+from scipy.ndimage import gaussian_filter
 from scipy.optimize import brentq
 
 from appulse.objects import light_shares, measure, separate
+from appulse.objects.measurement import aperture_factor, flux_noise
 
 
 def galaxy(profile, x, y, axis_ratio=1.0, degrees=0.0, size=81):
@@ -206,6 +208,38 @@ def test_nested_galaxy_gets_what_its_host_leaves():
     shares = light_shares(image, masks)
     assert measure(image, masks[1], shares[1]).flux == pytest.approx(inner[masks[1]].sum(), rel=0.15)
     assert measure(image, masks[0], shares[0]).flux == pytest.approx(host[masks[0]].sum(), rel=0.05)
+
+
+@pytest.mark.parametrize("length", [0.6, 1.2])
+def test_noise_of_a_flux_in_correlated_noise(length):
+    """Sums over a disc, half of it shared, in images of smoothed noise."""
+    y, x = np.mgrid[:64, :64]
+    disc = np.hypot(y - 32, x - 30) < 7
+    share = np.where(disc, np.where(x > 30, 1.0, 0.5), 0.0)
+    white = np.random.default_rng(12).normal(size=(1500, 64, 64))
+    noise = gaussian_filter(white, (0, length, length), mode="wrap")
+    noise *= 2.0 / noise.std()
+    between = np.mean(noise * np.roll(noise, 1, axis=2)) / 4.0
+    scatter = (noise * share).sum(axis=(1, 2)).std()
+    found = flux_noise(np.full(disc.shape, 2.0), share, between)
+    assert found == pytest.approx(scatter, rel=0.06)  # 2 % of it from 1500 images
+    independent = flux_noise(np.full(disc.shape, 2.0), share)
+    assert independent == pytest.approx(2 * np.sqrt((share**2).sum()))
+    assert found > 1.8 * independent
+    # A map that allows for the correlation already says more than the pixels scatter.
+    wide = flux_noise(np.full(disc.shape, 2.0 * 1.8), share, between, scatter=1 / 1.8)
+    assert wide == pytest.approx(found, rel=0.1)
+    # Of a large aperture the border does not matter.
+    large = np.hypot(y - 32, x - 32) < 30
+    factor = flux_noise(np.ones(disc.shape), large, between) / np.sqrt(large.sum())
+    assert aperture_factor(between) == pytest.approx(factor, rel=0.06)
+
+
+def test_noise_of_a_flux_leaves_out_what_is_no_correlation():
+    noise = np.where(np.eye(9) > 0, np.nan, 1.0)
+    share = 1.0 - np.eye(9)
+    assert flux_noise(noise, share, 0.02) == flux_noise(noise, share, -0.2) == pytest.approx(np.sqrt(72))
+    assert aperture_factor(0.02) == 1 and np.isfinite(aperture_factor(1.0))
 
 
 def test_two_galaxies_without_pixels_of_their_own_share_alike():
