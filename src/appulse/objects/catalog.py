@@ -49,12 +49,8 @@ COLUMNS = (
     *_with_spread("half_light_radius", SIZE, "radius holding half of the flux, PSF-convolved"),
     *_with_spread("ellipticity", None, "1 - b/a from flux-weighted second moments"),
     *_with_spread("orientation", u.deg, "major axis, counter-clockwise from +x, [0, 180)"),
-    CatalogColumn(
-        "flux_noise", FLUX, "f8", "standard deviation of flux from correlated pixel noise"
-    ),
-    CatalogColumn(
-        "p_detect", None, "f8", "share of first-pass realisations with light in half of it"
-    ),
+    CatalogColumn("flux_noise", FLUX, "f8", "standard deviation of flux from correlated pixel noise"),
+    CatalogColumn("p_detect", None, "f8", "share of first-pass realisations with light in half of it"),
     CatalogColumn("p_blend", None, "f8", "share of realisations with it in which it overlaps another galaxy"),
     CatalogColumn("overlap_area", u.pix, "f8", "pixels shared with other galaxies"),
     CatalogColumn("n_realisations", None, "i4", "realisations in which the galaxy was found and measured"),
