@@ -282,7 +282,7 @@ class OpenField:
         Parameters
         ----------
         window : (slice, slice), optional
-            Rows and columns, without a step; the whole field by default.
+            Rows and columns, without a step; the whole field by default. What reaches past the field is cut.
 
         Returns
         -------
@@ -292,7 +292,7 @@ class OpenField:
         Raises
         ------
         InputError
-            A window that does not lie in the field, or a damaged file.
+            A window without a pixel of the field, or a damaged file.
         """
         file, shape = self._file, self.shape
         whole = (slice(0, shape[0]), slice(0, shape[1]))

@@ -3,7 +3,8 @@
 The oracle knows that there is one galaxy, its Sérsic index and the PSF, and fits the other six numbers:
 flux, half-light radius, centre and the two components of the shear. Its errors are those of the Cramér-Rao
 bound, of noise as correlated as the survey's; its mask is the isophote of the fitted profile. It does not
-know the priors of the population, with which a detector might do better.
+know the priors of the population, with which a detector might do better. Bulges and real galaxies of a
+survey are left out: its galaxies have one Sérsic profile each.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from astropy.table import Table
 
 from appulse.files import atomic_write
 from appulse.sky.noise import whiten
+from appulse.sky.population import SIZE_SLOPE
 from appulse.sky.rendering import Renderer, isophotal_radius, psf_radius
 from appulse.sky.survey import Survey
 
@@ -143,7 +145,7 @@ def _draw_bin(survey, low, high, n, rng):
         drawn = population.draw_number(rng.poisson(40.0), rng)
         for i in range(len(drawn["magnitude"])):
             magnitude = rng.uniform(low, high)
-            shift = np.exp(-0.269 * (magnitude - drawn["magnitude"][i]))
+            shift = np.exp(SIZE_SLOPE * (magnitude - drawn["magnitude"][i]))
             e, angle = drawn["ellipticity"][i], np.deg2rad(drawn["orientation"][i])
             shear = e / (2.0 - e)  # (a - b) / (a + b)
             truths.append(

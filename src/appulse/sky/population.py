@@ -14,6 +14,8 @@ SERSIC_INDEX_STEP = 0.06
 # Of the two parts of a galaxy with a bulge: an exponential disc and a de Vaucouleurs bulge, on the same grid.
 DISC_INDEX = SERSIC_INDEX_RANGE[0] + 12 * SERSIC_INDEX_STEP
 BULGE_INDEX = SERSIC_INDEX_RANGE[0] + 62 * SERSIC_INDEX_STEP
+# Natural logarithm of a size per magnitude (Miller et al. 2013).
+SIZE_SLOPE = -0.269
 # Half-light radius of a bulge over that of its disc: 0.6 disc scale lengths (Miller et al. 2013).
 BULGE_SIZE = 0.6 / 1.678
 
@@ -144,7 +146,7 @@ class Population:
     def _draw_sizes(self, magnitude, rng):
         # p(r) ~ r exp(-(r/a)^(4/3)): (r/a)^(4/3) follows a Gamma(3/2) law, whose median puts that of r at r_d
         # for a = r_d / 1.134 (the 0.833 that Miller et al. print contradicts r_d being the median).
-        scale_length = np.exp(-1.145 - 0.269 * (magnitude - 23.0))
+        scale_length = np.exp(-1.145 + SIZE_SLOPE * (magnitude - 23.0))
         return self.size_factor * scale_length / 1.134 * rng.gamma(1.5, size=len(magnitude)) ** 0.75
 
 
@@ -183,8 +185,8 @@ class Bulges:
     share : float
         Of the galaxies that have a bulge; the others keep their one Sérsic profile.
     scale : float
-        Bulge-to-total ratios follow a half-normal law of this scale, cut at 1; 0.1 is that of the discs of
-        Miller et al. 2013 (arXiv:1210.8201).
+        Bulge-to-total ratios follow a half-normal law of this scale, those above 1 made 1; 0.1 is that of the
+        discs of Miller et al. 2013 (arXiv:1210.8201).
     """
 
     share: float

@@ -11,14 +11,13 @@ import numpy as np
 from scipy import ndimage
 
 from appulse.files import InputError
+from appulse.sky.population import SIZE_SLOPE
 
 # A drawn galaxy takes the image of one that is up to this much brighter, magnitudes: the noise of the image
 # shrinks with its flux. Never that of a fainter one, whose noise would grow.
 _BRIGHTER = 3.0
 # Fewest images to choose from; a galaxy with fewer keeps its Sérsic profile.
 _FEWEST = 5
-# Natural log of size per magnitude along the law of Miller et al. 2013, as in `Population`.
-_SIZE_SLOPE = -0.269
 # A galaxy's own pixels: connected to the centre above this many sigma of the image, smoothed by 2 pixels.
 _SMOOTHING, _THRESHOLD = 2.0, 1.5
 
@@ -115,7 +114,7 @@ class RealGalaxies:
 
         index = int(galaxy["real_index"])
         image, psf, radius = _cleaned(self._path(), index)
-        factor = float(np.exp(_SIZE_SLOPE * (float(galaxy["magnitude"]) - _catalog(self._path()).mag[index])))
+        factor = float(np.exp(SIZE_SLOPE * (float(galaxy["magnitude"]) - _catalog(self._path()).mag[index])))
         real = galsim.Convolve(image, galsim.Deconvolve(psf)).dilate(factor).withFlux(float(galaxy["flux"]))
         return real.rotate(float(galaxy["orientation"]) * galsim.degrees), radius * factor
 

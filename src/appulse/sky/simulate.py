@@ -17,7 +17,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse import __version__
-from appulse.files import InputError, UsageError, atomic_write, write_json
+from appulse.files import InputError, UsageError, atomic_write, sole_process, write_json
 from appulse.progress import Progress
 from appulse.sky.counts import StripCounts, count_strip, merge
 from appulse.sky.field import OpenField, field_name, open_field
@@ -206,9 +206,10 @@ def simulate_fields(
     Raises
     ------
     UsageError
-        A size or number out of range, or fields of another survey or size in the directory.
+        A size or number out of range, or fields of these names of another survey or size in the directory.
     InputError
-        Too little room on the disk.
+        Too little room on the disk, a survey that cannot be kept in a file, or another process at the same
+        fields.
     """
     if dask is not None and workers not in (None, 1):
         raise UsageError("give either --workers or --dask: a cluster has its own number of workers.")
@@ -219,6 +220,7 @@ def simulate_fields(
             "fields and workers at least 1, seed not negative."
         )
     survey = survey if isinstance(survey, Survey) else Survey.load(survey)
+    Survey.from_dict(survey.to_dict(), f"survey {survey.name!r}")  # as its files will be read, before hours
     output = Path(output).absolute()  # a Dask worker's current directory is another
     paths = [output / field_name(seed, index) for index in range(fields)]
     for path in paths:
@@ -268,10 +270,15 @@ def _check_room(output: Path, unfinished: list[_Unfinished], say: Callable[[str]
 
 
 def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress) -> int:
-    jobs = []
-    for field in unfinished.values():
-        field.begin()
-        jobs += field.jobs
+    with contextlib.ExitStack() as held:
+        for field in unfinished.values():
+            held.enter_context(sole_process(field.folder))
+            field.begin()
+        return _draw(unfinished, workers, dask, progress)
+
+
+def _draw(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress) -> int:
+    jobs = [job for field in unfinished.values() for job in field.jobs]
     missing = {index: 0 for index in unfinished}
     waiting = []
     for job in jobs:

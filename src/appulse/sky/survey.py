@@ -182,7 +182,7 @@ class Survey:
         drawn = {
             name: None
             if limits is None
-            else float(np.exp(np.log(limits[0]) + u * np.log(limits[1] / limits[0])))
+            else float(np.clip(np.exp(np.log(limits[0]) + u * np.log(limits[1] / limits[0])), *limits))
             for (name, limits), u in zip(vars(self.ranges).items(), rng.random(3), strict=True)
         }
         changes: dict[str, Any] = {"ranges": None}

@@ -276,8 +276,7 @@ def _cut_strip(strip: _Strip) -> None:
     layers = [window.first * scale, window.second * scale]
     layers.append(window.light * scale - layers[0] - layers[1])
     del window
-    foreground = layers[0] + layers[1] + layers[2] > 1.0
-    lures = (layers[1] > 1.0, strip.overlap_share), (_giants(foreground, size), strip.giant_share)
+    lures = (layers[1] > 1.0, strip.overlap_share), (_giants(layers[0] > 1.0, size), strip.giant_share)
     corners = _corners(lures, strip, first_row, (height, width), rng)
 
     arrays: dict[str, np.ndarray] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,7 +154,7 @@ class StampStore:
                 correlation=np.array([field["correlation"] for field in about["fields"]]),
                 gain=np.array([field.get("gain", np.inf) for field in about["fields"]]),
                 seeds=tuple(sorted({field["seed"] for field in about["fields"]})),
-                surveys=_surveys(about["fields"]),
+                surveys=joined_digests(*({each["survey"]: each["digest"]} for each in about["fields"])),
                 psf_fwhm_pixels=tuple(about["psf_fwhm_pixels"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -183,10 +183,18 @@ class StampStore:
         return dense.reshape(-1, 3, self.size, self.size)
 
 
-def _surveys(fields: Sequence[dict]) -> dict[str, str]:
+def joined_digests(*surveys: Mapping[str, str]) -> dict[str, str]:
+    """One digest for each name of a survey, of all that have it.
+
+    Parameters
+    ----------
+    *surveys : mapping of str to str
+        Digests by name.
+    """
     digests: dict[str, set[str]] = {}
-    for field in fields:
-        digests.setdefault(field["survey"], set()).add(field["digest"])
+    for each in surveys:
+        for name, digest in each.items():
+            digests.setdefault(name, set()).add(digest)
     return {
         name: next(iter(each))
         if len(each) == 1

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     BATCH = 1
     DEVICE = 2
     CORNERS = 3
+    TEST_SET = 4
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

@@ -19,6 +19,7 @@ from appulse.progress import Progress
 from appulse.sky.field import field_paths, open_field
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, galaxy_pixels, true_objects
+from appulse.stamps.streams import Purpose, generator
 
 # Pixels kept free between an object and each side of its stamp, so that its outskirts lie in it.
 MARGIN = 4
@@ -123,7 +124,7 @@ def build_test_set(
     """
     paths = field_paths(fields)
     candidates = [one for path in paths for one in _candidates(path, size, progress)]
-    rng = np.random.Generator(np.random.Philox(seed))
+    rng = generator(seed, Purpose.TEST_SET)
     chosen = []
     for kind, number in ((Kind.ISOLATED, isolated), (Kind.BLENDED, blended)):
         of_kind = [one for one in candidates if one.kind == kind]

@@ -29,7 +29,7 @@ class TrainingConfig:
     warmup_steps : int
         Steps over which the learning rate and the weight of the divergence rise from zero.
     class_weights : (float, float, float)
-        Dice weights of background, isolated, blended (paper, appendix A).
+        Dice weights of background, isolated, blended (paper, appendix A); all 0 for cross-entropy alone.
     trainable_class_weights : bool
         Whether scales of these weights are trained with the network (paper, section 5), as
         `losses.weighted_dice` takes them.
@@ -97,6 +97,8 @@ class TrainingConfig:
             )
         if len(self.class_weights) != N_CLASSES or min(self.class_weights) < 0:
             raise ValueError(f"class_weights is {self.class_weights}; it needs three weights, none negative")
+        if not any(self.class_weights) and not self.cross_entropy_weight:
+            raise ValueError("class_weights and cross_entropy_weight are all 0: nothing would be trained")
         if self.stamps.size != self.network.stamp_size:
             raise ValueError(
                 f"stamps have {self.stamps.size} pixels, the network takes {self.network.stamp_size}"

@@ -14,9 +14,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
-from appulse.files import sole_process, write_json
+from appulse.files import InputError, atomic_write, remove_temporaries, sole_process, write_json
 from appulse.network.deepen import deepened
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
@@ -24,7 +26,13 @@ from appulse.network.weights import Model, load_model, save_model
 from appulse.stamps import StampSource, StampStore, stored_stamps
 from appulse.stamps.device import DeviceStamps
 from appulse.training.config import TrainingConfig
-from appulse.training.history import held_history, history_of, refuse_inputs, refuse_output
+from appulse.training.history import (
+    held_history,
+    history_of,
+    refuse_inputs,
+    refuse_other_recipe,
+    refuse_output,
+)
 from appulse.training.module import TrainingModule
 from appulse.training.progress import (
     CurvesCallback,
@@ -40,6 +48,22 @@ CHECKPOINT_MINUTES = 1
 DEEPENING_BATCHES = 8
 # Of a step with 32 stamps, forward and back, bytes: what the command lets the process keep.
 WORKING_MEMORY = 1 << 30
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that replace the one before when complete; Lightning's own may leave half of one."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        """Write a checkpoint.
+
+        Parameters
+        ----------
+        checkpoint : dict
+        path : str or Path
+        storage_options : object, optional
+            Not used.
+        """
+        atomic_write(path, lambda temporary: torch.save(checkpoint, temporary))
 
 
 class _Batches(IterableDataset):
@@ -106,7 +130,8 @@ def fit(
     output = Path(output)
     config = config or TrainingConfig()
     refuse_output(output, resume)
-    refuse_inputs(fields, config, validation=validation, init=init)
+    held = held_history(output) if resume else {}
+    refuse_inputs(fields, config, validation=validation, init=init, held=held)
     store = stored_stamps(fields, config.stamps, elsewhere=output)
     if threads:
         torch.set_num_threads(threads)
@@ -116,22 +141,14 @@ def fit(
         network = _start(init, store, config)
         config = dataclasses.replace(config, network=network.config)
     module = TrainingModule(config, network).to(memory_format=torch.channels_last)
-    history = history_of(store, config, init, validation)
-    held: dict = {}
+    history = history_of(store, config, init, validation, held)
     if resume:
-        held = held_history(output, history)
-        # What earlier legs have seen stays seen, whatever fields this one is given.
-        history["seeds"] = sorted({*held["seeds"], *history["seeds"]})
-        history["surveys"] = held["surveys"] | history["surveys"]
-        history["init"] = held["init"]
-        history["selection_seeds"] = sorted({*held.get("selection_seeds", ()), *history["selection_seeds"]})
-        for name in ("psf_fwhm_pixels", "noise_correlation"):
-            ranges = [*held.get(name, ()), *history[name]]
-            history[name] = [min(ranges), max(ranges)]
+        refuse_other_recipe(output, held, history)
     source = _source(store, config)
     if torch.cuda.is_available():
         _compile(module.network)
     with sole_process(output):
+        remove_temporaries(output, ["last"])
         if held != json.loads(json.dumps(history)):
             write_json(output / "training.json", history)
         return _run(output, module, source, history, validation=validation, resume=resume)
@@ -175,11 +192,18 @@ def _run(
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=output,
+        plugins=[WholeCheckpoints()],
     )
     loader = DataLoader(_Batches(source, module, config), batch_size=None, num_workers=0)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
+    except MisconfigurationException as error:
+        if "max_epochs" not in str(error):
+            raise
+        raise InputError(
+            f"{output}: more epochs are done than the {config.epochs} of the recipe; ask for no fewer."
+        ) from None
     except SystemExit:
         # Lightning's answer to an interrupt, after which it would ignore any other.
         signal.signal(signal.SIGINT, on_interrupt)
@@ -228,11 +252,11 @@ def export(module: TrainingModule, path: str | Path, history: dict) -> Path:
     module : TrainingModule
         Trained.
     path : str or Path
-        Ends in ``.safetensors``; its stem, or its folder's name, becomes the model's name.
+        Ends in ``.safetensors``; its folder's name becomes the model's.
     history : dict
         What the header tells of the training.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # a folder given as "." has a name, too
     history = history | {
         "steps": int(module.batches_drawn),
         "stamps": int(module.batches_drawn) * module.config.batch_size,

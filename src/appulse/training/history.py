@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import appulse
@@ -13,7 +13,7 @@ from appulse.files import InputError, UsageError
 from appulse.network.weights import load_model
 from appulse.sky.field import field_paths, open_field
 from appulse.stamps import StampStore
-from appulse.stamps.store import ABOUT
+from appulse.stamps.store import ABOUT, joined_digests
 from appulse.training.config import TrainingConfig
 
 
@@ -45,6 +45,7 @@ def refuse_inputs(
     *,
     validation: str | Path | None = None,
     init: str | Path | None = None,
+    held: dict | None = None,
 ) -> dict[str, list[int]]:
     """Raise where a run cannot begin with what it is given, before stamps are cut for minutes.
 
@@ -56,6 +57,8 @@ def refuse_inputs(
         Recipe.
     validation, init : str or Path, optional
         As `fit` takes them.
+    held : dict, optional
+        From `held_history`, of a run that is to go on.
 
     Returns
     -------
@@ -83,13 +86,15 @@ def refuse_inputs(
             dataclasses.replace(config, network=model.network.config)
         except ValueError as error:
             raise InputError(f"{init}: {error}.") from None
-    return _seen_seeds(trained, parent, validation)
+    return _seen_seeds(trained, (parent, held or {}), validation)
 
 
-def _seen_seeds(trained: Iterable[int], parent: dict, validation: str | Path | None) -> dict[str, list[int]]:
-    # What the parent has seen, its child has seen.
-    seeds = {*trained, *parent.get("seeds", ())}
-    selection = set(parent.get("selection_seeds", ()))
+def _seen_seeds(
+    trained: Iterable[int], before: Sequence[dict], validation: str | Path | None
+) -> dict[str, list[int]]:
+    # What the parent has seen, its child has seen, and what earlier legs have, later ones.
+    seeds = {*trained, *(seed for each in before for seed in each.get("seeds", ()))}
+    selection = {seed for each in before for seed in each.get("selection_seeds", ())}
     if validation is not None:
         with open_field(validation) as field:
             seed = int(field.seed)
@@ -103,7 +108,11 @@ def _seen_seeds(trained: Iterable[int], parent: dict, validation: str | Path | N
 
 
 def history_of(
-    store: StampStore, config: TrainingConfig, init: str | Path | None, validation: str | Path | None
+    store: StampStore,
+    config: TrainingConfig,
+    init: str | Path | None,
+    validation: str | Path | None,
+    held: dict | None = None,
 ) -> dict:
     """What the header of a weight file tells of its training, before that has begun.
 
@@ -115,11 +124,14 @@ def history_of(
         Recipe.
     init, validation : str or Path, optional
         As `fit` takes them.
+    held : dict, optional
+        From `held_history`, of a run that goes on.
 
     Returns
     -------
     dict
-        Plain values; among them ``seeds`` and ``selection_seeds``, with those of the model it starts from.
+        Plain values; among them ``seeds`` and ``selection_seeds``, with those of the model it starts from and
+        of earlier legs.
 
     Raises
     ------
@@ -128,46 +140,58 @@ def history_of(
     """
     surveys, widths = dict(store.surveys), list(store.psf_fwhm_pixels)
     lengths = [*(config.stamps.noise_correlation or map(float, store.correlation))]
-    parent: dict = {}
-    if init is not None:
-        parent = load_model(init).training
-        surveys = parent.get("surveys", {}) | surveys
-        widths += parent.get("psf_fwhm_pixels", [])
-        lengths += parent.get("noise_correlation", [])
+    parent = {} if init is None else load_model(init).training
+    held = held or {}
+    for before in (parent, held):
+        surveys = joined_digests(surveys, before.get("surveys", {}))
+        widths += before.get("psf_fwhm_pixels", [])
+        lengths += before.get("noise_correlation", [])
     return {
         "version": appulse.__version__,
         "recipe": config.to_dict(),
         "surveys": surveys,
-        **_seen_seeds(store.seeds, parent, validation),
+        **_seen_seeds(store.seeds, (parent, held), validation),
         "fields": len(store.noise),
         "stamps_stored": len(store),
         "psf_fwhm_pixels": [min(widths), max(widths)],
         "noise_correlation": [min(lengths), max(lengths)],
-        "init": Path(init).name if init is not None else None,
+        "init": held["init"] if held else Path(init).name if init is not None else None,
     }
 
 
-def held_history(output: Path, history: dict) -> dict:
-    """What a run to be resumed has recorded; its length may change, to end it early or to let it go on.
+def held_history(output: Path) -> dict:
+    """What a run to be resumed has recorded.
 
     Parameters
     ----------
     output : Path
         Of the run.
-    history : dict
-        From `history_of`, of how it shall go on.
 
     Returns
     -------
     dict
         Of ``training.json``.
+    """
+    return json.loads((output / "training.json").read_text())
+
+
+def refuse_other_recipe(output: Path, held: dict, history: dict) -> None:
+    """Raise where a run would go on with another recipe; its length may change.
+
+    Parameters
+    ----------
+    output : Path
+        Of the run.
+    held : dict
+        From `held_history`.
+    history : dict
+        From `history_of`, of how it shall go on.
 
     Raises
     ------
     InputError
         It was begun with another recipe.
     """
-    held = json.loads((output / "training.json").read_text())
     # Through the configuration: a recipe of before an option was there is one with its default.
     wanted, begun = (
         TrainingConfig.from_dict(recipe).to_dict() for recipe in (history["recipe"], held["recipe"])
@@ -179,4 +203,3 @@ def held_history(output: Path, history: dict) -> dict:
             f"{output} was begun with another recipe ({', '.join(differing)}); resume with the same{parent}, "
             "or start elsewhere with --init."
         )
-    return held

@@ -64,7 +64,7 @@ def weighted_dice(
     ternary_bhw : (batch, height, width) integer tensor
         Truth.
     weights : sequence of float
-        Of background, isolated and blended pixels (paper, appendix A).
+        Of background, isolated and blended pixels (paper, appendix A). All 0, there is no such loss.
     smooth, squared
         As `dice_coefficients` takes them.
     log_scales : (classes,) float32 tensor, optional
@@ -79,4 +79,4 @@ def weighted_dice(
     if log_scales is not None:
         loss = torch.exp(-log_scales) * loss + log_scales
     w = torch.as_tensor(weights, dtype=loss.dtype, device=loss.device)
-    return (w * loss).sum() / w.sum()
+    return (w * loss).sum() / w.sum().clamp(min=torch.finfo(w.dtype).tiny)

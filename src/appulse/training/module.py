@@ -17,6 +17,9 @@ from appulse.training.losses import weighted_dice
 # first hundreds of steps would go into learning that the sky is empty.
 CLASS_SHARES = (0.96, 0.035, 0.005)
 
+# Leads the keys of the latents: simulated fields draw from streams of their seeds as well.
+_LATENT = 0x6C617465  # "late"
+
 
 class TrainingModule(L.LightningModule):
     """The network with its loss, its averaged copy and its optimiser.
@@ -88,7 +91,8 @@ class TrainingModule(L.LightningModule):
 
     def _draws(self, like: torch.Tensor) -> torch.Tensor:
         # Keyed by the batch, not taken from a stream: a run that was killed goes on with the same draws.
-        key = np.random.SeedSequence([self.config.seed, int(self.batches_drawn), self.global_rank])
+        words = _LATENT, self.config.seed, int(self.batches_drawn), self.global_rank
+        key = np.random.SeedSequence(words)
         generator = torch.Generator(like.device).manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
         return torch.randn(like.shape, generator=generator, device=like.device)
 
@@ -105,10 +109,10 @@ class TrainingModule(L.LightningModule):
             # The forward pass has already put the batch into the running moments of the normalisation.
             for buffer, before in buffers:
                 buffer.copy_(before)
-            return None
-        self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()})
+        else:
+            self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()})
         self.log("steps_skipped", self.steps_skipped.float())
-        return losses["loss"]
+        return losses["loss"] if torch.isfinite(losses["loss"]) else None
 
     def on_before_optimizer_step(self, optimizer):
         """Clip the gradient; drop it, and count, where it is not finite."""

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from appulse.files import InputError
+from appulse.files import InputError, sole_process
 from appulse.sky import Population, Survey, read_field
 from appulse.sky.simulate import simulate_fields
 from appulse.sky.survey import Ranges
@@ -79,6 +79,22 @@ def test_other_survey_or_size_is_refused(made):
         simulate_fields(output, other, size=136, seed=12)
     with pytest.raises(InputError, match="another survey or size"):
         simulate_fields(output, SURVEY, size=64, seed=12)
+
+
+def test_a_survey_that_no_file_could_give_back_is_refused_before_it_is_drawn(tmp_path):
+    crowded = dataclasses.replace(SURVEY, population=Population(density=2500.0))
+    with pytest.raises(InputError, match=r"density is 2500"):
+        simulate_fields(tmp_path, crowded, size=64)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_at_one_field(tmp_path):
+    parts = tmp_path / ".field_0012_00.parts"
+    with sole_process(parts), pytest.raises(InputError, match="another process is at work there"):
+        simulate_fields(tmp_path, SURVEY, size=64, seed=12)
+    assert not list(parts.iterdir())
+    simulate_fields(tmp_path, SURVEY, size=64, seed=12)
+    assert (tmp_path / "field_0012_00.fits").exists() and not parts.exists()
 
 
 @pytest.mark.parametrize("change", [{"size": 3}, {"fields": 0}, {"seed": -1}, {"workers": 0}])

@@ -138,6 +138,7 @@ def test_a_mistake_is_named(load, text, words):
         "stamps_per_epoch = -1",
         "learning_rate = -1e-3",
         "class_weights = [0.5, 0.5]",
+        "class_weights = [0, 0, 0]\ncross_entropy_weight = 0",
         "[stamps]\ndepth_range = [26.0]",
         "[stamps]\ndepth_range = [27.0, 25.0]",
         "[stamps]\nsize = '128'",

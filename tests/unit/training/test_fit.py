@@ -19,7 +19,7 @@ from appulse.sky import Population, Survey, simulate_field, write_field
 from appulse.stamps import StampConfig, StampSource
 from appulse.training import fit as fit_module
 from appulse.training.config import TrainingConfig
-from appulse.training.fit import export_checkpoint, fit
+from appulse.training.fit import WholeCheckpoints, export_checkpoint, fit
 from appulse.training.history import refuse_inputs
 
 # Eight batches in two epochs.
@@ -217,6 +217,55 @@ def test_resuming_a_finished_run_changes_nothing(whole, fields, validation, tmp_
     assert model.training["steps"] == 12 and model.calibration == Calibration()
     assert not (run / "calibration.txt").exists()
     assert json.loads(note.read_text())["recipe"]["epochs"] == 3
+
+
+def test_what_earlier_legs_have_seen_is_seen(whole, validation, tmp_path):
+    """A leg on other fields must not be validated on those of the leg before."""
+    run, fresh = tmp_path / "run", tmp_path / "fresh"
+    shutil.copytree(whole, run)
+    fresh.mkdir()
+    one_field(fresh, 13)
+    one_field(tmp_path, 12)
+    longer = dataclasses.replace(TINY, epochs=3)
+    with pytest.raises(UsageError, match="a field of seed 12"):
+        fit(run, fresh, longer, validation=tmp_path / "field_0012_00.fits", resume=True, threads=1)
+    fit(run, fresh, longer, validation=validation, resume=True, threads=1)
+    before, after = (load_model(each / "model.safetensors").training for each in (whole, run))
+    assert after["seeds"] == [12, 13]
+    # Both fields are of surveys of one name and content.
+    assert after["surveys"] == before["surveys"]
+
+
+def test_fewer_epochs_than_are_done_are_refused(whole, fields, validation, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shorter = dataclasses.replace(TINY, epochs=1)
+    with pytest.raises(InputError, match="more epochs are done than the 1"):
+        fit(run, fields, shorter, validation=validation, resume=True, threads=1)
+
+
+def test_a_checkpoint_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
+    path, whole_one = tmp_path / "last.ckpt", WholeCheckpoints()
+    whole_one.save_checkpoint({"step": torch.tensor(1)}, path)
+
+    def cut_short(content, temporary):
+        temporary.write_bytes(b"half")
+        raise Killed
+
+    monkeypatch.setattr(torch, "save", cut_short)
+    with pytest.raises(Killed):
+        whole_one.save_checkpoint({"step": torch.tensor(2)}, path)
+    assert torch.load(path, weights_only=True)["step"] == 1
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_run_in_the_current_directory_has_its_name(whole, fields, validation, tmp_path, monkeypatch):
+    shutil.copytree(whole, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    fit(".", fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
+    assert load_model("model.safetensors").training["steps"] == 12
+    with safetensors.safe_open("model.safetensors", "pt") as file:
+        assert file.metadata()["name"] == "mine"
 
 
 def test_a_run_that_another_process_is_at_is_refused(whole, fields, validation, tmp_path):

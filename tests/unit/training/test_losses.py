@@ -46,6 +46,7 @@ def test_weighted_dice_by_hand(batch):
     expected = (0.4 * (1 - dice[0]) + 0.5 * (1 - dice[1]) + 0.9 * (1 - dice[2])) / 1.8
     assert float(weighted_dice(*batch)) == pytest.approx(expected, rel=1e-5)
     assert float(weighted_dice(*batch, (0, 0, 3))) == pytest.approx(1 - dice[2], rel=1e-5)
+    assert float(weighted_dice(*batch, (0, 0, 0))) == 0  # cross-entropy alone
 
 
 @pytest.mark.parametrize("squared", [False, True])
