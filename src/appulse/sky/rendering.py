@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from scipy.special import gamma, gammaincinv
 
+from appulse.files import InputError
 from appulse.sky.fourier import fourier_drawer
 from appulse.sky.population import BULGE_INDEX, BULGE_SIZE
 from appulse.sky.real_galaxies import RealGalaxies
@@ -19,6 +21,9 @@ from appulse.sky.survey import PSF, Survey
 RENDER_LIMIT = 0.05
 # Half-width, pixels, past which no stamp grows (the outskirts of the few brightest galaxies with n > 4).
 LARGEST_HALF_WIDTH = 384
+# Of GalSim's transforms: light that may be folded in from outside, and share of the largest amplitude at
+# which they are cut. First GalSim's own; the last change a flux by up to 3 %, of one galaxy in hundreds.
+_THRESHOLDS = ((5e-3, 1e-3), (2e-2, 2e-3), (5e-2, 1e-2), (0.1, 2e-2))
 
 
 @dataclass(frozen=True)
@@ -209,19 +214,40 @@ class Renderer:
         -------
         (height, width) float64 array
             Flux per pixel.
+
+        Raises
+        ------
+        InputError
+            A galaxy too wide and cuspy for any transform.
         """
         y0, y1, x0, x1 = self.box(source)
-        if _option(source, "kind", GALAXY) == STAR:
-            profile = self.psf.withFlux(float(source["flux"]))
-        else:
-            profile = self._galsim.Convolve(self.profile(source), self.psf)
-        return profile.drawImage(
-            nx=x1 - x0,
-            ny=y1 - y0,
-            scale=self.survey.pixel_scale,
-            offset=(float(source["x"]) - (x0 + x1) // 2, float(source["y"]) - (y0 + y1) // 2),
-            dtype=np.float64,
-        ).array
+        galsim = self._galsim
+        # A wide galaxy with a cusp, under a PSF narrower than a pixel, needs a larger transform than fits:
+        # then its far wings are folded into the image, and its cusp is cut.
+        for folding, cut in _THRESHOLDS:
+            # Made anew each time: GalSim's copies with other parameters keep what they have worked out.
+            if _option(source, "kind", GALAXY) == STAR:
+                profile = self.psf.withFlux(float(source["flux"]))
+            else:
+                profile = galsim.Convolve(self.profile(source), self.psf)
+            with contextlib.suppress(galsim.GalSimFFTSizeError):
+                return (
+                    profile.withGSParams(folding_threshold=folding, maxk_threshold=cut)
+                    .drawImage(
+                        nx=x1 - x0,
+                        ny=y1 - y0,
+                        scale=self.survey.pixel_scale,
+                        offset=(float(source["x"]) - (x0 + x1) // 2, float(source["y"]) - (y0 + y1) // 2),
+                        dtype=np.float64,
+                    )
+                    .array
+                )
+        raise InputError(
+            f"survey {self.survey.name!r}: a galaxy of half-light radius "
+            f"{float(source['half_light_radius']):.2f} arcsec and Sérsic index "
+            f"{float(source['sersic_index']):.2f} is too wide and cuspy to draw under so narrow a PSF; widen "
+            "the PSF or lower the index."
+        )
 
     def _through_fourier(self, source, half: int, y: int, x: int) -> np.ndarray | None:
         if self._real_galaxies(source) is not None:
