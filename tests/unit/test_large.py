@@ -141,7 +141,7 @@ def test_memory_does_not_grow_with_the_box(monkeypatch):
                 mask.astype(np.uint8),
                 plain,
                 realisations,
-                np.full((1, *mask.shape), 255, np.uint8),
+                np.full((2, 1, *mask.shape), 255, np.uint8),
                 scaled,
             )
 

@@ -10,6 +10,7 @@ from astropy.nddata import CCDData, NDData
 from astropy.wcs import WCS
 
 from appulse.engine.describe import _pairs
+from appulse.evaluation.truth_tables import result_masks
 from appulse.files import InputError
 from appulse.inference.realisations import Realisations
 from appulse.network import OperatingPoint
@@ -85,6 +86,22 @@ def test_every_galaxy_is_found_once_where_it_is(scene):
         assert row["flux"].value == pytest.approx(BRIGHTNESS * area, rel=0.15)
         assert row["half_light_radius"].value == pytest.approx(radius / np.sqrt(2), rel=0.15)
         assert row["ellipticity"] < 0.2 and row["p_detect"] == 1 and row["n_realisations"] > SAMPLES // 2
+
+
+def test_a_galaxy_on_top_of_another_is_detected_where_there_are_two():
+    """The light of its host is there without it."""
+    rows, columns = np.mgrid[:96, :96]
+    image = 0.3 * np.random.default_rng(0).normal(size=rows.shape)
+    image += np.where(np.hypot(rows - 48, columns - 48) < 14, 4.0, 0.0)
+    image += np.where(np.hypot(rows - 48, columns - 51) < 5, 2.5, 0.0)
+    # In one pass the realisations are those of the first.
+    result = segment(image, model=by_hand(), samples=40, seed=0, rms=1.0, method="grid")
+    nested = (result.catalog["flags"] & ObjectFlag.NESTED) > 0
+    assert nested.sum() == 1
+    for is_nested, row, (box, mask) in zip(nested, result.catalog, result_masks(result), strict=True):
+        found = result.realisations()[:, *box][:, mask] >= (2 if is_nested else 1)
+        assert row["p_detect"] == pytest.approx((found.mean(axis=1) >= 0.5).mean())
+    assert result.catalog["p_detect"][~nested] == 1 and result.catalog["p_detect"][nested] < 0.95
 
 
 def test_a_pair_shares_the_pixels_of_its_lens(scene):

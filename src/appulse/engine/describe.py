@@ -44,7 +44,7 @@ class Region:
         Calibrated probability of class >= 1.
     realisations : Realisations
         Of every pixel.
-    detections : (bytes, height, width) uint8 array
+    detections : (2, bytes, height, width) uint8 array
         As `FieldMaps.detections`.
     scaled : NoiseScaled
         In units of the noise.
@@ -190,7 +190,7 @@ class _Crop:
         # A realisation may bridge to a neighbour; the neighbour's own pixels stay the neighbour's.
         others = (labels > 0) & ~mask | self.bad
         self.realisations = _Realisations(region.realisations, here, ~others)
-        self.detections = region.detections[:, *here]
+        self.detections = region.detections[:, :, *here]
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _catalogue_row(
         "bbox_ymin": int(rows.min()) + top,
         "bbox_ymax": int(rows.max()) + top,
         "flux_noise": flux_noise(crop.noise, np.where(mask, share, 0), crop.correlation, crop.scatter),
-        "p_detect": _share_containing(crop, mask),
+        "p_detect": _share_containing(crop, mask, bool(reference.nested[galaxy])),
         "p_blend": float(ensemble.blended[galaxy].sum() / max(ensemble.present[galaxy].sum(), 1)),
         "overlap_area": int(np.count_nonzero(reference.masks[:, mask].sum(axis=0) > 1)),
         "n_realisations": int(ensemble.present[galaxy].sum()),
@@ -271,9 +271,11 @@ def _catalogue_row(
     return row | {"flags": flags}
 
 
-def _share_containing(crop: _Crop, mask: np.ndarray) -> float:
-    # A first-pass realisation contains the galaxy if it gives class >= 1 to half of its pixels or more.
-    found = np.unpackbits(crop.detections[:, mask], axis=0, count=len(crop.realisations))
+def _share_containing(crop: _Crop, mask: np.ndarray, is_nested: bool) -> float:
+    # A first-pass realisation contains the galaxy if it gives class >= 1 to half of its pixels or more; one on
+    # top of another, whose light is there without it, if it gives them class 2.
+    plane = crop.detections[1 if is_nested else 0]
+    found = np.unpackbits(plane[:, mask], axis=0, count=len(crop.realisations))
     return float(np.mean(found.mean(axis=1) >= 0.5))
 
 

@@ -204,7 +204,7 @@ class Job:
             ternary,
             p_galaxy,
             self.realisations(window),
-            np.asarray(store.array("detections")[:, *window]),
+            np.asarray(store.array("detections")[:, :, *window]),
             scaled,
         )
 

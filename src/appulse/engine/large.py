@@ -84,7 +84,7 @@ def describe_whole(
         weight += float(light.sum())
         weight_y += float(light @ y)
         weight_x += float(light @ x)
-        for plane, byte in enumerate(region.detections[:, *where]):
+        for plane, byte in enumerate(region.detections[0][:, *where]):
             for bit in range(8 * plane, min(8 * plane + 8, samples)):
                 found[bit] += np.count_nonzero(byte & (128 >> (bit - 8 * plane)))
     rows, columns = box

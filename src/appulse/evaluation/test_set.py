@@ -264,7 +264,7 @@ def _one_pass_each(
         realisations.put(window, drawn.classes)
         if progress:
             progress("first pass", done, len(origins))
-    detections = realisations.planes[0].copy()
+    detections = realisations.planes.copy()
     return FieldMaps(p_galaxy, p_overlap, realisations, detections, np.zeros(shape, bool))
 
 

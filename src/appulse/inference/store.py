@@ -21,7 +21,7 @@ ARRAYS = {
     "first_p_galaxy": ((), "float32"),  # of the first pass, as are the next four
     "first_p_overlap": ((), "float32"),
     "first_planes": ((2, "bytes"), "uint8"),  # as Realisations.planes
-    "detections": (("bytes",), "uint8"),  # class >= 1
+    "detections": ((2, "bytes"), "uint8"),  # the same planes, which the later passes leave alone
     "detected": ((), "int32"),  # pieces of objects, numbered in each block
     "p_galaxy": ((), "float32"),  # rebuilt from objects' own stamps, as are the next four
     "p_overlap": ((), "float32"),

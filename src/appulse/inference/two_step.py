@@ -35,8 +35,8 @@ class FieldMaps:
         Calibrated probabilities.
     realisations : Realisations
         Of every pixel.
-    detections : (bytes, height, width) uint8 array
-        Packed over realisations, as `Realisations.planes`: class >= 1 in the *first* pass.
+    detections : (2, bytes, height, width) uint8 array
+        `Realisations.planes` of the *first* pass.
     centred : (height, width) bool array
         Pixels whose values come from an object's own stamp.
     """
@@ -127,7 +127,7 @@ def first_pass(
         realisations.put(of_core, np.ascontiguousarray(stamp.classes[:, *of_stamp]))
         if progress:
             progress("first pass", done, len(origins))
-    detections = realisations.planes[0].copy()
+    detections = realisations.planes.copy()
     return FieldMaps(p_galaxy, p_overlap, realisations, detections, np.zeros(shape, bool))
 
 

@@ -50,7 +50,7 @@ COLUMNS = (
     *_with_spread("ellipticity", None, "1 - b/a from flux-weighted second moments"),
     *_with_spread("orientation", u.deg, "major axis, counter-clockwise from +x, [0, 180)"),
     CatalogColumn("flux_noise", FLUX, "f8", "standard deviation of flux from correlated pixel noise"),
-    CatalogColumn("p_detect", None, "f8", "share of first-pass realisations with light in half of it"),
+    CatalogColumn("p_detect", None, "f8", "share of first-pass realisations that contain the galaxy"),
     CatalogColumn("p_blend", None, "f8", "share of realisations with it in which it overlaps another galaxy"),
     CatalogColumn("overlap_area", u.pix, "f8", "pixels shared with other galaxies"),
     CatalogColumn("n_realisations", None, "i4", "realisations in which the galaxy was found and measured"),

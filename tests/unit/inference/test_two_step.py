@@ -82,8 +82,9 @@ def test_every_pixel_comes_from_the_stamp_of_the_grid_that_holds_it_inside_its_e
             np.testing.assert_array_equal(maps.p_overlap[window], stamp.p_overlap[inner])
             np.testing.assert_array_equal(maps.realisations.get(window), stamp.classes[:, *inner])
     assert not maps.centred.any()
-    found = np.unpackbits(maps.detections, axis=0, count=SAMPLES)
-    np.testing.assert_array_equal(found, maps.realisations.get(np.s_[0 : shape[0], 0 : shape[1]]) > 0)
+    classes = maps.realisations.get(np.s_[0 : shape[0], 0 : shape[1]])
+    for plane, level in zip(maps.detections, (1, 2), strict=True):
+        np.testing.assert_array_equal(np.unpackbits(plane, axis=0, count=SAMPLES), classes >= level)
 
 
 def test_both_passes_report_their_progress():
