@@ -272,8 +272,8 @@ def _catalogue_row(
 
 
 def _share_containing(crop: _Crop, mask: np.ndarray, is_nested: bool) -> float:
-    # A first-pass realisation contains the galaxy if it gives class >= 1 to half of its pixels or more; one on
-    # top of another, whose light is there without it, if it gives them class 2.
+    # A first-pass realisation contains the galaxy if it gives class >= 1 to half of its pixels or more; class
+    # 2 where it is on top of another, whose light is there without it.
     plane = crop.detections[1 if is_nested else 0]
     found = np.unpackbits(plane[:, mask], axis=0, count=len(crop.realisations))
     return float(np.mean(found.mean(axis=1) >= 0.5))
