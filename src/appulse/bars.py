@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,9 +10,15 @@ from typing import TYPE_CHECKING
 from appulse.progress import Progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import TaskID
 
     from appulse.engine.course import Course
+
+
+def _display(console: Console) -> dict[str, bool]:
+    # Rich would take what is printed meanwhile onto its own console; what goes to a file must arrive there.
+    return {"disable": not console.is_terminal, "redirect_stdout": sys.stdout.isatty()}
 
 
 @contextmanager
@@ -34,7 +41,7 @@ def field_bar() -> Iterator[Callable[[Course], None]]:
         TaskProgressColumn(),
         TextColumn("{task.fields[about]}", markup=False),
     )
-    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with RichProgress(*columns, console=console, **_display(console)) as bar:
         tasks: dict[str, TaskID] = {}
 
         def report(course: Course) -> None:
@@ -85,7 +92,7 @@ def stage_bars() -> Iterator[Progress]:
         Rate(),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with RichProgress(*columns, console=console, **_display(console)) as bar:
         tasks: dict[str, int] = {}
 
         def update(stage: str, done: int, total: int) -> None:

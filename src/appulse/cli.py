@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -26,13 +27,21 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says what became of the work
 )
 
+
+def _check_output(_: type, directory: Path) -> None:
+    from appulse.files import refuse_unwritable
+
+    refuse_unwritable(directory)
+
+
+Output = Annotated[Path, Parameter(name=("--output", "-o"), validator=_check_output)]
 Files = Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative=())]
 
 
 @app.command
 def segment(
     *images: Path,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    output: Output,
     rms: Files = None,
     variance: Files = None,
     weight: Files = None,
@@ -174,7 +183,7 @@ def _tell_where_images_went(maps: dict[str, tuple[str, ...] | None]) -> None:
 @app.command
 def simulate(
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    output: Output,
     survey: str = "euclid-wide",
     size: int = 4096,
     fields: int = 1,
@@ -225,7 +234,7 @@ def simulate(
 @app.command
 def train(
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    output: Output,
     fields: Path,
     validation: Path | None = None,
     calibration: Path | None = None,
@@ -294,7 +303,7 @@ def train(
 @app.command
 def calibrate(
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    output: Output,
     fields: Path,
     model: str = "euclid",
     half: bool = False,
@@ -334,7 +343,7 @@ def calibrate(
 @app.command
 def evaluate(
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    output: Output,
     fields: Path,
     test_set: Path | None = None,
     validation: Path | None = None,
@@ -413,7 +422,7 @@ def evaluate(
 @app.command
 def compare(
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    output: Output,
     fields: Path,
     validation: Path,
     model: str = "euclid",
@@ -498,7 +507,7 @@ def models(name: str | None = None) -> int:
 
 
 @app.command
-def demo(*, output: Annotated[Path, Parameter(name=("--output", "-o"))], size: int = 1024) -> int:
+def demo(*, output: Output, size: int = 1024) -> int:
     """Simulate a Euclid-like field and take the real Hubble Deep Field, segment both, and show what came out.
 
     Parameters
@@ -534,6 +543,9 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         print(f"appulse: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
+    except BrokenPipeError:  # appulse models euclid | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at the flush at exit
+        sys.exit(0)
     except KeyboardInterrupt:
         verb = next(iter(arguments or sys.argv[1:]), "")
         kept = "what was finished is kept" if verb in KEEPING else "nothing is kept"

@@ -12,6 +12,7 @@ from appulse.network.weights import load_model
 from appulse.progress import Progress
 from appulse.segmentation import segment
 from appulse.sky.field import field_name, read_field, simulate_field, write_field
+from appulse.sky.simulate import refuse_other_field
 from appulse.sky.survey import Survey
 from appulse.words import galaxies_in_words
 
@@ -57,12 +58,19 @@ def run_demo(
     -------
     str
         Paths of what was made, and the first rows of the catalogues.
+
+    Raises
+    ------
+    UsageError
+        The directory holds a field of another size.
     """
     output = Path(output)
     loaded = load_model(model)
-    simulated = output / field_name(DEMO_SEED, 0)
-    if not simulated.exists():
-        write_field(simulate_field(Survey.load("euclid-wide"), size, DEMO_SEED), simulated)
+    simulated, survey = output / field_name(DEMO_SEED, 0), Survey.load("euclid-wide")
+    if simulated.exists():
+        refuse_other_field(simulated, survey, size)
+    else:
+        write_field(simulate_field(survey, size, DEMO_SEED), simulated)
     truth = read_field(simulated)
     hubble = output / "hubble_deep_field.fits"
     write_hubble(hubble)

@@ -25,7 +25,7 @@ def use_large_pages(working_memory: int = WORKING_MEMORY) -> bool:
     Returns
     -------
     bool
-        Whether it could be done: with glibc on Linux.
+        Whether it could be done: with a glibc on Linux that is not too old.
     """
     try:
         libc = ctypes.CDLL(None)
@@ -35,8 +35,10 @@ def use_large_pages(working_memory: int = WORKING_MEMORY) -> bool:
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    # Older ones take no threshold as high, and adapt it themselves as long as they are not told the other.
+    if not libc.mallopt(_M_MMAP_THRESHOLD, min(2 * working_memory, _LARGEST)):
+        return False
     libc.mallopt(_M_TRIM_THRESHOLD, min(2 * working_memory, _LARGEST))
-    libc.mallopt(_M_MMAP_THRESHOLD, min(2 * working_memory, _LARGEST))
     # The end of the heap for a moment: not written to, it takes no memory before something else is there.
     end = libc.malloc(working_memory)
     if not end:

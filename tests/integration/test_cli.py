@@ -1,7 +1,10 @@
 """The command line as a user meets it: exit codes, messages, files. The bundled model does the work."""
 
+import contextlib
 import hashlib
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
@@ -21,6 +24,7 @@ from appulse.products import PROVENANCE, read_catalog, read_segmentation
 
 VERBS = ("segment", "simulate", "train", "evaluate", "compare", "check", "models", "demo")
 GALAXIES = ((40, 45), (110, 95))
+WITH_A_TERMINAL = os.environ | {"TERM": "xterm"}
 QUICK = ("--samples", "8", "--no-preview")
 WCS = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -0.1 / 3600, "CDELT2": 0.1 / 3600}
 
@@ -374,6 +378,63 @@ def test_a_process_reports_its_version_and_usage_errors():
     assert wrong.returncode == 2 and wrong.stderr == (
         "appulse: --output or -o is missing; see appulse segment --help.\n"
     )
+
+
+@pytest.mark.parametrize("verb", ["segment", "simulate", "train", "calibrate", "evaluate", "compare", "demo"])
+def test_an_output_that_cannot_be_is_told_before_any_work(verb, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    needed = {"segment": [tmp_path / "a.fits"], "train": ["--fields", tmp_path]}
+    needed |= {"calibrate": ["--fields", tmp_path]}
+    needed |= {name: ["--fields", tmp_path, "--validation", tmp_path] for name in ("evaluate", "compare")}
+    assert run(verb, *needed.get(verb, ()), "-o", tmp_path / "file" / "out") == 2
+    assert f"{tmp_path / 'file'} is a file, not a directory" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "appulse", "models", "euclid"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_results_go_where_they_are_sent_beside_a_bar_on_a_terminal(field, tmp_path):
+    """Standard error is a terminal, standard output a file."""
+    ours, theirs = pty.openpty()
+    with open(tmp_path / "log", "wb") as log:
+        command = [sys.executable, "-m", "appulse", "segment", field, "-o", tmp_path / "out", *QUICK]
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=theirs, env=WITH_A_TERMINAL)
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while os.read(ours, 4096):
+                pass
+        assert process.wait() == 0
+    os.close(ours)
+    assert "2 galaxies" in (tmp_path / "log").read_text()
+
+
+def test_a_link_gives_what_a_file_of_its_name_gives(field, tmp_path):
+    run("segment", field, "-o", tmp_path / "plain", *QUICK)
+    stored = tmp_path / "store" / "0123abcd.data"
+    stored.parent.mkdir()
+    field.rename(stored)
+    field.symlink_to(stored)
+    assert run("segment", field, "-o", tmp_path / "linked", *QUICK) == 0
+    assert contents(tmp_path / "linked") == contents(tmp_path / "plain")
+
+
+def test_a_loop_of_links_fails_and_the_others_go_on(field, tmp_path, capsys):
+    (tmp_path / "loop.fits").symlink_to(tmp_path / "loop.fits")
+    assert run("segment", tmp_path / "loop.fits", field, "-o", tmp_path / "out", *QUICK) == 1
+    assert (tmp_path / "out" / "field_catalog.fits").exists()
+    assert "loop.fits" in capsys.readouterr().err
+
+
+def test_check_refuses_what_segment_refuses(tmp_path, capsys):
+    path = write_sky(tmp_path / "a.fits", BUNIT="mag")
+    for verb in (("check", path), ("segment", path, "-o", tmp_path / "out")):
+        assert run(*verb) == 1
+        assert "needs a linear unit" in capsys.readouterr().err
 
 
 def test_a_process_writes_what_this_process_writes(done, tmp_path):

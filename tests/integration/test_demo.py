@@ -5,6 +5,7 @@ from skimage.data import hubble_deep_field
 
 import appulse.demo
 from appulse.demo import DEMO_SEED, run_demo, write_hubble
+from appulse.files import UsageError
 from appulse.sky.field import read_field
 
 PRODUCTS = ("catalog.fits", "preview.png", "segmentation.fits", "summary.json")
@@ -44,6 +45,8 @@ def test_a_small_demonstration(tmp_path, monkeypatch):
         if not path.name.endswith((f"{stem}.fits", "field.fits")):
             assert str(path) in report
     assert report.count("galaxies") >= 2
+    with pytest.raises(UsageError, match="another survey or size"):
+        run_demo(tmp_path, size=256)
     assert DEMO_SEED >= 9000 and read_field(tmp_path / f"{stem}.fits").image.shape == (128, 128)
 
 

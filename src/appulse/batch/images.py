@@ -171,8 +171,8 @@ class Batch:
         for one in inputs:
             for file in (one.path, *one.maps.values()):
                 path, _ = split_hdu(file)
-                given |= {path.resolve(), path.parent.resolve() / path.name}
-        directory = self.options.output.resolve()
+                given |= {_real(path), _real(path.parent) / path.name}
+        directory = _real(self.options.output)
         for one in inputs:
             for path in product_paths(directory, one.name):
                 if path in given:
@@ -368,17 +368,22 @@ def segment_to_files(
     return json.loads(written[-1].read_text())
 
 
+def _real(path: Path) -> Path:
+    # A loop of links, at which Path.resolve raises, is no such file when its turn comes.
+    return Path(os.path.realpath(path))
+
+
 def _task(one: Input, place: Path, batch: Batch) -> Task:
-    # Absolute: workers of a cluster are elsewhere.
+    # Absolute: workers of a cluster are elsewhere. Not resolved: a link's products have the link's name.
     def absolute(name):
         if name == NO_MAP:
             return name
         file, hdu = split_hdu(name)
-        return f"{file.resolve()}[{hdu}]" if hdu else str(file.resolve())
+        return f"{file.absolute()}[{hdu}]" if hdu else str(file.absolute())
 
     options, name = batch.options, batch.options.model
     return Task(
-        image=str(one.path.resolve()),
+        image=str(one.path.absolute()),
         maps={kind: absolute(file) for kind, file in one.maps.items()},
         folder=str(place.resolve()),
         model=str(Path(name).resolve()) if name.endswith(".safetensors") else name,

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from appulse.files import InputError, is_logarithmic, open_image, split_hdu, stem
+from appulse.files import InputError, open_image, refuse_logarithmic, split_hdu, stem
 from appulse.inference.exposure import ArraySource, Exposure, whole
 
 # In place of a map: not even the one in the image's own file.
@@ -104,11 +104,7 @@ def observe(
             source, unit = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
             about, warnings, temporary = (None, unit, None, "image"), (), 0
-        if is_logarithmic(about[1]):
-            raise InputError(
-                f"{path or 'the image'}: its pixels are in {about[1]}; "
-                "appulse needs a linear unit, of fluxes or counts."
-            )
+        refuse_logarithmic(path, about[1])
         maps = {name: value for name, value in maps.items() if not _is_none(value)}
         for name, value in maps.items():
             if isinstance(value, str | Path):

@@ -290,7 +290,8 @@ def _source(path, opened, choice, wide, temporary):
     plane = flat_plane(path, hdus, layout.image, plane)
     header = headers[layout.image].copy()
     wcs, reason = usable_wcs(header, opened)
-    unit, no_unit = read_unit(header)
+    inherits = "BUNIT" not in header and header.get("INHERIT", False)  # as files of Rubin did until 2025
+    unit, no_unit = read_unit(headers[0] if inherits else header)
     lost = (f"no sky positions: the WCS of the image cannot be used ({reason})" if reason else "", no_unit)
     for keyword in ("BSCALE", "BZERO", "BLANK"):
         header.remove(keyword, ignore_missing=True)
@@ -358,7 +359,7 @@ def stem(path):
 
 
 def split_hdu(name):
-    """Split ``field.fits[ERR]`` into file and HDU.
+    """Split ``field.fits[ERR]``, or ``cube.fits[ERR[0]]`` with a plane, into file and HDU.
 
     Parameters
     ----------
@@ -370,7 +371,7 @@ def split_hdu(name):
     path : Path
     hdu : str or None
     """
-    match = re.fullmatch(r"(?P<path>.+)\[(?P<hdu>[^\[\]]+)\]", str(name))
+    match = re.fullmatch(r"(?P<path>.+?)\[(?P<hdu>[^\[\]]+(\[[\d,\s]+\])?)\]", str(name))
     if match is None or Path(name).exists():
         return Path(name), None
     return Path(match["path"]), match["hdu"]

@@ -28,7 +28,8 @@ RUBIN_BAD = ("BAD", "SAT", "NO_DATA")
 
 # Of HDUs beside a plain image: what they hold is not sure enough to be used unasked.
 _MAP_NAMES = re.compile(
-    "WHT|WEIGHTS?|IVAR|INVVAR|RMS|ERR|ERRORS?|SIGMA|NOISE|STD|UNC|UNCERT(AINTY)?|VAR|VARIANCE|MASK|DQ|FLAGS?|BPM"
+    "WHT|WGT|WEIGHTS?|IVM|IVAR|INVVAR|RMS|ERR|ERRORS?|SIGMA|NOISE|STD|UNC|UNCERT(AINTY)?|VAR|VARIANCE|MASK|MSK|"
+    "DQ|FLAGS?|BPM"
 )
 
 ANY_BIT = -1  # all bits of a two's complement integer

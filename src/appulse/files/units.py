@@ -6,6 +6,8 @@ import warnings
 
 import astropy.units as u
 
+from appulse.files.errors import InputError
+
 # As instruments and programs write them, in lower case, and what astropy reads.
 _SPELLINGS = {
     "e-": "electron",
@@ -42,7 +44,8 @@ def read_unit(header):
         respelt = re.sub(r"[a-z]+-?", lambda word: _SPELLINGS.get(word[0], word[0]), text.lower())
         for spelling in (text, respelt):
             unit = _parsed(spelling)
-            if unit is not None:
+            # DN/S is per second in capitals, not per siemens.
+            if unit is not None and u.S not in unit.bases:
                 return unit, ""
         if not text.strip():
             return None, ""
@@ -69,6 +72,27 @@ def any_unit():
         warnings.filterwarnings("ignore", message="The unit .* could not be saved in native FITS format")
         warnings.simplefilter("ignore", u.UnitsWarning)
         yield
+
+
+def refuse_logarithmic(path, unit):
+    """Raise for an image in a unit of which no sum is a flux.
+
+    Parameters
+    ----------
+    path : str, Path or None
+        Of the image, for the message.
+    unit : astropy unit or None
+
+    Raises
+    ------
+    InputError
+        Magnitudes, decibels or powers of ten.
+    """
+    if is_logarithmic(unit):
+        raise InputError(
+            f"{path or 'the image'}: its pixels are in {unit}; "
+            "appulse needs a linear unit, of fluxes or counts."
+        )
 
 
 def is_logarithmic(unit):

@@ -86,10 +86,10 @@ def pixel_scale(wcs):
 
 
 def wcs_cards(header):
-    """WCS cards of a header, copied to the byte: celestial, SIP, alternates and dates of observation.
+    """WCS cards of a header as they are: celestial, SIP, alternates and dates of observation.
 
     They are never parsed and written anew, because astropy's `to_header` loses distortions (ccdproc issue
-    457). Of a cube, the cards of axes 3 and up are left out, since our products are 2-D.
+    457); astropy mends the spelling of cards that the standard does not allow, as of a small e in an exponent. Of a cube, the cards of axes 3 and up are left out, since our products are 2-D.
 
     Parameters
     ----------
@@ -114,5 +114,7 @@ def wcs_cards(header):
             if keyword.startswith("WCSAXES"):
                 cards.append((keyword, 2, card.comment), end=True)
                 continue
-        cards.append(fits.Card.fromstring(str(card)), end=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cards.append(fits.Card.fromstring(str(card)), end=True)
     return cards

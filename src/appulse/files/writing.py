@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from appulse.files.errors import InputError
+from appulse.files.errors import InputError, UsageError
 
 
 def atomic_write(path, write: Callable[[Path], object]):
@@ -32,6 +32,28 @@ def atomic_write(path, write: Callable[[Path], object]):
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_for(path, write) as temporary:
         os.replace(temporary, path)
+
+
+def refuse_unwritable(directory: str | Path) -> None:
+    """Raise, before the work that would fill it, where a directory cannot be made or written to.
+
+    Parameters
+    ----------
+    directory : str or Path
+        It need not be there.
+
+    Raises
+    ------
+    UsageError
+        It, or the nearest folder above it that is there, is a file or read-only.
+    """
+    nearest = Path(directory).absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise UsageError(f"{directory}: {nearest} is a file, not a directory; choose another directory.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"{directory}: {nearest} is read-only; choose another directory.")
 
 
 @contextlib.contextmanager

@@ -225,7 +225,7 @@ def simulate_fields(
     paths = [output / field_name(seed, index) for index in range(fields)]
     for path in paths:
         if path.exists():
-            _check(path, survey, size)
+            refuse_other_field(path, survey, size)
             shutil.rmtree(_parts(path), ignore_errors=True)  # of a run killed at its very end
     unfinished = {
         index: _Unfinished(FieldPlan.draw(survey, (size, size), seed, index), path)
@@ -242,7 +242,21 @@ def simulate_fields(
     return _report(output, paths, progress)
 
 
-def _check(path: Path, survey: Survey, size: int) -> None:
+def refuse_other_field(path: Path, survey: Survey, size: int) -> None:
+    """Raise where a field that is there is not the one that would be drawn.
+
+    Parameters
+    ----------
+    path : Path
+        Of the field.
+    survey : Survey
+    size : int, pixels
+
+    Raises
+    ------
+    UsageError
+        It is of another survey or size.
+    """
     with open_field(path) as field:
         wanted = survey.for_field(field.seed, field.index)
         if field.survey.digest() != wanted.digest() or field.shape != (size, size):

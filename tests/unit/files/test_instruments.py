@@ -1,10 +1,13 @@
 """Synthetic files of each instrument's layout, read through `open_image`."""
 
+from pathlib import Path
+
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from appulse.files import InputError, open_image, recognise
+from appulse.files import InputError, open_image, recognise, split_hdu, wcs_cards
 
 SHAPE = (12, 17)
 WHOLE = (slice(None), slice(None))
@@ -251,3 +254,50 @@ def test_maps_that_may_belong_to_a_plain_image_are_those_of_its_chip(tmp_path):
     )
     with open_image(alone) as source:
         assert source.unused_maps[0].startswith("WHT of")
+
+
+def test_a_weight_and_a_mask_under_the_dark_energy_surveys_names_are_told(tmp_path):
+    planes = [hdu(np.zeros(SHAPE, np.float32), name) for name in ("SCI", "MSK", "WGT")]
+    with open_image(save(tmp_path / "a.fits", *planes)) as source:
+        (words,) = source.unused_maps
+        assert words.startswith("MSK, WGT of the file")
+
+
+def test_a_unit_in_the_primary_header_is_inherited(tmp_path):
+    """As afw wrote its files until 2025."""
+    for inherit, unit in ((True, "nJy"), (False, None)):
+        image = hdu(IMAGE, "IMAGE")
+        image.header["INHERIT"] = inherit
+        path = save(tmp_path / f"{inherit}.fits", image, BUNIT="nJy")
+        with open_image(path) as source:
+            assert source.unit == (None if unit is None else u.Unit(unit))
+
+
+@pytest.mark.parametrize("text", ["DN/S", "count/S", "ELECTRONS/S"])
+def test_a_second_in_capitals_is_no_siemens(tmp_path, text):
+    image = hdu(IMAGE, "SCI")
+    image.header["BUNIT"] = text
+    with open_image(save(tmp_path / "a.fits", image)) as source:
+        assert u.s in source.unit.bases and u.S not in source.unit.bases
+
+
+def test_a_plane_of_a_map_can_be_named():
+    assert split_hdu("c.fits[ERR[0]]") == (Path("c.fits"), "ERR[0]")
+    assert split_hdu("c.fits[ERR,2]") == (Path("c.fits"), "ERR,2")
+    assert split_hdu("odd[1].fits[ERR]") == (Path("odd[1].fits"), "ERR")
+
+
+def test_an_odd_card_of_the_wcs_keeps_its_value_without_a_warning(tmp_path):
+    """An exponent as C writes it."""
+    image = hdu(IMAGE, "SCI")
+    image.header.update({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CD1_1": -2.7e-5, "CD2_2": 2.7e-5})
+    path = save(tmp_path / "a.fits", image)
+    content = path.read_bytes()
+    odd = b"CD1_1   =             -2.7e-05 / deg per pixel"
+    start = content.index(b"CD1_1   =")
+    path.write_bytes(content[:start] + odd.ljust(80) + content[start + 80 :])
+    with open_image(path) as source:
+        assert source.wcs is not None
+        assert wcs_cards(source.header)["CD1_1"] == -2.7e-5
+    with fits.open(path) as hdus:
+        assert wcs_cards(hdus[1].header)["CD1_1"] == -2.7e-5
