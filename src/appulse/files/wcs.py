@@ -89,7 +89,8 @@ def wcs_cards(header):
     """WCS cards of a header as they are: celestial, SIP, alternates and dates of observation.
 
     They are never parsed and written anew, because astropy's `to_header` loses distortions (ccdproc issue
-    457); astropy mends the spelling of cards that the standard does not allow, as of a small e in an exponent. Of a cube, the cards of axes 3 and up are left out, since our products are 2-D.
+    457); astropy mends the spelling of cards that the standard does not allow, as of a small e in an
+    exponent. Of a cube, the cards of axes 3 and up are left out, since our products are 2-D.
 
     Parameters
     ----------
