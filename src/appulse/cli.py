@@ -394,7 +394,7 @@ def evaluate(
     unseen_sky(loaded, fields, test_set, validation, allow_training_seeds=allow_training_seeds)
     with stage_bars() as progress:
         detectors, notes = tuned_detectors(
-            validation, side=effort.side, fields=effort.fields, progress=progress
+            validation, side=effort.side, fields=effort.fields, workers=workers, progress=progress
         )
         scores = evaluate_model(
             output,

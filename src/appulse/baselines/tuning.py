@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from appulse.inference.background import scale_to_noise
 from appulse.progress import Progress
 from appulse.sky.field import Field, field_paths
 from appulse.sky.true_objects import TrueObjects, true_objects
+from appulse.sky.workers import gathered
 
 # Settings are tried on as many pixels as one field of 4096 x 4096 has; more take longer and choose the same.
 _TUNING_PIXELS = 4096**2
@@ -133,6 +135,7 @@ def tuned_detectors(
     n_trials: int = N_TRIALS,
     side: int | None = None,
     fields: int | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> tuple[list, list[str]]:
     """Every installed detector, tuned on calibration fields.
@@ -148,6 +151,8 @@ def tuned_detectors(
         of 4096 x 4096 pixels.
     fields : int, optional
         How many of them; by default all.
+    workers : int
+        Processes, of which each detector takes one; the result does not depend on them.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -166,10 +171,11 @@ def tuned_detectors(
         side = int(np.sqrt(_TUNING_PIXELS / len(paths)))
     # One field at a time: only its image and its objects stay.
     images, truths = zip(*map(_prepare, read_fields(paths, side)), strict=True)
-    tuned = [tune(each, images, truths, n_trials=n_trials, progress=progress) for each in detectors]
+    search = functools.partial(tune, images=images, truths=truths, n_trials=n_trials)
+    tuned = list(gathered(search, detectors, "detectors", workers, progress))
     pixels = sum(image.size for image in images) / 1e6
-    search = f"the best of {n_trials} parameter sets, refined one by one,"
-    how = f"{search} on {pixels:.1f} Mpixel of validation fields"
+    best = f"the best of {n_trials} parameter sets, refined one by one,"
+    how = f"{best} on {pixels:.1f} Mpixel of validation fields"
     return tuned, [*(f"{each.name}: {how} ({_settings(each)})." for each in tuned), *notes]
 
 

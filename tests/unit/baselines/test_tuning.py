@@ -39,6 +39,11 @@ def test_with_validation_each_detector_is_tuned_and_the_note_says_how(fields, mo
     assert "on 0.0 Mpixel" in notes[0] and isinstance(smaller, SepDetector)
 
 
+def test_processes_do_not_change_what_is_chosen(fields):
+    alone, shared = (tuned_detectors(fields, n_trials=3, workers=workers) for workers in (1, 2))
+    assert alone == shared
+
+
 def test_a_variant_differs_in_its_contrast_alone_and_more_contrast_finds_fewer_blends():
     detector = SepDetector(threshold=1.5)
     variants = detector.variants()
