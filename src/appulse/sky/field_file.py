@@ -308,7 +308,7 @@ class FieldFile:
             )
             self.counts = SkyCounts(**_with_tuples(json.loads(header["CNTSJSON"])))
             # The tables stand last, so that a file cut short fails here.
-            self.deeper, self.catalog = (_native_table(self._hdus[name]) for name in ("DEEPER", "CATALOG"))
+            self.deeper, self.catalog = (native_table(self._hdus[name]) for name in ("DEEPER", "CATALOG"))
             self.has_other = "OTHER" in self._hdus
         except (InputError, KeyError, OSError, TypeError, ValueError) as error:
             self._hdus.close()
@@ -346,7 +346,13 @@ def _with_tuples(content: dict) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
-def _native_table(hdu: fits.BinTableHDU) -> Table:
+def native_table(hdu: fits.BinTableHDU) -> Table:
+    """A table of a FITS file in the byte order of this machine.
+
+    Parameters
+    ----------
+    hdu : BinTableHDU
+    """
     with any_unit():
         table = Table.read(hdu)
     for name in table.colnames:

@@ -17,6 +17,7 @@ from appulse.files import InputError, atomic_write
 from appulse.inference.tiles import centred_origin, fits_stamp
 from appulse.progress import Progress
 from appulse.sky.field import field_paths, open_field
+from appulse.sky.field_file import native_table
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, galaxy_pixels, true_objects
 from appulse.stamps.streams import Purpose, generator
@@ -338,12 +339,5 @@ def _read(path: str | Path, part: Callable[[fits.HDUList], Any]) -> Any:
 
 def _tables(hdus: fits.HDUList) -> tuple[Table, Table, Survey]:
     survey = Survey.from_dict(json.loads(hdus[0].header[_SURVEY]))
-    objects, galaxies = (_native(Table.read(hdus[name])) for name in ("OBJECTS", "GALAXIES"))
+    objects, galaxies = (native_table(hdus[name]) for name in ("OBJECTS", "GALAXIES"))
     return objects, galaxies, survey
-
-
-def _native(table: Table) -> Table:
-    for name in table.colnames:
-        column = table[name]
-        table.replace_column(name, column.astype(column.dtype.newbyteorder("=")))
-    return table
