@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from appulse.baselines import SepDetector, installed_detectors, tuned_detectors
+from appulse.baselines import SepDetector, installed_detectors, tuned_detectors, tuning
 from appulse.baselines.sep import CONTRASTS
-from appulse.evaluation import Kind
+from appulse.evaluation import Kind, true_objects
 from appulse.sky.simulate import simulate_fields
 
 
@@ -37,6 +37,22 @@ def test_with_validation_each_detector_is_tuned_and_the_note_says_how(fields, mo
     assert f"min_area {tuned.min_area}" in notes[0]
     (smaller,), notes = tuned_detectors(fields, n_trials=2, side=100)
     assert "on 0.0 Mpixel" in notes[0] and isinstance(smaller, SepDetector)
+
+
+def test_what_takes_noise_for_objects_is_not_run_on_whole_fields(monkeypatch):
+    """Of the same sky, in a corner, one finds hundreds of objects where there are a few."""
+    image = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
+    ternary = np.zeros(image.shape, np.uint8)
+    for y, x in ((40, 40), (60, 90), (200, 220)):
+        image[y : y + 8, x : x + 8] += 20
+        ternary[y : y + 8, x : x + 8] = 1
+    truth = true_objects(ternary, np.where(ternary, 1, 0), np.zeros_like(ternary))
+    noisy, sober = SepDetector(threshold=0.7, min_area=3, smoothing="none"), SepDetector(threshold=3.0)
+    monkeypatch.setattr(tuning, "_CORNER", 128)
+    assert tuning._scored(noisy, [image], [truth]) == (0.0, 0.0)
+    assert tuning._scored(sober, [image], [truth])[0] > 0.9
+    monkeypatch.setattr(tuning, "_CORNER", 300)  # no more than a corner: looked at as it is
+    assert 0.0 < tuning._scored(noisy, [image], [truth])[0] < 0.2
 
 
 def test_processes_do_not_change_what_is_chosen(fields):
