@@ -247,7 +247,8 @@ def headline(model: str, table: Table, of_stamps: Table | None = None) -> str:
             f"{word} in {', '.join(names)}" for word, names in (("better", better), ("worse", worse)) if names
         ]
         if level:
-            parts.append(f"level in {'the other ' if parts else 'all '}{len(level)} scores")
+            number = "score" if len(level) == 1 else f"{len(level)} scores"
+            parts.append(f"level in {'the other' if parts else 'all'} {number}")
         if on_stamps:
             parts.append(f"on the test set worse in {', '.join(on_stamps)}")
         opening = (
