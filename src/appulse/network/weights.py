@@ -22,7 +22,7 @@ from appulse.network.validity import Validity
 _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
-    "euclid": "d3951f93b84d4a772e7580e208892be1559a34dae88596b72ae512f7723e35c6",
+    "euclid": "1eb285361c015d1aabfee776579261c16f434ec2426e4f2416956e2f29a05d36",
     "mixed": "39b7335aa8f1a58c1bf7ba97fbd72de7b8ec651d1ef027e57808462d905e46dd",
     "paper": "ed30790aa157ac60f0cd8cc7b4fea87854fb539da2ad31486b4143015b3dbbbe",
 }
