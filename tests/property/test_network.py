@@ -103,7 +103,7 @@ share = st.floats(0, 1)
 curve = st.lists(st.floats(-20, 20), min_size=len(IDENTITY), max_size=len(IDENTITY)).map(
     lambda v: tuple(sorted(v))
 )
-points = st.builds(OperatingPoint, share, share, st.integers(1, 50), st.integers(1, 50))
+points = st.builds(OperatingPoint, share, share, st.integers(1, 50))
 
 
 @given(

@@ -110,7 +110,7 @@ def _rebuilding(job: Job, block: int, advance: Callable[[int], None]) -> None:
         np.array(store.array("first_p_galaxy")[core]),
         np.array(store.array("first_p_overlap")[core]),
         realisations,
-        realisations.planes[0],
+        realisations.planes,
         np.zeros(realisations.shape, bool),
     )
     arrays = {}

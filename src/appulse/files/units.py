@@ -45,7 +45,7 @@ def read_unit(header):
         for spelling in (text, respelt):
             unit = _parsed(spelling)
             # DN/S is per second in capitals, not per siemens.
-            if unit is not None and u.S not in unit.bases:
+            if unit is not None and u.S not in getattr(unit, "bases", ()):
                 return unit, ""
         if not text.strip():
             return None, ""
