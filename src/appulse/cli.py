@@ -16,6 +16,7 @@ from appulse.bars import field_bar, stage_bars
 from appulse.heap import use_large_pages
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_PIPE = 128 + 13  # as a shell tells of SIGPIPE: of images that were to follow nothing is known
 # Verbs that keep what they have finished when they are stopped.
 KEEPING = ("segment", "simulate", "train", "evaluate", "demo")
 
@@ -544,8 +545,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"appulse: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except BrokenPipeError:  # appulse models euclid | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at the flush at exit
-        sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail, too
+        sys.exit(EXIT_PIPE)
     except KeyboardInterrupt:
         verb = next(iter(arguments or sys.argv[1:]), "")
         kept = "what was finished is kept" if verb in KEEPING else "nothing is kept"

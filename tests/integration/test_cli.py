@@ -390,12 +390,12 @@ def test_an_output_that_cannot_be_is_told_before_any_work(verb, tmp_path, capsys
     assert f"{tmp_path / 'file'} is a file, not a directory" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_reader_that_has_seen_enough_gets_no_traceback():
     command = [sys.executable, "-m", "appulse", "models", "euclid"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 0
+    assert process.returncode == 141
 
 
 def test_results_go_where_they_are_sent_beside_a_bar_on_a_terminal(field, tmp_path):

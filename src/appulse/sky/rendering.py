@@ -22,7 +22,7 @@ RENDER_LIMIT = 0.05
 # Half-width, pixels, past which no stamp grows (the outskirts of the few brightest galaxies with n > 4).
 LARGEST_HALF_WIDTH = 384
 # Of GalSim's transforms: light that may be folded in from outside, and share of the largest amplitude at
-# which they are cut. First GalSim's own; the last change a flux by up to 3 %, of one galaxy in hundreds.
+# which they are cut. First GalSim's own; the last change a flux by up to 4 %.
 _THRESHOLDS = ((5e-3, 1e-3), (2e-2, 2e-3), (5e-2, 1e-2), (0.1, 2e-2))
 
 
