@@ -56,64 +56,6 @@ _FITS_BLOCK = 2880
 CATALOG_FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
 
 
-def write_segmentation(
-    path,
-    *,
-    ternary,
-    mean,
-    std,
-    p_galaxy,
-    p_overlap,
-    segm,
-    segm2,
-    flags,
-    pairs,
-    header,
-    provenance,
-    realisations=None,
-):
-    """Write a segmentation file from whole maps, atomically; the same content gives the same bytes.
-
-    Parameters
-    ----------
-    path : str or Path
-    ternary, mean, std, p_galaxy, p_overlap, segm, segm2, flags : (height, width) array
-        The maps of `MAPS`.
-    pairs : Table, structured array, dict of columns, or None
-        The columns of `PAIRS`, one row per pair of galaxies that overlap.
-    header : astropy.io.fits.Header or None
-        The input image's; its WCS cards go into each image HDU, unchanged.
-    provenance : dict
-        Every key of `PROVENANCE`; others are kept under their own names, in capitals.
-    realisations : (samples, height, width) array, optional
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, or a key of the provenance is missing.
-    """
-    given = (ternary, mean, std, p_galaxy, p_overlap, segm, segm2, flags)
-    maps = {item.name: np.asarray(values) for item, values in zip(MAPS, given, strict=True)}
-    shapes = {name: values.shape for name, values in maps.items()}
-    samples = 0
-    if realisations is not None:
-        maps[REALISATIONS.name] = np.asarray(realisations)
-        samples, *rest = maps[REALISATIONS.name].shape
-        shapes[REALISATIONS.name] = tuple(rest)
-    if len(set(shapes.values())) != 1 or len(shapes["TERNARY"]) != 2:
-        raise ValueError(f"the maps need one (height, width), got {shapes}")
-    height, width = shapes["TERNARY"]
-    write_by_windows(
-        path,
-        [((slice(0, height), slice(0, width)), maps)],
-        shape=(height, width),
-        pairs=pairs,
-        header=header,
-        provenance=provenance,
-        samples=samples,
-    )
-
-
 def write_by_windows(path, windows, *, shape, pairs, header, provenance, samples=0):
     """Write a segmentation file part by part, atomically; the bytes do not depend on the parts.
 
@@ -124,8 +66,12 @@ def write_by_windows(path, windows, *, shape, pairs, header, provenance, samples
         Parts that make up the image, each with its maps by the names of `MAPS`.
     shape : (height, width), pixels
         Of the image.
-    pairs, header, provenance
-        As `write_segmentation` takes them.
+    pairs : Table, structured array, dict of columns, or None
+        The columns of `PAIRS`, one row per pair of galaxies that overlap.
+    header : astropy.io.fits.Header or None
+        The input image's; its WCS cards go into each image HDU, unchanged.
+    provenance : dict
+        Every key of `PROVENANCE`; others are kept under their own names, in capitals.
     samples : int
         Realisations in each part, under the name of `REALISATIONS`; 0 for none.
 
@@ -237,7 +183,7 @@ def _pairs_table(pairs):
 
 
 def read_segmentation(path):
-    """Read what `write_segmentation` wrote.
+    """Read what `write_by_windows` wrote.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from appulse.evaluation.calibrate import calibrate, calibration_paths, fit_scale, with_error_bars
+from appulse.evaluation.calibrate import calibrate, calibration_paths, fit_length, fit_scale, with_error_bars
 from appulse.evaluation.measured import coverage_68, deviations
 from appulse.files import InputError, UsageError
 from appulse.network import Calibration
@@ -115,3 +115,26 @@ def test_processes_that_share_the_fields_find_the_same():
     # What is found lies near what the model ships with, which was found on larger fields.
     point, shipped = (each.operating_points["balanced"] for each in (alone, model.calibration))
     assert abs(point.t_galaxy - shipped.t_galaxy) < 0.25
+
+
+def test_the_length_is_the_one_that_suits_every_survey(monkeypatch):
+    """The first survey alone would have the shortest; realisations themselves are another test's."""
+    claimed = {  # half widths: 1 covers 68 %
+        "paper": {1.0: 1.0, 1.5: 0.9, 2.0: 0.8},
+        "euclid-wide": {1.0: 0.2, 1.5: 0.4, 2.0: 0.9},
+    }
+    tried = []
+
+    def found(trial, model, progress):
+        length, name, field = trial
+        assert field.survey.name == name
+        tried.append(name)
+        table = galaxies(claimed=claimed[name].get(length, 0.1))
+        table["alone"] = True
+        return table
+
+    monkeypatch.setattr("appulse.evaluation.calibrate._with_length", found)
+    fields = [simulate_field(Survey.load(name), 400, seed=2000) for name in ("paper", "paper", "euclid-wide")]
+    assert fit_length(None, fields) == 2.0
+    assert set(tried) == {"paper", "euclid-wide"}
+    assert fit_length(None, fields[:2]) == 1.0
