@@ -132,6 +132,7 @@ def segment(
         Check inputs and options, print what would be written and what it takes, and stop.
     """
     from appulse.batch import BatchOptions, run_batch
+    from appulse.engine.settings import Settings
 
     maps = {"rms": rms, "variance": variance, "weight": weight, "mask": mask}
     if not images:
@@ -139,15 +140,8 @@ def segment(
     options = BatchOptions(
         output=output,
         model=model,
-        samples=samples,
-        seed=seed,
-        method=method,
-        operating_point=operating_point,
-        mode=mode,
         hdu=hdu,
-        background=background,
-        origin=origin,
-        device=device,
+        settings=Settings(samples, seed, method, operating_point, mode, background, origin, device, block),
         keep_realisations=keep_realisations,
         catalog_format=catalog,
         regions=regions,
@@ -160,7 +154,6 @@ def segment(
             options,
             overwrite=overwrite,
             dry_run=dry_run,
-            block=block,
             workers=workers,
             dask=dask,
             shard=shard,

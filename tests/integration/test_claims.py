@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 from appulse import products
-from appulse.batch import BatchOptions, run_batch
+from appulse.batch import run_batch
 from appulse.engine import stages
 from appulse.engine.job import FIRST
 from appulse.engine.job import stages as stage_names
@@ -18,6 +18,7 @@ from appulse.engine.on_disk import Task, claim_folder, finished, opened
 from appulse.files import InputError
 from appulse.network.weights import load_model, save_model
 from appulse.segmentation import segment
+from batches import batch_options, changed
 from by_hand import by_hand, discs
 
 SAMPLES = 4
@@ -32,7 +33,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def options(tmp_path, model):
-    return BatchOptions(output=tmp_path / "out", model=model, samples=SAMPLES, preview=False)
+    return batch_options(output=tmp_path / "out", model=model, samples=SAMPLES, preview=False)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def image(tmp_path):
 
 def assert_products_are_of(image, options):
     """Every byte is what this image gives in memory, and nothing else is left."""
-    result = segment(image, model=options.model, samples=options.samples, seed=options.seed)
+    result = segment(image, model=options.model, samples=SAMPLES, seed=options.settings.seed)
     expected = options.output.parent / "expected"
     for path in result.write(expected, preview=False):
         assert (options.output / path.name).read_bytes() == path.read_bytes(), path.name
@@ -60,7 +61,7 @@ def test_a_worker_that_outlives_a_run_sees_the_new_image(image, options):
     distributed = pytest.importorskip("distributed")
     alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
     with distributed.LocalCluster(**alone) as cluster:
-        how = {"block": 192, "dask": cluster.scheduler_address}
+        options, how = changed(options, block=192), {"dask": cluster.scheduler_address}
         assert run_batch([image], {}, options, **how) == 0
         replace(image, (100, 40, 8), (40, 100, 8))
         assert run_batch([image], {}, options, overwrite=True, **how) == 0
@@ -88,7 +89,7 @@ def test_a_late_shard_writes_over_nothing(image, options, monkeypatch):
     codes = {}
 
     def shard(number):
-        codes[number] = run_batch([image], {}, options, block=64, shard=f"{number}/2")
+        codes[number] = run_batch([image], {}, changed(options, block=64), shard=f"{number}/2")
 
     late, other = (threading.Thread(target=shard, args=(n,), name=name) for n, name in ((1, "late"), (2, "")))
     late.start()
@@ -108,8 +109,9 @@ def test_any_work_done_again_late_writes_what_is_there(image, options, tmp_path,
     light = sum(pair) + discs(SHAPE, (30, 30, 8), (110, 110, 7), (120, 112, 7), noise=0.1)
     fits.writeto(image, light.astype(np.float32), overwrite=True)
     fits.writeto(tmp_path / "rms.fits", np.ones(SHAPE))
-    task = task_of(image, options, claim_folder(tmp_path / "work", {}, overwrite=False), method)
-    task = dataclasses.replace(task, maps={"rms": str(tmp_path / "rms.fits")}, background=False)
+    chosen = changed(options, method=method, block=64, subtract_background=False)
+    task = task_of(image, chosen, claim_folder(tmp_path / "work", {}, overwrite=False))
+    task = dataclasses.replace(task, maps={"rms": str(tmp_path / "rms.fits")})
     with opened(task) as (job, *_):
         stages.run(job)
         assert len(job.bridges), "a scene in which every stage changes something"
@@ -121,11 +123,9 @@ def test_any_work_done_again_late_writes_what_is_there(image, options, tmp_path,
     assert contents(tmp_path / "work") == before
 
 
-def task_of(image, options, place, method):
-    plain = {"image": str(image), "folder": str(place), "model": options.model, "block": 64, "device": "cpu"}
-    plain |= {"samples": options.samples, "seed": options.seed, "method": method, "mode": options.mode}
-    plain |= {"operating_point": options.operating_point, "hdu": None, "background": True, "origin": (0, 0)}
-    return Task(**plain, model_sha256=load_model(options.model).sha256)
+def task_of(image, options, place):
+    sha256 = load_model(options.model).sha256
+    return Task(str(image), str(place), options.model, sha256, options.settings)
 
 
 def contents(folder):
@@ -150,7 +150,7 @@ def test_records_without_a_manifest_are_nobodys(image, options, monkeypatch):
     """A removal that was stopped, or a late writer, may leave them."""
     kill_while_products_are_written(image, options, monkeypatch)
     (options.output / ".f.work" / "task.json").unlink()
-    other = dataclasses.replace(options, seed=5)
+    other = changed(options, seed=5)
     assert run_batch([image], {}, other, overwrite=True) == 0
     assert_products_are_of(image, other)
 
@@ -169,7 +169,7 @@ def test_a_removal_that_is_stopped_leaves_no_half(tmp_path, monkeypatch):
 def test_what_is_written_after_the_end_of_a_run_reaches_no_other(image, options, tmp_path):
     work = tmp_path / "work"
     first = claim_folder(work, {"seed": 0}, overwrite=False)
-    task = task_of(image, options, first, "grid")
+    task = task_of(image, changed(options, method="grid", block=64), first)
     with opened(task) as (job, *_):
         second = claim_folder(work, {"seed": 1}, overwrite=True)
         with pytest.raises(FileNotFoundError):
@@ -181,7 +181,8 @@ def test_what_is_written_after_the_end_of_a_run_reaches_no_other(image, options,
 def test_products_are_not_made_of_what_is_gone(image, options, tmp_path):
     """Missing parts of an array read as zeros, and in an empty sky nothing else is read that could fail."""
     replace(image)
-    task = task_of(image, options, claim_folder(tmp_path / "work", {}, overwrite=False), "two-step")
+    place = claim_folder(tmp_path / "work", {}, overwrite=False)
+    task = task_of(image, changed(options, block=64), place)
     with finished(task, None, None, lambda place: True) as result:
         shutil.rmtree(tmp_path / "work")
         with pytest.raises(InputError, match="removed while it was read"):
@@ -196,7 +197,7 @@ def test_a_shard_that_fails_leaves_the_others_work(image, options, monkeypatch):
     (place,) = options.output.glob(".f.work/*/")
     with monkeypatch.context() as patch:
         patch.setattr("appulse.engine.workers.PATIENCE", 0.0)
-        patch.setattr("appulse.engine.on_disk.measure_noise", lambda *_, **__: 1 / 0)
+        patch.setattr("appulse.engine.job.measure_noise", lambda *_, **__: 1 / 0)
         assert run_batch([image], {}, options, shard="2/2") == 1
     assert (place / "records").exists()
 
@@ -240,7 +241,7 @@ def test_a_shard_ends_well_only_when_the_products_are_there(image, options, monk
     monkeypatch.setattr(products, "write_catalog", slowly)
 
     def shard(number):
-        assert run_batch([image], {}, options, block=64, shard=f"{number}/2") == 0
+        assert run_batch([image], {}, changed(options, block=64), shard=f"{number}/2") == 0
         found.append((options.output / "f_summary.json").exists())
         ended.set()
 
@@ -261,8 +262,8 @@ def test_shards_take_turns_at_images_of_one_block(options, tmp_path, monkeypatch
     at = {1: set(), 2: set()}
 
     def shard(number):
-        how = {"block": 128, "shard": f"{number}/2", "progress": lambda course: at[number].add(course.name)}
-        return run_batch(images, {}, options, **how)
+        how = {"shard": f"{number}/2", "progress": lambda course: at[number].add(course.name)}
+        return run_batch(images, {}, changed(options, block=128), **how)
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(shard, (1, 2))) == [0, 0]

@@ -8,21 +8,24 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from appulse.batch import BatchOptions, run_batch
+from appulse.batch import run_batch
 from appulse.batch.journal import RECORDS
 from appulse.engine.job import FIRST, stages
 from appulse.engine.on_disk import Task, claim_folder, opened
+from appulse.engine.settings import Settings
 from appulse.engine.stages import run
 from appulse.engine.workers import processes
 from appulse.files import InputError, UsageError
 from appulse.inference.store import DiskStore
 from appulse.network.weights import load_model, save_model
 from appulse.segmentation import segment
+from batches import batch_options
 from by_hand import SAMPLES, by_hand, discs
 
 PRODUCTS = ("f_segmentation.fits", "f_catalog.fits", "f_summary.json", "f_preview.png", "f_regions.reg")
@@ -43,7 +46,7 @@ def inputs(tmp_path_factory):
 
 def options(inputs, output, **changes):
     wanted = {"samples": SAMPLES, "regions": True, "keep_realisations": True} | changes
-    return BatchOptions(output=output, model=inputs[1], **wanted)
+    return batch_options(output=output, model=inputs[1], **wanted)
 
 
 def read(folder):
@@ -62,7 +65,7 @@ def expected(inputs, tmp_path_factory):
 
 @pytest.mark.parametrize("block", [64, 128, 2048])
 def test_products_are_those_of_the_field_in_memory(inputs, expected, tmp_path, block):
-    assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=block) == 0
+    assert run_batch([inputs[0]], {}, options(inputs, tmp_path, block=block)) == 0
     assert read(tmp_path) == expected
 
 
@@ -82,12 +85,8 @@ def test_slopes_of_photon_noise_go_through_the_disk(inputs, tmp_path):
     given = tmp_path / "variance.fits"
     fits.writeto(given, np.clip(4 + 0.5 * np.nan_to_num(image - 30), 2, None).astype(np.float32))
     plain = {"regions": False, "keep_realisations": False, "preview": False}
-    assert (
-        run_batch(
-            [inputs[0]], {"variance": [str(given)]}, options(inputs, tmp_path / "disk", **plain), block=64
-        )
-        == 0
-    )
+    plain = options(inputs, tmp_path / "disk", block=64, **plain)
+    assert run_batch([inputs[0]], {"variance": [str(given)]}, plain) == 0
     result = segment(inputs[0], model=inputs[1], samples=SAMPLES, variance=given)
     result.write(tmp_path / "memory", preview=False)
     kept = segment(inputs[0], model=inputs[1], samples=SAMPLES, rms=2.0)
@@ -124,7 +123,7 @@ def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
         with monkeypatch.context() as patch:
             calls = kill_at(patch, int(random.integers(1, 12)), after_the_record)
             try:
-                assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64) == 0
+                assert run_batch([inputs[0]], {}, options(inputs, tmp_path, block=64)) == 0
                 done += calls
                 break
             except Killed:
@@ -138,21 +137,21 @@ def test_a_run_stopped_while_it_wrote_its_products_goes_on(inputs, expected, tmp
     with monkeypatch.context() as patch:
         patch.setattr("appulse.products.write_catalog", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
-            run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64)
+            run_batch([inputs[0]], {}, options(inputs, tmp_path, block=64))
     with monkeypatch.context() as patch:
         calls = kill_at(patch, 0, False)
-        assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64) == 0
+        assert run_batch([inputs[0]], {}, options(inputs, tmp_path, block=64)) == 0
     assert calls == [] and read(tmp_path) == expected
 
 
 def test_unfinished_work_is_not_mixed_with_that_of_other_options(inputs, expected, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 9, True)
-        run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64)
+        run_batch([inputs[0]], {}, options(inputs, tmp_path, block=64))
     for changes, block, held in (({"seed": 1}, 64, "other options"), ({}, 128, "unfinished work")):
         with pytest.raises(UsageError, match=held):
-            run_batch([inputs[0]], {}, options(inputs, tmp_path, **changes), block=block)
-    assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=128, overwrite=True) == 0
+            run_batch([inputs[0]], {}, options(inputs, tmp_path, block=block, **changes))
+    assert run_batch([inputs[0]], {}, options(inputs, tmp_path, block=128), overwrite=True) == 0
     assert read(tmp_path) == expected
 
 
@@ -170,7 +169,7 @@ def test_unfinished_work_is_not_mixed_with_that_of_other_options(inputs, expecte
 )
 def test_ways_to_share_the_work_that_make_no_sense_are_refused(inputs, tmp_path, given, message):
     with pytest.raises(UsageError, match=message):
-        run_batch([inputs[0]], {}, options(inputs, tmp_path / "out"), **given)
+        run_batch([inputs[0]], {}, options(inputs, tmp_path / "out", block=given.pop("block", 64)), **given)
     assert not (tmp_path / "out").exists()
 
 
@@ -179,8 +178,7 @@ def test_shards_share_the_blocks_and_one_writes(inputs, expected, tmp_path, caps
     codes = {}
 
     def shard(number):
-        given = {"block": 64, "shard": f"{number}/2"}
-        codes[number] = run_batch([inputs[0]], {}, options(inputs, tmp_path), **given)
+        codes[number] = run_batch([inputs[0]], {}, options(inputs, tmp_path, block=64), shard=f"{number}/2")
 
     threads = [threading.Thread(target=shard, args=(number,)) for number in (1, 2)]
     for thread in threads:
@@ -193,22 +191,27 @@ def test_shards_share_the_blocks_and_one_writes(inputs, expected, tmp_path, caps
 
 def test_a_shard_takes_over_from_one_that_never_came(inputs, expected, tmp_path, monkeypatch):
     monkeypatch.setattr("appulse.engine.workers.PATIENCE", 0.0)
-    assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64, shard="2/3") == 0
+    assert run_batch([inputs[0]], {}, options(inputs, tmp_path, block=64), shard="2/3") == 0
     assert read(tmp_path) == expected
 
 
-COMMAND = "from appulse.batch import *; import pathlib, json, sys; a = json.loads(sys.argv[1]); "
+COMMAND = "from appulse.batch import *; from batches import *; import pathlib, json, sys; "
+COMMAND += "a = json.loads(sys.argv[1]); "
 COMMAND += "a['options']['output'] = pathlib.Path(a['options']['output']); "
-COMMAND += "run_batch([pathlib.Path(a['image'])], {}, BatchOptions(**a['options']), **a['how'])"
+COMMAND += "run_batch([pathlib.Path(a['image'])], {}, batch_options(**a['options']), **a['how'])"
 
 
 def start(inputs, output, **how):
-    wanted = {"output": str(output), "model": inputs[1], "samples": SAMPLES}
+    wanted = {"output": str(output), "model": inputs[1], "samples": SAMPLES, "block": 64}
     wanted |= {"regions": True, "keep_realisations": True}
     given = json.dumps({"image": str(inputs[0]), "options": wanted, "how": how})
     # The guard that a spawned worker needs is in the command: it has no main module to import again.
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, given], start_new_session=True, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", COMMAND, given],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )
 
 
@@ -221,7 +224,7 @@ def children(pid):
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_block_only(inputs, expected, tmp_path):
-    process = start(inputs, tmp_path, block=64, workers=2)
+    process = start(inputs, tmp_path, workers=2)
     work = tmp_path / ".f.work"
     while process.poll() is None and len(list(work.glob("*/records/*.npz"))) < 5:
         time.sleep(0.02)
@@ -239,7 +242,7 @@ def test_a_killed_worker_costs_its_block_only(inputs, expected, tmp_path):
 def test_kill_at_twenty_moments(inputs, expected, tmp_path):
     random = np.random.default_rng(0)
     for _ in range(20):
-        process = start(inputs, tmp_path, block=64)
+        process = start(inputs, tmp_path)
         work = tmp_path / ".f.work"
         had = len(list(work.glob("*/records/*.npz")))
         while process.poll() is None and len(list(work.glob("*/records/*.npz"))) == had:
@@ -250,7 +253,7 @@ def test_kill_at_twenty_moments(inputs, expected, tmp_path):
         process.stderr.close()
         if (tmp_path / "f_summary.json").exists():
             break
-    process = start(inputs, tmp_path, block=64)
+    process = start(inputs, tmp_path)
     assert process.wait() == 0, process.stderr.read()
     process.stderr.close()
     assert read(tmp_path) == expected
@@ -261,17 +264,15 @@ def test_a_dask_cluster_gives_the_same_bytes(inputs, expected, tmp_path):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address
-        assert run_batch([inputs[0]], {}, options(inputs, tmp_path), block=64, dask=address) == 0
+        assert run_batch([inputs[0]], {}, options(inputs, tmp_path, block=64), dask=address) == 0
     assert read(tmp_path) == expected
 
 
 @pytest.mark.slow
 def test_workers_that_failed_serve_the_next_task(inputs, tmp_path):
     place = claim_folder(tmp_path / "work", {}, overwrite=False)
-    wanted = {"image": str(inputs[0]), "folder": str(place), "model": inputs[1], "block": 64}
-    wanted |= {"samples": 4, "seed": 0, "method": "grid", "operating_point": "balanced", "mode": "copula"}
-    wanted |= {"hdu": None, "background": True, "device": "cpu", "origin": (0, 0)}
-    good = Task(**wanted, model_sha256=load_model(inputs[1]).sha256)
+    settings = Settings(samples=4, method="grid", device="cpu", block=64)
+    good = Task(str(inputs[0]), str(place), inputs[1], load_model(inputs[1]).sha256, settings)
     bad = dataclasses.replace(good, model_sha256="another")
     with opened(good) as (job, *_), processes(2) as executor_for:
         with pytest.raises(InputError, match="not the file that this run began with"):

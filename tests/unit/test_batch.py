@@ -9,13 +9,14 @@ import pytest
 import torch
 from astropy.io import fits
 
-from appulse.batch import BatchOptions, run_batch
 from appulse.batch import images as images_of_a_batch
+from appulse.batch import run_batch
 from appulse.batch.journal import FINGERPRINT, RECORDS, Journal
 from appulse.engine.on_disk import claim_folder
 from appulse.files import InputError, UsageError
 from appulse.network import NetworkConfig, ProbabilisticUNet
 from appulse.network.weights import Model, save_model
+from batches import batch_options
 
 PRODUCTS = ("catalog.fits", "segmentation.fits", "summary.json")
 
@@ -45,7 +46,7 @@ def images(tmp_path):
 def options(tmp_path, weights):
     def choose(**changes):
         values = {"output": tmp_path / "out", "model": str(weights), "samples": 2, "preview": False}
-        return BatchOptions(**values | changes)
+        return batch_options(**values | changes)
 
     return choose
 
@@ -235,7 +236,7 @@ def test_no_image_is_a_mistake(options):
         {"seed": 1},
         {"method": "grid"},
         {"mode": "latent"},
-        {"background": False},
+        {"subtract_background": False},
         {"catalog_format": "ecsv"},
         {"keep_realisations": True},
         {"regions": True},
@@ -246,13 +247,15 @@ def test_no_image_is_a_mistake(options):
 def test_other_options_are_refused_unless_told_to_overwrite(images, options, changes):
     run_batch(images[:1], {}, options())
     before = state(options().output)
-    with pytest.raises(UsageError, match=f"{next(iter(changes))}.*--overwrite"):
+    (name, value), *_ = changes.items()
+    name = "background" if name == "subtract_background" else name
+    with pytest.raises(UsageError, match=rf"\({name}\).*--overwrite"):
         run_batch(images[:1], {}, options(**changes))
     assert state(options().output) == before
     if "preview" not in changes:
         assert run_batch(images[:1], {}, options(**changes), overwrite=True) == 0
         held = json.loads((options().output / FINGERPRINT).read_text())["options"]
-        assert held[next(iter(changes))] == next(iter(changes.values()))
+        assert held[name] == value
 
 
 def test_another_model_is_refused_even_under_the_same_name(images, options, tmp_path):
@@ -399,12 +402,12 @@ def test_an_image_that_failed_in_a_shard_may_be_corrected(tmp_path, options):
     fits.writeto(bad, np.zeros((40, 50)))
     with ThreadPoolExecutor(2) as pool:
         shards = [
-            pool.submit(run_batch, [bad], {}, options(), block=32, shard=f"{number}/2") for number in (1, 2)
+            pool.submit(run_batch, [bad], {}, options(block=32), shard=f"{number}/2") for number in (1, 2)
         ]
         assert [shard.result() for shard in shards] == [1, 1]
     bad.unlink()
     image(bad)
-    assert run_batch([bad], {}, options(), block=32, shard="1/1") == 0
+    assert run_batch([bad], {}, options(block=32), shard="1/1") == 0
     assert products(options().output) == [f"a_{each}" for each in PRODUCTS]
 
 
@@ -451,7 +454,7 @@ def test_a_dry_run_times_the_network_once_and_shares_the_time_among_shards(
 ):
     times = iter([60.0])  # a second call would fail
     monkeypatch.setattr("appulse.batch.run.seconds_per_stamp", lambda sampler: next(times))
-    assert run_batch(images, {}, options(), dry_run=True, block=32, shard="1/2") == 0
+    assert run_batch(images, {}, options(block=32), dry_run=True, shard="1/2") == 0
     assert capsys.readouterr().out.count("in each of 2 shards") == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import QTable
 
-from appulse.batch import BatchOptions, run_batch
+from appulse.batch import run_batch
 from appulse.engine import large, stages
 from appulse.engine.describe import Region
 from appulse.engine.large import describe_whole
@@ -16,6 +16,7 @@ from appulse.inference.realisations import Realisations
 from appulse.network.weights import save_model
 from appulse.objects import MEASURED, ObjectFlag
 from appulse.segmentation import segment
+from batches import batch_options
 from by_hand import SAMPLES, by_hand, discs
 
 # A disc larger than the limit below and than a stamp, one at the border, a small pair and a lone one.
@@ -87,8 +88,8 @@ def test_the_products_hold_a_large_object_as_well(apart, limited, tmp_path):
     fits.writeto(tmp_path / "f.fits", scene())
     fits.writeto(tmp_path / "rms.fits", np.ones(SHAPE, np.float32))
     model = str(save_model(by_hand(), tmp_path / "hand.safetensors"))
-    options = BatchOptions(output=tmp_path / "out", model=model, samples=SAMPLES, regions=True)
-    assert run_batch([tmp_path / "f.fits"], {"rms": [str(tmp_path / "rms.fits")]}, options, block=64) == 0
+    options = batch_options(output=tmp_path / "out", model=model, samples=SAMPLES, block=64, regions=True)
+    assert run_batch([tmp_path / "f.fits"], {"rms": [str(tmp_path / "rms.fits")]}, options) == 0
     np.testing.assert_array_equal(fits.getdata(tmp_path / "out/f_segmentation.fits", "SEGM"), apart.segm)
     catalog = QTable.read(tmp_path / "out/f_catalog.fits")
     rows = large_rows(apart)

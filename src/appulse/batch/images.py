@@ -103,10 +103,6 @@ class Batch:
         What to write.
     model : Model
         Loaded.
-    device : str
-        Where the network runs.
-    block : int, pixels
-        Width of the blocks of work.
     journal : Journal
         Of the directory.
     overwrite : bool
@@ -119,8 +115,6 @@ class Batch:
 
     options: BatchOptions
     model: Model
-    device: str
-    block: int
     journal: Journal
     overwrite: bool
     part: Shard | None
@@ -197,7 +191,7 @@ class Batch:
         return self.journal.has(one.name, lambda: one.content)
 
     def _fingerprint(self, one: Input) -> dict:
-        return {"options": self.journal.options, "content": one.content, "block": self.block}
+        return {"options": self.journal.options, "content": one.content, "block": self.options.settings.block}
 
     def segment(self, one: Input, executor_for: ExecutorFor, *, take_over: bool = False) -> Outcome:
         """Whatever is wrong with one image, the others go on.
@@ -228,7 +222,7 @@ class Batch:
             return Outcome(one.path, DONE_BEFORE)
         if part is not None:
             with observe(one.path, self.options.hdu, one.maps) as observation:
-                blocks = len(Blocks(observation.exposure.shape, self.block))
+                blocks = len(Blocks(observation.exposure.shape, self.options.settings.block))
             if not any(part.owns(block) for block in range(blocks)):
                 return Outcome(one.path, LEFT)
         if self.part is None:
@@ -349,7 +343,7 @@ def segment_to_files(
     wanted = executor.writes_products if isinstance(executor, Shard) else lambda place: True
 
     def follow(shape):
-        return Course(name, shape[0] * shape[1], task.method, progress or (lambda course: None))
+        return Course(name, shape[0] * shape[1], task.settings.method, progress or (lambda course: None))
 
     with finished(task, executor, follow, wanted) as result:
         if result is None:
@@ -388,16 +382,8 @@ def _task(one: Input, place: Path, batch: Batch) -> Task:
         folder=str(place.resolve()),
         model=str(Path(name).resolve()) if name.endswith(".safetensors") else name,
         model_sha256=batch.model.sha256,
-        samples=options.samples,
-        seed=options.seed,
-        method=options.method,
-        operating_point=options.operating_point,
-        mode=options.mode,
+        settings=options.settings,
         hdu=options.hdu,
-        background=options.background,
-        origin=options.origin,
-        device=batch.device,
-        block=batch.block,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import appulse
+from appulse.engine.settings import Settings
 from appulse.network.weights import Model
-from appulse.segmentation import choose_device
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,10 @@ class BatchOptions:
         Directory for the products.
     model : str
         Name or file.
-    samples, seed : int
-        Realisations, and their seed.
-    method, operating_point, mode, hdu
-        As `appulse.segment` takes them.
-    background : bool
-        Whether to subtract the background.
-    origin : (y0, x0), pixels
-        As `appulse.segment` takes it; of every image.
-    device : str
-        Where the network runs.
+    hdu : str, optional
+        Of every image.
+    settings : Settings
+        How every image is segmented.
     keep_realisations, regions, preview : bool
         What to write besides.
     catalog_format : str
@@ -39,15 +33,8 @@ class BatchOptions:
 
     output: Path
     model: str = "euclid"
-    samples: int = 50
-    seed: int = 0
-    method: str = "two-step"
-    operating_point: str = "balanced"
-    mode: str = "copula"
     hdu: str | None = None
-    background: bool = True
-    origin: tuple[int, int] = (0, 0)
-    device: str = "auto"
+    settings: Settings = field(default_factory=Settings)
     keep_realisations: bool = False
     catalog_format: str = "fits"
     regions: bool = False
@@ -62,12 +49,17 @@ class BatchOptions:
             Loaded; its hash stands for it.
         """
         values = dataclasses.asdict(self)
-        del values["output"]
+        settings = values.pop("settings")
+        del values["output"], settings["block"]
+        settings["background"] = settings.pop("subtract_background")  # as the command line calls it
         # Rounding differs between devices, and numbers may change between versions.
-        return values | {
-            "model": model.name,
-            "model_sha256": model.sha256,
-            "device": choose_device(self.device),
-            "origin": list(self.origin),  # as JSON gives it back
-            "version": appulse.__version__,
-        }
+        return (
+            values
+            | settings
+            | {
+                "model": model.name,
+                "model_sha256": model.sha256,
+                "origin": list(self.settings.origin),  # as JSON gives it back
+                "version": appulse.__version__,
+            }
+        )

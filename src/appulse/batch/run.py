@@ -16,16 +16,8 @@ from appulse.engine.forecast import forecast, seconds_per_stamp
 from appulse.engine.observation import NO_MAP, observe
 from appulse.engine.workers import Shard, cluster, processes
 from appulse.files import InputError, UsageError, stem
-from appulse.inference.sampler import Sampler
 from appulse.network.weights import load_model
 from appulse.result import is_product
-from appulse.segmentation import (
-    BLOCK,
-    SEED_LIMIT,
-    check_block,
-    check_origin,
-    choose_device,
-)
 
 _MAP_KINDS = ("rms", "variance", "weight", "mask")
 
@@ -37,7 +29,6 @@ def run_batch(
     *,
     overwrite: bool = False,
     dry_run: bool = False,
-    block: int = BLOCK,
     workers: int = 1,
     dask: str | None = None,
     shard: str | None = None,
@@ -61,8 +52,6 @@ def run_batch(
         Begin again in a directory of other inputs or options.
     dry_run : bool
         Only check and tell.
-    block : int, pixels
-        Width of the blocks of work; no product depends on it.
     workers : int
         Processes on this machine.
     dask : str, optional
@@ -95,16 +84,9 @@ def run_batch(
     noise = [f"--{kind}" for kind in ("rms", "variance", "weight") if paired[kind]]
     if len(noise) > 1:
         raise UsageError(f"{' and '.join(noise)} say the same in different ways; give one of them.")
-    if options.samples < 1:
-        raise UsageError(f"--samples is {options.samples}; at least 1 realisation is needed.")
-    if not 0 <= options.seed < SEED_LIMIT:
-        raise UsageError(f"--seed is {options.seed}; it must be from 0 to {SEED_LIMIT - 1}.")
     try:
         model = load_model(options.model)
-        model.operating_point(options.operating_point)
-        check_block(block, model.network.config.stamp_size)
-        check_origin(options.origin, model.network.config.stamp_size)
-        device = choose_device(options.device)
+        options.settings.check(model)
     except InputError as error:
         raise UsageError(str(error)) from None
     part = _shard(shard)
@@ -115,7 +97,7 @@ def run_batch(
     for number, (path, name) in enumerate(zip(images, stems, strict=True)):
         maps_here = {kind: files[number] for kind, files in paired.items() if files is not None}
         inputs.append(Input(number, path, name, maps_here, options.output / f".{name}.work"))
-    batch = Batch(options, model, device, block, journal, overwrite, part, progress)
+    batch = Batch(options, model, journal, overwrite, part, progress)
     batch.check(inputs)
     if dry_run:
         return _tell(inputs, batch, workers)
@@ -191,7 +173,8 @@ def _shard(given: str | None) -> Shard | None:
 
 def _tell(inputs: Sequence[Input], batch: Batch, workers: int) -> int:
     options, shards = batch.options, batch.part.count if batch.part else 1
-    sampler = Sampler(batch.model, options.samples, options.seed, options.mode, batch.device)
+    settings = options.settings
+    sampler = settings.sampler(batch.model)
     per_stamp: float | None = None
     unusable = False
     for one in inputs:
@@ -208,8 +191,8 @@ def _tell(inputs: Sequence[Input], batch: Batch, workers: int) -> int:
         per_stamp = per_stamp or seconds_per_stamp(sampler)
         needs = forecast(
             shape,
-            batch.block,
-            options.method,
+            settings.block,
+            settings.method,
             workers,
             sampler,
             per_stamp,

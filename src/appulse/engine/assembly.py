@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table
-from astropy.wcs import WCS
 
 from appulse.engine.job import GALAXIES, Job
 from appulse.engine.observation import Observation
@@ -32,6 +30,8 @@ class Assembly:
     ----------
     job : Job
         Finished.
+    observation : Observation
+        Its input.
     catalog : QTable
         One row per galaxy.
     pairs : Table
@@ -41,27 +41,26 @@ class Assembly:
     """
 
     job: Job
+    observation: Observation
     catalog: QTable
     pairs: Table
     first_labels: np.ndarray
 
     @classmethod
-    def of(cls, job: Job, unit: u.UnitBase | None, wcs: WCS | None) -> Assembly:
+    def of(cls, job: Job, observation: Observation) -> Assembly:
         """Catalogue a finished field.
 
         Parameters
         ----------
         job : Job
             Finished.
-        unit : astropy unit or None
-            Of the image.
-        wcs : WCS or None
-            Of the image.
+        observation : Observation
+            Its input.
         """
         tables = [
             job.store.get(GALAXIES, block, omit=("masks", "owners")) for block in range(len(job.blocks))
         ]
-        return cls(job, *catalogue_of(tables, unit, wcs))
+        return cls(job, observation, *catalogue_of(tables, observation.unit, observation.wcs))
 
     def maps(self, window: Window) -> dict[str, np.ndarray]:
         """The maps of `appulse.products.MAPS` in a window, and the realisations.
@@ -153,13 +152,11 @@ class Assembly:
         """Window and mask of every galaxy, in the order of the catalogue; read when asked for."""
         return _Cutouts(self)
 
-    def in_memory(self, observation: Observation, provenance: dict, warnings: tuple[str, ...]) -> Result:
+    def in_memory(self, provenance: dict, warnings: tuple[str, ...]) -> Result:
         """A result that holds every pixel.
 
         Parameters
         ----------
-        observation : Observation
-            The input.
         provenance : dict
             For the headers.
         warnings : tuple of str
@@ -167,15 +164,13 @@ class Assembly:
         """
         window = whole(self.job.blocks.shape)
         maps = self.maps(window) | {"image": self.job.scale(window).scaled}
-        return self._result(maps, tuple(self.cutouts()), observation, provenance, warnings)
+        return self._result(maps, tuple(self.cutouts()), provenance, warnings)
 
-    def on_disk(self, observation: Observation, provenance: dict, warnings: tuple[str, ...]) -> Result:
+    def on_disk(self, provenance: dict, warnings: tuple[str, ...]) -> Result:
         """A result whose maps are read from the store, window by window; it lives as long as that.
 
         Parameters
         ----------
-        observation : Observation
-            The input.
         provenance : dict
             For the headers.
         warnings : tuple of str
@@ -197,9 +192,10 @@ class Assembly:
         names = (*(item.name.lower() for item in MAPS), "realisations")
         maps: dict = {name: _Stored(shape, functools.partial(of_part, name)) for name in names}
         maps["image"] = _Stored(shape, lambda window: self.job.scale(window).scaled)
-        return self._result(maps, self.cutouts(), observation, provenance, warnings)
+        return self._result(maps, self.cutouts(), provenance, warnings)
 
-    def _result(self, maps, cutouts, observation, provenance, warnings):
+    def _result(self, maps, cutouts, provenance, warnings):
+        observation = self.observation
         self.catalog.meta = cards_of({"image": observation.name} | provenance)
         return Result(
             catalog=self.catalog,

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from appulse.engine.describe import Region
-from appulse.inference.background import Noise
+from appulse.engine.observation import Observation
+from appulse.engine.settings import Settings
+from appulse.inference.background import Noise, measure_noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window
 from appulse.inference.realisations import Realisations
@@ -17,6 +19,7 @@ from appulse.inference.store import Store
 from appulse.inference.tiles import grid_origins
 from appulse.inference.two_step import EDGE, MARGIN, class_map
 from appulse.network.calibration import OperatingPoint
+from appulse.progress import Progress
 
 FIRST, SECOND, REBUILDING = "first pass", "second pass", "rebuilding"
 BRIDGES, PARTING, GALAXIES = "bridges", "parting", "galaxies"
@@ -63,6 +66,41 @@ class Job:
     method: str
     blocks: Blocks
     store: Store
+
+    @classmethod
+    def of(
+        cls,
+        observation: Observation,
+        sampler: Sampler,
+        settings: Settings,
+        store: Store,
+        progress: Progress | None = None,
+    ) -> Job:
+        """The job of segmenting an image; its noise is measured here, unless the store has it.
+
+        Parameters
+        ----------
+        observation : Observation
+            Image and maps.
+        sampler : Sampler
+            Of the settings.
+        settings : Settings
+            How it is segmented.
+        store : Store
+            Where the work is kept.
+        progress : callable, optional
+            Called with the name of the stage, steps done and their total.
+        """
+        exposure = observation.exposure
+        if not store.has("noise"):
+            background = settings.subtract_background
+            noise = measure_noise(exposure, subtract_background=background, progress=progress)
+            store.put("noise", noise.record())
+        noise = Noise.from_record(store.get("noise"))
+        point = sampler.model.operating_point(settings.operating_point)
+        return cls(
+            exposure, noise, sampler, point, settings.method, Blocks(exposure.shape, settings.block), store
+        )
 
     @functools.cached_property
     def detected(self) -> Objects:

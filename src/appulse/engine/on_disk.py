@@ -16,10 +16,9 @@ from appulse.engine.assembly import Assembly
 from appulse.engine.job import Job
 from appulse.engine.observation import Observation, observe
 from appulse.engine.provenance import provenance_of, warnings_of
+from appulse.engine.settings import Settings
 from appulse.engine.stages import Executor, run, work
 from appulse.files import InputError, UsageError, create_json, remove_folder
-from appulse.inference.background import Noise, measure_noise
-from appulse.inference.blocks import Blocks
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import DiskStore
 from appulse.network.weights import load_model
@@ -42,37 +41,29 @@ class Task:
         Files of ``rms``, ``variance``, ``weight`` and ``mask``, those that are given.
     folder : str
         Where the work is kept: a place that `claim_folder` gave, so that tasks of two runs are never equal.
-    model, model_sha256, samples, seed, method, operating_point, mode, hdu, background, origin, device
-        As in `appulse.batch.BatchOptions`.
-    block : int, pixels
-        Width of the blocks.
+    model, model_sha256 : str
+        Name or file of the weights, and what they must be.
+    settings : Settings
+        How the image is segmented; its device is found already.
+    hdu : str, optional
+        Of the image.
     """
 
     image: str
     folder: str
     model: str
     model_sha256: str
-    samples: int
-    seed: int
-    method: str
-    operating_point: str
-    mode: str
-    hdu: str | None
-    background: bool
-    origin: tuple[int, int]
-    device: str
-    block: int
+    settings: Settings
+    hdu: str | None = None
     maps: dict[str, str] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=1)
-def _sampler(
-    model: str, sha256: str, samples: int, seed: int, mode: str, device: str, origin: tuple[int, int]
-) -> Sampler:
+def _sampler(model: str, sha256: str, settings: Settings) -> Sampler:
     loaded = load_model(model)
     if loaded.sha256 != sha256:
         raise InputError(f"{model} is not the file that this run began with; begin again with --overwrite.")
-    return Sampler(loaded, samples, seed, mode, device, origin)
+    return settings.sampler(loaded)
 
 
 @contextlib.contextmanager
@@ -94,19 +85,12 @@ def opened(task: Task, follow: Follow | None = None) -> Iterator[tuple[Job, Obse
     progress : callable or None
         From `follow`.
     """
-    drawn = task.samples, task.seed, task.mode, task.device, task.origin
-    sampler = _sampler(task.model, task.model_sha256, *drawn)
+    sampler = _sampler(task.model, task.model_sha256, task.settings)
     with observe(task.image, task.hdu, task.maps) as observation:
-        exposure = observation.exposure
-        progress = follow(exposure.shape) if follow else None
-        blocks = Blocks(exposure.shape, task.block)
-        store = DiskStore(Path(task.folder), exposure.shape, task.samples, task.block)
-        if not store.has("noise"):
-            noise = measure_noise(exposure, subtract_background=task.background, progress=progress)
-            store.put("noise", noise.record())
-        noise = Noise.from_record(store.get("noise"))
-        point = sampler.model.operating_point(task.operating_point)
-        yield Job(exposure, noise, sampler, point, task.method, blocks, store), observation, progress
+        shape = observation.exposure.shape
+        progress = follow(shape) if follow else None
+        store = DiskStore(Path(task.folder), shape, task.settings.samples, task.settings.block)
+        yield Job.of(observation, sampler, task.settings, store, progress), observation, progress
 
 
 @contextlib.contextmanager
@@ -136,9 +120,8 @@ def finished(
         if not wanted(Path(task.folder)):
             yield None
             return
-        assembly = Assembly.of(job, observation.unit, observation.wcs)
-        provenance = provenance_of(job, observation, task.operating_point)
-        yield assembly.on_disk(observation, provenance, warnings_of(job))
+        provenance = provenance_of(job, observation, task.settings.operating_point)
+        yield Assembly.of(job, observation).on_disk(provenance, warnings_of(job))
 
 
 def claim_folder(folder: Path, fingerprint: dict, *, overwrite: bool) -> Path:

@@ -16,6 +16,7 @@ from astropy.table import Table
 from appulse.engine.assembly import Assembly
 from appulse.engine.job import Job
 from appulse.engine.observation import observe
+from appulse.engine.settings import Settings
 from appulse.engine.stages import keep_first_pass, run
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, claim, threshold_curves
@@ -24,8 +25,6 @@ from appulse.evaluation.parts import load_evidence, save_evidence
 from appulse.evaluation.scores import count_objects
 from appulse.evaluation.truth_tables import TrueGalaxies, galaxy_table, object_table
 from appulse.files import InputError, UsageError
-from appulse.inference.background import measure_noise
-from appulse.inference.blocks import Blocks
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import MemoryStore
@@ -238,16 +237,14 @@ def segment_stamps(
     mosaic = Mosaic.of(stamps)
     with observe(mosaic.image, None, {"rms": 1.0}) as opened:
         observation = opened.read()
-    noise = measure_noise(observation.exposure, subtract_background=False)
-    sampler = Sampler(model, samples, seed)
-    shape, point = mosaic.image.shape, model.operating_point("balanced")
-    store = MemoryStore(shape, samples)
-    job = Job(observation.exposure, noise, sampler, point, "grid", Blocks(shape, max(shape)), store)
-    maps = _one_pass_each(stamps, mosaic, sampler, progress)
-    _clean(maps, mosaic, point)
+    shape = mosaic.image.shape
+    settings = Settings(samples, seed, method="grid", subtract_background=False, block=max(shape))
+    job = Job.of(observation, settings.sampler(model), settings, MemoryStore(shape, samples))
+    maps = _one_pass_each(stamps, mosaic, job.sampler, progress)
+    _clean(maps, mosaic, job.point)
     keep_first_pass(job, 0, maps)
     run(job, progress=progress)
-    return mosaic, Assembly.of(job, None, None).in_memory(observation, {}, ())
+    return mosaic, Assembly.of(job, observation).in_memory({}, ())
 
 
 def _one_pass_each(
