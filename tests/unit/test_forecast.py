@@ -50,7 +50,7 @@ def test_disk_grows_with_the_realisations_and_is_less_than_it_is_in_memory(forec
         small = MemoryStore((8, 8), samples)
         per_pixel = sum(
             small.array(name).nbytes
-            for name in ("planes", "detections", "p_galaxy", "p_overlap", "state", "pieces", "detected")
+            for name in ("planes", "first_planes", "p_galaxy", "p_overlap", "state", "pieces", "detected")
         )
         assert work / (SHAPE[0] * SHAPE[1]) < per_pixel / 64
 

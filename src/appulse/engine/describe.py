@@ -45,7 +45,7 @@ class Region:
     realisations : Realisations
         Of every pixel.
     detections : (2, bytes, height, width) uint8 array
-        As `FieldMaps.detections`.
+        `Realisations.planes` of the first pass.
     scaled : NoiseScaled
         In units of the noise.
     """

@@ -16,7 +16,7 @@ from appulse.inference.exposure import Exposure, Window
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import Store
-from appulse.inference.tiles import grid_origins
+from appulse.inference.tiles import grid_origins, widest
 from appulse.inference.two_step import EDGE, MARGIN, class_map
 from appulse.network.calibration import OperatingPoint
 from appulse.progress import Progress
@@ -136,7 +136,7 @@ class Job:
             Of the field.
         """
         sizes = objects.boxes[:, 1::2] - objects.boxes[:, ::2]
-        return np.concatenate([[True], (sizes <= self.sampler.size - 2 * MARGIN).all(axis=1)])
+        return np.concatenate([[True], (sizes <= widest(self.sampler.size, MARGIN)).all(axis=1)])
 
     def p_overlap(self, window: Window) -> np.ndarray:
         """P_OVERLAP before bridges are cut, (height, width) float32 array; rebuilding must be finished there.
@@ -242,7 +242,7 @@ class Job:
             ternary,
             p_galaxy,
             self.realisations(window),
-            np.asarray(store.array("detections")[:, :, *window]),
+            np.asarray(store.array("first_planes")[:, :, *window]),
             scaled,
         )
 

@@ -81,7 +81,6 @@ def keep_first_pass(job: Job, block: int, maps: FieldMaps) -> None:
         "first_p_galaxy": maps.p_galaxy,
         "first_p_overlap": maps.p_overlap,
         "first_planes": maps.realisations.planes,
-        "detections": maps.detections,
         "detected": labels,
     }
     _put(job.store, FIRST, block, core, arrays, vars(pieces))
@@ -110,7 +109,6 @@ def _rebuilding(job: Job, block: int, advance: Callable[[int], None]) -> None:
         np.array(store.array("first_p_galaxy")[core]),
         np.array(store.array("first_p_overlap")[core]),
         realisations,
-        realisations.planes,
         np.zeros(realisations.shape, bool),
     )
     arrays = {}

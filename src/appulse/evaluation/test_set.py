@@ -261,8 +261,7 @@ def _one_pass_each(
         realisations.put(window, drawn.classes)
         if progress:
             progress("first pass", done, len(origins))
-    detections = realisations.planes.copy()
-    return FieldMaps(p_galaxy, p_overlap, realisations, detections, np.zeros(shape, bool))
+    return FieldMaps(p_galaxy, p_overlap, realisations, np.zeros(shape, bool))
 
 
 def _clean(maps: FieldMaps, mosaic: Mosaic, point: OperatingPoint) -> None:

@@ -81,7 +81,6 @@ def sliding_pass(
         np.zeros((height, width), np.float32),
         np.zeros((height, width), np.float32),
         realisations,
-        realisations.planes,
         np.zeros((height, width), bool),
     )
     shares = hat(size)
@@ -110,7 +109,7 @@ def sliding_pass(
         for strips in (blended, sums):
             strips[..., :stride, :] = strips[..., stride:, :]
             strips[..., stride:, :] = 0
-    return FieldMaps(maps.p_galaxy, maps.p_overlap, realisations, realisations.planes.copy(), maps.centred)
+    return maps
 
 
 def _decide(maps, here, blended, sums, sampler, origin):

@@ -18,10 +18,9 @@ from appulse.files import temporary_for
 # Axes before those of the image, and dtype, of each array; "bytes" is one per eight realisations. Each is
 # written by one stage, so that who does a block a second time, late, writes what is there already.
 ARRAYS = {
-    "first_p_galaxy": ((), "float32"),  # of the first pass, as are the next four
+    "first_p_galaxy": ((), "float32"),  # of the first pass, as are the next three
     "first_p_overlap": ((), "float32"),
     "first_planes": ((2, "bytes"), "uint8"),  # as Realisations.planes
-    "detections": ((2, "bytes"), "uint8"),  # the same planes, which the later passes leave alone
     "detected": ((), "int32"),  # pieces of objects, numbered in each block
     "p_galaxy": ((), "float32"),  # rebuilt from objects' own stamps, as are the next four
     "p_overlap": ((), "float32"),
@@ -31,7 +30,7 @@ ARRAYS = {
     "pieces": ((), "int32"),  # of the final maps
 }
 # Stages that in memory share an array with a later one: nobody is late there.
-_SHARED = {f"first_{name}": name for name in ("p_galaxy", "p_overlap", "planes")} | {"rebuilt": "pieces"}
+_SHARED = {"first_p_galaxy": "p_galaxy", "first_p_overlap": "p_overlap", "rebuilt": "pieces"}
 CENTRED, BAD = 1, 2
 # Width of a chunk on disk; a block is a multiple of it, or it of the block, so that a chunk has one writer.
 _CHUNK = 512

@@ -61,7 +61,18 @@ def fits_stamp(box: tuple[slice, slice], size: int, margin: int) -> bool:
     size, margin : int, pixels
         Width of the stamp, and of the margin.
     """
-    return all(side.stop - side.start <= size - 2 * margin for side in box)
+    return all(side.stop - side.start <= widest(size, margin) for side in box)
+
+
+def widest(size: int, margin: int) -> int:
+    """Width of the widest object that a stamp holds with a margin on every side.
+
+    Parameters
+    ----------
+    size, margin : int, pixels
+        Width of the stamp, and of the margin.
+    """
+    return size - 2 * margin
 
 
 def overlap(

@@ -35,8 +35,6 @@ class FieldMaps:
         Calibrated probabilities.
     realisations : Realisations
         Of every pixel.
-    detections : (2, bytes, height, width) uint8 array
-        `Realisations.planes` of the *first* pass.
     centred : (height, width) bool array
         Pixels whose values come from an object's own stamp.
     """
@@ -44,7 +42,6 @@ class FieldMaps:
     p_galaxy: np.ndarray
     p_overlap: np.ndarray
     realisations: Realisations
-    detections: np.ndarray
     centred: np.ndarray
 
     def ternary(self, point: OperatingPoint) -> np.ndarray:
@@ -127,8 +124,7 @@ def first_pass(
         realisations.put(of_core, np.ascontiguousarray(stamp.classes[:, *of_stamp]))
         if progress:
             progress("first pass", done, len(origins))
-    detections = realisations.planes.copy()
-    return FieldMaps(p_galaxy, p_overlap, realisations, detections, np.zeros(shape, bool))
+    return FieldMaps(p_galaxy, p_overlap, realisations, np.zeros(shape, bool))
 
 
 @dataclass(frozen=True)
