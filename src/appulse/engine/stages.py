@@ -25,7 +25,7 @@ from appulse.engine.packed import pack
 from appulse.inference.blocks import Pieces
 from appulse.inference.exposure import Window, common, cropped, grown
 from appulse.inference.sliding import sliding_pass
-from appulse.inference.store import BAD, CENTRED, Store, sync_chunks
+from appulse.inference.store import BAD, CENTRED, Store
 from appulse.inference.two_step import Claim, FieldMaps, draw_claims, first_pass, settle
 from appulse.network.calibration import Calibration
 from appulse.objects.bridges import faint_bridges
@@ -206,7 +206,7 @@ def _put(store: Store, stage: str, block: int, core: Window, arrays: dict, recor
     """Write a block's arrays, then the record that says so."""
     for name, values in arrays.items():
         store.array(name)[..., *core] = values
-    sync_chunks(store, tuple(arrays), core)
+    store.sync(tuple(arrays), core)
     store.put(stage, record, block)
 
 

@@ -6,14 +6,19 @@ is written last and at once, so that its presence says that the block is finishe
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from appulse.files import temporary_for
+from appulse.inference.exposure import Window
+
+if TYPE_CHECKING:
+    import zarr
 
 # Axes before those of the image, and dtype, of each array; "bytes" is one per eight realisations. Each is
 # written by one stage, so that who does a block a second time, late, writes what is there already.
@@ -64,6 +69,17 @@ class MemoryStore:
             Of the array.
         """
         return self._arrays[_SHARED.get(name, name)]
+
+    def sync(self, names: tuple[str, ...], window: Window) -> None:
+        """Nothing: memory does not survive a power cut, from which `DiskStore.sync` guards.
+
+        Parameters
+        ----------
+        names : tuple of str
+            Arrays.
+        window : (slice, slice)
+            Of the image.
+        """
 
     def has(self, kind: str, number: int = 0) -> bool:
         """Whether a record is there.
@@ -125,8 +141,8 @@ class DiskStore:
     def __init__(self, path: Path, shape: tuple[int, int], samples: int, block: int):
         self.path, self.shape, self.samples = Path(path), shape, samples
         self.chunk = math.gcd(block, _CHUNK)
+        self._arrays: dict[str, zarr.Array] = {}
 
-    @functools.lru_cache(maxsize=len(ARRAYS))  # noqa: B019  (a store lives as long as its process)
     def array(self, name: str):
         """An array of `ARRAYS`, to be read and written by windows.
 
@@ -135,6 +151,11 @@ class DiskStore:
         name : str
             Of the array.
         """
+        if name not in self._arrays:
+            self._arrays[name] = self._opened(name)
+        return self._arrays[name]
+
+    def _opened(self, name):
         import zarr  # slow to import, and of no use to what fits into memory
 
         axes, dtype = ARRAYS[name]
@@ -150,6 +171,28 @@ class DiskStore:
             )
         except zarr.errors.ContainsArrayError:  # of an earlier run, or made by another worker just now
             return zarr.open_array(self.path / name, mode="r+")
+
+    def sync(self, names: tuple[str, ...], window: Window) -> None:
+        """Make sure that what was written into a window survives a power cut; call it before `put`.
+
+        Parameters
+        ----------
+        names : tuple of str
+            Arrays.
+        window : (slice, slice)
+            Of the image.
+        """
+        for name in names:
+            leading = [0] * len(ARRAYS[name][0])
+            chunks = self.array(name).chunks[-2:]
+            spans = [
+                range(side.start // n, -(-side.stop // n)) for side, n in zip(window, chunks, strict=True)
+            ]
+            for row, column in itertools.product(*spans):
+                chunk = self.path / name / "c" / "/".join(map(str, [*leading, row, column]))
+                if chunk.exists():  # an empty one is not written
+                    with open(chunk, "rb") as file:
+                        os.fsync(file.fileno())
 
     def has(self, kind: str, number: int = 0) -> bool:
         """Whether a record is there.
@@ -223,29 +266,3 @@ def is_there(path: Path) -> bool:
 
 def _leading(axes, samples):
     return tuple(-(-samples // 8) if axis == "bytes" else axis for axis in axes)
-
-
-def sync_chunks(store: Store, names: tuple[str, ...], window: tuple[slice, slice]) -> None:
-    """Make sure that what was written into a window survives a power cut; call it before `put`.
-
-    Parameters
-    ----------
-    store : MemoryStore or DiskStore
-        Where it was written.
-    names : tuple of str
-        Arrays.
-    window : (slice, slice)
-        Of the image.
-    """
-    if isinstance(store, MemoryStore):
-        return
-    for name in names:
-        leading = [0] * len(ARRAYS[name][0])
-        chunks = store.array(name).chunks[-2:]
-        places = [range(side.start // n, -(-side.stop // n)) for side, n in zip(window, chunks, strict=True)]
-        for row in places[0]:
-            for column in places[1]:
-                chunk = store.path / name / "c" / "/".join(map(str, [*leading, row, column]))
-                if chunk.exists():  # an empty one is not written
-                    with open(chunk, "rb") as file:
-                        os.fsync(file.fileno())
