@@ -79,14 +79,15 @@ def is_product(path: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GalaxyCutout:
     """One galaxy's mask.
 
     Parameters
     ----------
     window : (slice, slice)
-        Where in the image.
+        Of its object in the image, with what the object's realisations may reach; the same for all galaxies
+        of a blend. The galaxy's own box is in the catalogue (``bbox_xmin`` ...).
     mask : (height, width) bool array
         Pixels of the galaxy in that window; those of class 2 belong to its neighbours as well.
     """
@@ -118,7 +119,7 @@ class _Tally:
         self.cells[cells] = busyness(ternary)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result:
     """Segmentation of one image.
 
@@ -178,7 +179,8 @@ class Result:
     def __repr__(self) -> str:
         height, width = self.ternary.shape
         galaxies = counted(len(self.catalog), "galaxy", "galaxies")
-        return f"<Result of {self.name}: {galaxies} in {width} x {height} pixels>"
+        warned = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<Result of {self.name}: {galaxies} in {width} x {height} pixels{warned}>"
 
     def mask(self, label: int) -> np.ndarray:
         """Pixels of one galaxy, those it shares included.
@@ -203,7 +205,8 @@ class Result:
         Parameters
         ----------
         label : int, optional
-            Of a galaxy: only its surroundings (`window` of its cutout). By default the whole field.
+            Of a galaxy: only its surroundings (`window` of its cutout), neighbours among them. By default the
+            whole field.
 
         Returns
         -------
@@ -248,7 +251,7 @@ class Result:
         """
         from photutils.segmentation import SegmentationImage
 
-        return SegmentationImage(self.segm)
+        return SegmentationImage(self.segm.copy())
 
     def write(
         self,
@@ -260,14 +263,14 @@ class Result:
         preview: bool = True,
         regions: bool = False,
     ) -> list[Path]:
-        """Write the products of one image.
+        """Write the products of one image; files of these names are replaced.
 
         Parameters
         ----------
         directory : str or Path
             Made where missing.
         stem : str, optional
-            What their names begin with; by default `name`.
+            What their names begin with; by default `name`, which is ``image`` for all arrays.
         catalog_format : {"fits", "ecsv", "parquet"}
             Of the catalogue.
         keep_realisations : bool
@@ -281,6 +284,7 @@ class Result:
             What was written; the summary, last, says that all is there.
         """
         directory, stem = Path(directory), stem or self.name
+        products.catalog_path(directory / stem, catalog_format)  # refused before anything is written
         segmentation = directory / f"{stem}_segmentation.fits"
         tally = _Tally(self.ternary.shape)
         products.write_by_windows(
@@ -365,6 +369,8 @@ class Result:
         ValueError
             There is no such label.
         """
+        if not self.cutouts:
+            raise ValueError(f"label {label}: the catalogue is empty.")
         if not 1 <= label <= len(self.cutouts):
             raise ValueError(f"label {label}: the catalogue has labels 1 to {len(self.cutouts)}.")
         return self.cutouts[label - 1]

@@ -1,5 +1,10 @@
 """The main job with a network whose weights are set by hand (tests/by_hand.py)."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -7,6 +12,7 @@ import torch
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, NDData
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from appulse.engine.describe import _pairs
@@ -494,6 +500,9 @@ def test_one_realisation_is_enough():
         ({"seed": "a"}, "seed is 'a'; it must be a whole number"),
         ({"samples": 2.5}, "samples is 2.5; it must be a whole number"),
         ({"block": 256.0}, "block is 256.0; it must be a whole number"),
+        ({"device": "gpu"}, "unknown device 'gpu'; known: auto, cpu, cuda"),
+        ({"origin": 5}, r"origin is 5; it must be \(y0, x0\)"),
+        ({"hdu": "SCI"}, "the image is an array"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_in_one_line(options, message):
@@ -594,6 +603,47 @@ def test_masked_pixels_of_a_map_are_bad(kind):
     np.testing.assert_array_equal(result.flags & PixelFlag.BAD_PIXEL > 0, mask)
 
 
+@pytest.mark.parametrize("unit", [1, u.uJy])
+@pytest.mark.parametrize("kind", ["image", "rms", "mask"])
+def test_astropys_masked_arrays_are_as_numpys(kind, unit):
+    masked = np.zeros((70, 70), bool)
+    masked[30:50, 30:50] = True
+    given = {"image": discs((70, 70), (40, 40, 8)), "rms": np.ones((70, 70)), "mask": np.zeros((70, 70))}
+    expected = run(**given | {kind: np.ma.array(given[kind], mask=masked)})
+    given |= {name: given[name] * unit for name in ("image", "rms")}
+    result = run(**given | {kind: Masked(given[kind], mask=masked)})
+    assert (result.flags & PixelFlag.BAD_PIXEL > 0).sum() == masked.sum()
+    for name in ("ternary", "flags", "p_galaxy"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
+
+
+def test_a_product_is_no_image_unless_its_hdu_is_named(tmp_path):
+    run(discs((70, 70), (40, 40, 8))).write(tmp_path, "a", preview=False)
+    with pytest.raises(InputError, match="a product of appulse; give the image that it was made of"):
+        run(tmp_path / "a_segmentation.fits")
+    assert run(tmp_path / "a_segmentation.fits", hdu="MEAN").ternary.shape == (70, 70)
+
+
+THREADS = """
+import torch
+from appulse.segmentation import segment
+from by_hand import by_hand, discs
+before = torch.get_num_threads()
+segment(discs((64, 64)), model=by_hand(), samples=2, rms=1.0)
+print(before, torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_stays_what_it_was(threads):
+    """Numba, at its first parallel loop, would give torch as many as there are CPUs."""
+    wanted = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], env=os.environ | wanted, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(threads)] * 2
+
+
 def test_quantities_keep_their_units():
     image = discs((70, 70), (40, 40, 8))
     plain = run(image, rms=np.ones(image.shape))
@@ -612,6 +662,7 @@ def test_quantities_keep_their_units():
     ("image", "maps", "message"),
     [
         (CCDData(np.ones((70, 70)), unit="adu"), {}, "is a CCDData.*mask=x.mask"),
+        (fits.PrimaryHDU(np.ones((70, 70))), {}, "is a PrimaryHDU; give the file"),
         (NDData(np.ones((70, 70))), {}, "is a NDData"),
         (np.ones((70, 70)), {"rms": NDData(np.ones((70, 70)))}, "the rms is a NDData"),
         (np.ones((70, 70), complex), {}, "complex128; appulse needs real numbers"),

@@ -18,8 +18,9 @@ from appulse.words import counted
 # the network loaded, and of each pixel of a block; of both a part for each realisation, or byte of eight.
 _MEMORY, _MEMORY_PER_SAMPLE = 0.39e9, 1.25e6
 _MEMORY_PER_PIXEL, _MEMORY_PER_PIXEL_AND_BYTE = 25.0, 5.0
-# Bytes per pixel of the compressed store: probabilities, which hardly compress, and the realisations.
-_STORE_PER_PIXEL, _STORE_PER_PIXEL_AND_BYTE = 16.0, 0.38
+# Bytes per pixel of the compressed store: probabilities, which hardly compress, and the realisations: 0.12
+# on the sky of euclid-wide, 0.48 on that of lsst-10yr.
+_STORE_PER_PIXEL, _STORE_PER_PIXEL_AND_BYTE = 16.0, 0.3
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from appulse.files import InputError, open_image, refuse_logarithmic, split_hdu, stem
 from appulse.inference.exposure import ArraySource, Exposure, whole
+from appulse.result import is_product
 
 # In place of a map: not even the one in the image's own file.
 NO_MAP = "none"
@@ -92,6 +94,8 @@ def observe(
     used = {name: NO_MAP if _is_none(value) else "given" for name, value in maps.items()}
     with contextlib.ExitStack() as stack:
         if isinstance(image, str | Path):
+            if hdu is None and is_product(Path(image)):
+                raise InputError(f"{image}: a product of appulse; give the image that it was made of.")
             source = stack.enter_context(open_image(image, hdu))
             beside = source.companions_beside(maps)
             used |= {kind: plane.hdu_name for kind, plane in beside.items()}
@@ -101,6 +105,8 @@ def observe(
             if not used:
                 warnings = (*warnings, *source.unused_maps)
         else:
+            if hdu is not None:
+                raise InputError(f"hdu is {hdu!r}, which chooses from a file; the image is an array.")
             source, unit = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
             about, warnings, temporary = (None, unit, None, "image"), (), 0
@@ -135,9 +141,14 @@ def _plain(name: str, values: object) -> np.ndarray:
     """Numbers without a unit, masked or not."""
     if hasattr(values, "uncertainty"):  # astropy's NDData and CCDData
         raise InputError(
-            f"the {name} is a {type(values).__name__}; appulse takes a FITS file or an array: give its data, "
-            "with mask=x.mask, and rms=, variance= or weight=x.uncertainty.array."
+            f"the {name} is a {type(values).__name__}; appulse takes a FITS file or an array. Write it to a "
+            "file, which keeps its WCS, or give x.data * x.unit, with mask=x.mask, and rms=, variance= or "
+            "weight=x.uncertainty.array."
         )
+    if hasattr(values, "header"):  # an HDU
+        raise InputError(f"the {name} is a {type(values).__name__}; give the file, or the HDU's data.")
+    if isinstance(values, Masked):  # a Quantity among them
+        values = np.ma.array(getattr(values.unmasked, "value", values.unmasked), mask=values.mask)
     values = values.value if isinstance(values, u.Quantity) else values
     values = values if np.ma.isMaskedArray(values) else np.asarray(values)
     if values.dtype.kind not in "buif":

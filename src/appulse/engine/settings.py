@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,6 +18,7 @@ from appulse.network.weights import Model
 
 Method = Literal["two-step", "sliding", "grid"]
 
+DEVICES = ("auto", "cpu", "cuda")
 # Seeds below this have streams of their own (numpy's SeedSequence takes keys in words of 32 bits).
 SEED_LIMIT = 2**32
 # Width of a block, pixels: large beside a stamp, small beside the memory of any machine.
@@ -62,6 +64,8 @@ class Settings:
         for name, known in (("method", get_args(Method)), ("mode", get_args(Mode))):
             if getattr(self, name) not in known:
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}.")
+        if not isinstance(self.origin, Sequence) or len(self.origin) != 2:
+            raise UsageError(f"origin is {self.origin!r}; it must be (y0, x0).")
         object.__setattr__(self, "origin", tuple(_whole("origin", place) for place in self.origin))
         object.__setattr__(self, "device", _found(self.device))
 
@@ -86,7 +90,7 @@ class Settings:
             raise UsageError(f"block is {self.block}; it must be a multiple of the model's stamp ({size}).")
         # The grids of stamps of all methods, and the mesh of the background.
         step = math.lcm(size - 2 * EDGE, size // 2, CELL)
-        if len(self.origin) != 2 or any(place < 0 or place % step for place in self.origin):
+        if any(place < 0 or place % step for place in self.origin):
             raise UsageError(
                 f"origin is {self.origin}; it must be (y0, x0), both multiples of {step}: there the grid of "
                 "stamps and the mesh of the background both begin again. Cut the image there."
@@ -111,6 +115,8 @@ def _whole(name: str, number: int) -> int:
 
 
 def _found(device: str) -> str:
+    if device not in DEVICES:
+        raise UsageError(f"unknown device {device!r}; known: {', '.join(DEVICES)}.")
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UsageError("device cuda: no CUDA device here; use --device cpu or auto.")

@@ -138,11 +138,9 @@ def _serve(line: Connection) -> None:
 
 def use_one_thread() -> None:
     """Let this process compute in one thread: several processes share a machine better than threads do."""
-    import numba
     import torch
 
     torch.set_num_threads(1)
-    numba.set_num_threads(1)
 
 
 @contextlib.contextmanager

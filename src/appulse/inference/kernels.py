@@ -225,6 +225,17 @@ def pack_classes(classes):
     return packed
 
 
+def _match_threads():
+    """Let numba use as many threads as torch does, whose number stays as it is.
+
+    Numba's first parallel loop would take all CPUs, and the OpenMP library that the two share would then give
+    as many to torch, whatever OMP_NUM_THREADS says.
+    """
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)
+
+
 def sample_fused(joined_chw, latent_biases, combiner, calibration, uniform, origin, mode):
     """Realisations of one stamp on the CPU.
 
@@ -255,6 +266,7 @@ def sample_fused(joined_chw, latent_biases, combiner, calibration, uniform, orig
     """
     classes = np.empty((len(uniform), *joined_chw.shape[1:]), np.uint8)
     means = np.empty((2, *joined_chw.shape[1:]), np.float32)
+    _match_threads()
     _sample(
         joined_chw,
         latent_biases,
@@ -290,6 +302,7 @@ def blend_fused(joined_chw, latent_biases, combiner, calibration, mode, shares, 
         Calibrated ones, summed over the latents; added to.
     """
     curves = calibration.galaxy, calibration.overlap
+    _match_threads()
     _blend(
         joined_chw,
         latent_biases,

@@ -33,7 +33,7 @@ _FORMAT = "appulse-1"
 _MOMENTS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A trained network with its calibration and its history.
 
@@ -61,6 +61,10 @@ class Model:
     training: dict = field(default_factory=dict)
     sha256: str = ""
     half: bool = False
+
+    def __repr__(self) -> str:
+        millions = sum(weights.numel() for weights in self.network.parameters()) / 1e6
+        return f"<Model {self.name}: {millions:.1f} million parameters, {self.sha256 or 'not written'}>"
 
     @functools.cached_property
     def for_inference(self) -> ProbabilisticUNet:
