@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import appulse
 from appulse.batch.journal import Journal
 from appulse.batch.options import BatchOptions
+from appulse.engine import workers
 from appulse.engine.course import Course
 from appulse.engine.observation import NO_MAP, observe
 from appulse.engine.on_disk import Task, check_claim, claim_folder, finished, sweep_place
 from appulse.engine.stages import Executor
-from appulse.engine.workers import Shard
 from appulse.files import InputError, UsageError, remove_folder, remove_temporaries, split_hdu
 from appulse.inference.blocks import Blocks
 from appulse.inference.store import is_there
@@ -117,7 +116,7 @@ class Batch:
     model: Model
     journal: Journal
     overwrite: bool
-    part: Shard | None
+    part: workers.Shard | None
     progress: Callable[[Course], None] | None
 
     def check(self, inputs: Sequence[Input]) -> None:
@@ -216,7 +215,7 @@ class Batch:
             print(message if str(one.path) in message else f"{one.path}: {message}", file=sys.stderr)
             return Outcome(one.path, FAILED)
 
-    def _segment(self, one: Input, part: Shard | None, executor_for: ExecutorFor) -> Outcome:
+    def _segment(self, one: Input, part: workers.Shard | None, executor_for: ExecutorFor) -> Outcome:
         if self._is_done(one):
             print(f"{one.path}: done before")
             return Outcome(one.path, DONE_BEFORE)
@@ -289,13 +288,13 @@ class Batch:
                     outcomes[one.number] = Outcome(one.path, DONE_ELSEWHERE)
                 elif (now := self._signs(one)) != signs:
                     heard[one.number] = now, time.monotonic()
-                elif time.monotonic() - since > appulse.engine.workers.PATIENCE:
+                elif time.monotonic() - since > workers.PATIENCE:
                     outcomes[one.number] = self.segment(one, None, take_over=True)
                     heard[one.number] = self._signs(one), time.monotonic()
                     break  # which may have taken long: look at the others again first
             left = [one for one in left if outcomes[one.number].state == LEFT]
             if left:
-                time.sleep(appulse.engine.workers.POLL)
+                time.sleep(workers.POLL)
 
     def _signs(self, one: Input) -> frozenset:
         """What changes as long as somebody works on an image or writes its products."""
@@ -340,7 +339,7 @@ def segment_to_files(
     dict or None
         Summary; None where another shard writes the products.
     """
-    wanted = executor.writes_products if isinstance(executor, Shard) else lambda place: True
+    wanted = executor.writes_products if isinstance(executor, workers.Shard) else lambda place: True
 
     def follow(shape):
         return Course(name, shape[0] * shape[1], task.settings.method, progress or (lambda course: None))

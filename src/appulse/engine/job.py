@@ -138,7 +138,7 @@ class Job:
         sizes = objects.boxes[:, 1::2] - objects.boxes[:, ::2]
         return np.concatenate([[True], (sizes <= widest(self.sampler.size, MARGIN)).all(axis=1)])
 
-    def p_overlap(self, window: Window) -> np.ndarray:
+    def uncut_p_overlap(self, window: Window) -> np.ndarray:
         """P_OVERLAP before bridges are cut, (height, width) float32 array; rebuilding must be finished there.
 
         Parameters
@@ -268,7 +268,7 @@ def steps(job: Job, stage: str, block: int) -> int:
         return len(grid_origins(core, job.sampler.size, EDGE))
     if stage in (REBUILDING, PARTING):
         return 1
-    objects = {SECOND: "detected", BRIDGES: "rebuilt", GALAXIES: "objects"}[stage]
-    objects = getattr(job, objects)
+    attribute = {SECOND: "detected", BRIDGES: "rebuilt", GALAXIES: "objects"}[stage]
+    objects = getattr(job, attribute)
     owned = objects.owned_by(block, job.blocks)
     return int(job.fits_stamp(objects)[owned].sum()) if stage == SECOND else len(owned)

@@ -145,7 +145,8 @@ def _bridges(job: Job, block: int, advance: Callable[[int], None]) -> None:
             else:  # larger than the block's surroundings
                 mask = job.rebuilt.label(job.store.array("rebuilt"), window, job.blocks) == number
                 image = job.scale(window).scaled
-            found.append(np.argwhere(faint_bridges(mask, image, job.p_overlap(window))) + _corner(window))
+            bridges = faint_bridges(mask, image, job.uncut_p_overlap(window))
+            found.append(np.argwhere(bridges) + _corner(window))
         advance(1)
     _put(job.store, BRIDGES, block, core, {}, {"pixels": np.concatenate(found)})
 
