@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from appulse.files import open_image, pixel_scale, refuse_logarithmic
+from appulse.files import open_image, pixel_scale, refuse_nonlinear
 from appulse.inference.background import scale_to_noise
 from appulse.inference.crowding import FEWEST_COMPACT, Sampling, measure_crowding
 from appulse.network.validity import LARGEST_COVERAGE, Validity
@@ -172,7 +172,7 @@ def check_image(
     """
     model = model if isinstance(model, Model) else load_model(model)
     with open_image(path, hdu) as source:
-        refuse_logarithmic(path, source.unit)
+        refuse_nonlinear(path, source.unit, source.header)
         # Side by side the parts begin on the noise mesh's grid: no cell of it straddles two of them.
         windows = SAMPLING.windows(source.shape)
         image, *planes = (

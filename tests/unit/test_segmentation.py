@@ -781,7 +781,8 @@ def test_too_few_realisations_for_error_bars_are_told():
 
 
 def test_a_result_names_itself_in_a_line(scene):
-    assert repr(scene) == "<Result of image: 4 galaxies in 200 x 150 pixels>"
+    assert repr(scene) == "<Result of image: 4 galaxies in 200 x 150 pixels, 1 warning>"
+    assert len(scene.warnings) == 1
 
 
 def test_the_catalogue_knows_what_made_it(tmp_path):
@@ -802,11 +803,22 @@ def test_fluxes_carry_the_images_unit(tmp_path, text, unit):
     assert result.catalog["flux"][0].value == pytest.approx(8 * BRIGHTNESS * np.pi * 49, rel=0.15)
 
 
-@pytest.mark.parametrize("text", ["mag(AB)", "mag/arcsec2"])
-def test_magnitudes_are_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    "text", ["mag(AB)", "mag/arcsec2", "ABmag", "STmag", "log(ct)", "log10(flux)", "asinh(ct)", "sqrt(ct)"]
+)
+def test_pixels_that_are_not_linear_are_refused(tmp_path, text):
     path = write_fits(tmp_path / "a.fits", 8 * discs((96, 96), (40, 50, 7)), BUNIT=text)
     with pytest.raises(InputError, match="linear unit"):
         run(path)
+
+
+def test_the_asinh_of_pan_starrs_is_refused_with_its_inverse(tmp_path):
+    linear, soften, offset = discs((64, 64), (30, 30, 7)).astype(np.float64), 0.3, 0.1
+    stored = 2.5 * np.log10(np.e) * np.arcsinh((linear - offset) / (2 * soften))
+    path = write_fits(tmp_path / "a.fits", stored, BSOFTEN=soften, BOFFSET=offset)
+    with pytest.raises(InputError, match=r"BOFFSET \+ 2 BSOFTEN sinh\(pixel / 1.0857362\)"):
+        run(path)
+    np.testing.assert_allclose(offset + 2 * soften * np.sinh(stored / 1.0857362), linear, atol=1e-6)
 
 
 def test_every_way_of_storing_the_same_pixels_gives_the_same_result(tmp_path):

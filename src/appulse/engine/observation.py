@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
-from appulse.files import InputError, open_image, refuse_logarithmic, split_hdu, stem
+from appulse.files import InputError, open_image, refuse_nonlinear, split_hdu, stem
 from appulse.inference.exposure import ArraySource, Exposure, whole
 from appulse.result import is_product
 
@@ -102,7 +102,7 @@ def observe(
             shape, recognised, path = source.shape, source.recognised, Path(image)
             about = (source.header, source.unit, source.wcs, stem(path))
             warnings, temporary = source.warnings, source.temporary
-            if not used:
+            if not maps:
                 warnings = (*warnings, *source.unused_maps)
         else:
             if hdu is not None:
@@ -110,7 +110,7 @@ def observe(
             source, unit = _from_array(image)
             beside, shape, recognised, path = {}, source.shape, "array", None
             about, warnings, temporary = (None, unit, None, "image"), (), 0
-        refuse_logarithmic(path, about[1])
+        refuse_nonlinear(path, about[1], about[0])
         maps = {name: value for name, value in maps.items() if not _is_none(value)}
         for name, value in maps.items():
             if isinstance(value, str | Path):

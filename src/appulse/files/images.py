@@ -110,7 +110,7 @@ class ImageSource:
     images : tuple of str
         All HDUs of the file that are images, as ``--hdu`` takes them.
     unused_maps : tuple of str
-        A sentence on those that may be noise or mask of a plain image, if there are any.
+        A sentence on those that may be the noise or the mask that the image lacks, if there are any.
     """
 
     shape: tuple[int, int]

@@ -26,11 +26,12 @@ JWST_BAD = 1
 # them interpolated, a coadd took such pixels from its other visits. DETECTED marks every source.
 RUBIN_BAD = ("BAD", "SAT", "NO_DATA")
 
-# Of HDUs beside a plain image: what they hold is not sure enough to be used unasked.
-_MAP_NAMES = re.compile(
-    "WHT|WGT|WEIGHTS?|IVM|IVAR|INVVAR|RMS|ERR|ERRORS?|SIGMA|NOISE|STD|UNC|UNCERT(AINTY)?|VAR|VARIANCE|MASK|MSK|"
-    "DQ|FLAGS?|BPM"
+# Of HDUs beside an image whose noise or mask is not recognised: what they hold is not sure enough to be used
+# unasked.
+_NOISE_NAMES = re.compile(
+    "WHT|WGT|WEIGHTS?|IVM|IVAR|INVVAR|RMS|ERR|ERRORS?|SIGMA|NOISE|STD|UNC|UNCERT(AINTY)?|VAR|VARIANCE"
 )
+_MASK_NAMES = re.compile("MASK|MSK|DQ|FLAGS?|BPM")
 
 ANY_BIT = -1  # all bits of a two's complement integer
 NO_WEIGHT = None
@@ -115,7 +116,7 @@ class Layout:
     description : str
         The same in words.
     unused : tuple of int
-        HDUs of a plain image's shape whose names say that they are noise or a mask.
+        HDUs of the image's shape whose names say that they are the noise or the mask that it lacks.
     """
 
     instrument: str
@@ -155,23 +156,16 @@ def recognise(headers, image=None):
             if companions:
                 others = [one for one in images if one is not hdu and pattern.fullmatch(one.name)]
                 words = _describe(instrument, hdu, companions, others, hdus)
-                return Layout(instrument.name, hdu.index, companions, words)
+                unused = _unused(hdu, companions, others, images)
+                return Layout(instrument.name, hdu.index, companions, words, unused)
     if not wanted:
         return None
     science = [hdu for hdu in wanted if hdu.name == "SCI"]
     flat = [hdu for hdu in wanted if hdu.is_flat]
     hdu = (science or flat or wanted)[0]
     others = [one for one in images if one is not hdu and one.name == hdu.name and hdu.name]
-    unused = tuple(
-        one.index
-        for one in images
-        if one is not hdu
-        and one.shape[-2:] == hdu.shape[-2:]
-        and _MAP_NAMES.fullmatch(one.name)
-        and (one.version == hdu.version or not others)  # of one chip of several, its own
-    )
     words = f"plain image {label(hdus, hdu.index)}{_besides(others, hdus)}"
-    return Layout("", hdu.index, (), words, unused)
+    return Layout("", hdu.index, (), words, _unused(hdu, (), others, images))
 
 
 def _companions(instrument, image, images):
@@ -197,6 +191,21 @@ def _companions(instrument, image, images):
             found.append(Companion("mask", mask.index, bad))
             break
     return tuple(found)
+
+
+def _unused(image, companions, others, images):
+    """HDUs that may be the noise or the mask that no companion is."""
+    kinds = {"mask" if one.kind == "mask" else "noise" for one in companions}
+    lacking = [names for kind, names in (("noise", _NOISE_NAMES), ("mask", _MASK_NAMES)) if kind not in kinds]
+    taken = {image.index, *(one.index for one in companions)}
+    return tuple(
+        one.index
+        for one in images
+        if one.index not in taken
+        and one.shape[-2:] == image.shape[-2:]
+        and any(names.fullmatch(one.name) for names in lacking)
+        and (one.version == image.version or not others)  # of one chip of several, its own
+    )
 
 
 def _bits_of_planes(mask: Hdu, planes):

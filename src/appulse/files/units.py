@@ -22,6 +22,8 @@ _SPELLINGS = {
     "nanomaggy": "nmgy",
     "nanomaggies": "nmgy",
 }
+# What astropy cannot read, but is no flux whatever else it is: ABmag, log(ct), asinh(ct).
+_NONLINEAR = re.compile(r"mag\b|dex\b|\blog|\bln\b|asinh|sqrt", re.IGNORECASE)
 _SOLID_ANGLES = (u.sr, u.deg**2, u.arcmin**2, u.arcsec**2, u.mas**2)
 
 
@@ -74,37 +76,44 @@ def any_unit():
         yield
 
 
-def refuse_logarithmic(path, unit):
-    """Raise for an image in a unit of which no sum is a flux.
+def refuse_nonlinear(path, unit, header=None):
+    """Raise for an image of which no sum over pixels is a flux.
 
     Parameters
     ----------
     path : str, Path or None
         Of the image, for the message.
     unit : astropy unit or None
+        Of its pixels.
+    header : astropy.io.fits.Header, optional
+        Of the image.
 
     Raises
     ------
     InputError
-        Magnitudes, decibels or powers of ten.
+        Magnitudes, logarithms, roots, or the asinh of Pan-STARRS's stacks.
     """
-    if is_logarithmic(unit):
+    header = {} if header is None else header
+    told = unit if unit is not None else str(header.get("BUNIT", ""))
+    if _is_nonlinear(unit) or (unit is None and _NONLINEAR.search(told)):
         raise InputError(
-            f"{path or 'the image'}: its pixels are in {unit}; "
+            f"{path or 'the image'}: its pixels are in {told}; "
             "appulse needs a linear unit, of fluxes or counts."
+        )
+    if "BSOFTEN" in header and "BOFFSET" in header:
+        raise InputError(
+            f"{path}: its pixels are an asinh of fluxes (BSOFTEN and BOFFSET, as in Pan-STARRS stacks); "
+            "make them linear: BOFFSET + 2 BSOFTEN sinh(pixel / 1.0857362)."
         )
 
 
-def is_logarithmic(unit):
-    """Whether a unit is that of magnitudes, decibels or powers of ten, of which no sum is a flux.
-
-    Parameters
-    ----------
-    unit : astropy unit or None
-    """
+def _is_nonlinear(unit):
     if isinstance(unit, u.FunctionUnitBase):  # mag(AB), which is no product of units
         return True
-    return unit is not None and u.dex in unit.decompose().bases
+    if unit is None:
+        return False
+    parts = unit.decompose()
+    return u.dex in parts.bases or any(power != int(power) for power in parts.powers)
 
 
 def of_flux(unit, pixel_scale):

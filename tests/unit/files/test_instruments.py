@@ -263,6 +263,24 @@ def test_a_weight_and_a_mask_under_the_dark_energy_surveys_names_are_told(tmp_pa
         assert words.startswith("MSK, WGT of the file")
 
 
+@pytest.mark.parametrize(
+    ("names", "companions", "unused"),
+    [
+        (("SCI", "VAR", "DQ"), ["mask"], "VAR of the file"),  # Gemini's DRAGONS
+        (("SCI", "WHT", "RMS"), ["mask"], "RMS of the file"),
+        (("SCI", "ERR", "DQ", "WHT"), ["rms", "mask"], None),
+        (("IMAGE", "VARIANCE", "FLAGS"), ["variance"], "FLAGS of the file"),
+    ],
+)
+def test_a_map_that_a_recognised_image_lacks_is_told(tmp_path, names, companions, unused):
+    kinds = {"DQ": np.int16, "FLAGS": np.int32}
+    planes = [hdu(np.ones(SHAPE, kinds.get(name, np.float32)), name) for name in names]
+    with open_image(save(tmp_path / "a.fits", *planes)) as source:
+        assert list(source.companions) == companions
+        told = [words.partition(":")[0] for words in source.unused_maps]
+        assert told == ([] if unused is None else [unused])
+
+
 def test_a_unit_in_the_primary_header_is_inherited(tmp_path):
     """As afw wrote its files until 2025."""
     for inherit, unit in ((True, "nJy"), (False, None)):
