@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from appulse.engine.describe import Region
-from appulse.inference.background import Noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window
+from appulse.inference.noise import Noise
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import Store

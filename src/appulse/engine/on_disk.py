@@ -18,8 +18,9 @@ from appulse.engine.observation import Observation, observe
 from appulse.engine.provenance import provenance_of, warnings_of
 from appulse.engine.stages import Executor, run, work
 from appulse.files import InputError, UsageError, create_json, remove_folder
-from appulse.inference.background import Noise, measure_noise
+from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks
+from appulse.inference.noise import Noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import DiskStore
 from appulse.network.weights import load_model
