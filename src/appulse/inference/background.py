@@ -11,11 +11,15 @@ An image is measured in strips of one row of cells, so that nothing needs the wh
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from appulse.files import InputError
 from appulse.inference.correlation import PairSums
-from appulse.inference.exposure import ArraySource, EveryNth, Exposure
+from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window
 from appulse.inference.mesh import (
     CELL,
     clipped,
@@ -86,127 +90,97 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
     InputError
         No good pixel, or all good pixels of one value.
     """
-    shape = exposure.shape
-    tops = range(0, shape[0], CELL)
-    total = (3 if exposure.kind is None else 4) * len(tops)
-    windows = [(slice(top, min(top + CELL, shape[0])), slice(0, shape[1])) for top in tops]
-    done, side = 0, 0
-
-    def strips():
-        nonlocal done
-        for row, window in enumerate(windows):
-            image, variance, bad = exposure.read(window)
-            if side:
-                bad = bad | padding(exposure, window, image, side)
-            yield row, window, image, variance, bad
-            done += 1
-            if progress:
-                progress("background", min(done, total), total)  # once more, where all is one cell
-
-    counts = []
-
-    def counted():
-        for row, window, image, variance, bad in strips():
-            counts.append(zeros_outside(exposure, window, image, bad, SIDES[0]))
-            yield row, window, image, variance, bad
-
-    step = _step(counted)
-    rounding = step / np.sqrt(12)
-    side = padding_side(exposure, windows, counts, quantised=step > 0)
-    own_level, own_sigma = np.empty(mesh_shape(shape)), np.empty(mesh_shape(shape))
-    flat, even = np.zeros(own_level.shape, bool), np.zeros(own_level.shape, bool)
-    # A bit per pixel: strips are looked at again, and measuring a cell costs far more than reading it.
-    sources = []
-    for row, _, image, _, bad in strips():
-        cells = cut_cells(image, bad)
-        own_level[row], own_sigma[row], found = measure_cells(cells, rounding)
-        flat[row], even[row] = flat_cells(cells), even_cells(cells, own_level[row], own_sigma[row])
-        sources.append(np.packbits(join_cells(found, bad.shape), axis=1))
-    own_sigma = np.maximum(own_sigma, rounding)
-    known = np.isfinite(own_level)
-    # Where noise is no wider than a step, flat cells are what an honest sky looks like.
-    others = own_sigma[known & ~flat]
-    if step and not (others.size and np.median(others) > FINE * step):
-        flat[:] = False
-    empty = known & (flat | even & (own_sigma > 2 * FINE * step) | (own_sigma == 0))
-    measured = known & ~empty
-    if measured.any():
-        own_level[~measured] = own_sigma[~measured] = np.nan
-        level, sigma = filtered(own_level), filtered(own_sigma)
-    else:
-        empty[:] = False
-        own_level[:], own_sigma[:] = _one_cell(strips, rounding)
-        level, sigma = own_level, own_sigma
-
-    def looked_at():
-        for row, window, image, variance, bad in strips():
-            found = np.unpackbits(sources[row], axis=1, count=shape[1]).astype(bool)
-            yield row, window, image, variance, bad, ~(bad | found)
-
-    pairs, own_variance = PairSums(level.shape), np.full(level.shape, np.nan)
-    bright = []
-    for row, _, image, variance, bad, sky in looked_at():
-        cells = cut_cells(image, bad) - own_level[row][:, None, None]
-        pairs.add(row, cut_cells(image, ~sky) - own_level[row][:, None, None], own_sigma[row])
-        if variance is not None:
-            own_variance[row] = medians(cut_cells(variance, ~sky))
-            bright.append(bright_pixels(cells, cut_cells(variance, bad), own_sigma[row], own_variance[row]))
-    slopes = follows = sky_variance = None
-    ratio = 1.0
-    if exposure.kind is not None:
-        slopes, follows = local_slopes(bright), np.zeros(level.shape, bool)
-        if np.isfinite(own_variance).any():
-            sky_variance = filtered(own_variance)
-        scatter, anywhere = EveryNth(), EveryNth()  # over what was supplied, in the sky and of all pixels
-        for row, window, image, variance, bad, sky in looked_at():
-            expected = join_mesh(sigma, shape, window)
-            if slopes[row].any():
-                cells = cut_cells(image, ~sky) - own_level[row][:, None, None]
-                follows[row] = follows_pixels(
-                    cells, cut_cells(variance, ~sky), own_variance[row], slopes[row]
-                )
-                light = image - join_mesh(level, shape, window)
-                removed = of_pixels(slopes, window) * of_pixels(follows, window) * light
-                known = join_mesh(sky_variance, shape, window, np.float64)
-                variance = np.where(removed != 0, within_sky(variance, known, removed), variance)
-            for sample, wanted in ((scatter, sky), (anywhere, ~bad)):
-                sample.add(expected[wanted] / np.sqrt(variance[wanted]))
-        ratio = float(np.median((scatter if scatter.count else anywhere).values()))
+    passes = 3 if exposure.kind is None else 4
+    strips = _Strips(exposure, side=0, tell=_teller(progress, passes * mesh_shape(exposure.shape)[0]))
+    step, zeros = _image_format(strips)
+    side = padding_side(exposure, strips.windows, zeros, quantised=step > 0)
+    strips = strips.without(side)
+    mesh = _measure_mesh(strips, step)
+    sky = _sky_statistics(strips, mesh)
+    supplied = _Supplied() if exposure.kind is None else _compare_supplied(strips, mesh, sky)
     return Noise(
-        ratio,
-        pairs.correlation(),
-        float(empty.mean()),
-        shape,
-        level,
-        sigma,
-        rounding,
-        side,
-        subtract_background,
-        pairs.local_correlations(),
-        slopes,
-        follows,
-        sky_variance,
-        np.concatenate(sources) if slopes is not None and slopes.any() else None,
+        noise_ratio=supplied.ratio,
+        correlation=sky.pairs.correlation(),
+        empty=float(mesh.empty.mean()),
+        shape=exposure.shape,
+        level=mesh.level,
+        sigma=mesh.sigma,
+        rounding=mesh.rounding,
+        padding_side=side,
+        subtract_background=subtract_background,
+        correlations=sky.pairs.local_correlations(),
+        slopes=supplied.slopes,
+        follows_pixels=supplied.follows_pixels,
+        sky_variance=supplied.sky_variance,
+        sources=np.concatenate(mesh.sources) if supplied.holds_photon_noise else None,
     )
 
 
-def _step(strips):
-    """Gap between neighbouring values of a quantised image; 0 for any other.
+@dataclass(frozen=True)
+class _Strip:
+    """One row of mesh cells, and its pixels as `Exposure.read` gives them."""
 
-    An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
-    step / sqrt(12). In any other image a value hardly ever comes twice. The step is a property of the image's
-    format and not of its pixels: a tenth of all gaps is at most as wide, in two digits, so that no patch
-    moves it.
+    row: int
+    window: Window
+    image: np.ndarray
+    variance: np.ndarray | None
+    bad: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Strips:
+    """An image strip by strip: each time through it is one pass, told strip by strip.
+
+    Blocks of zeros of a ``side`` are bad as well; of 0, none are.
     """
-    lowest, highest, good = np.inf, -np.inf, 0
-    nth = EveryNth()
-    for _, _, image, _, bad in strips():
-        values = image[~bad]
+
+    exposure: Exposure
+    side: int
+    tell: Callable[[], None]
+
+    @property
+    def windows(self) -> list[Window]:
+        height, width = self.exposure.shape
+        return [(slice(top, min(top + CELL, height)), slice(0, width)) for top in range(0, height, CELL)]
+
+    def __iter__(self) -> Iterator[_Strip]:
+        for row, window in enumerate(self.windows):
+            image, variance, bad = self.exposure.read(window)
+            if self.side:
+                bad = bad | padding(self.exposure, window, image, self.side)
+            yield _Strip(row, window, image, variance, bad)
+            self.tell()
+
+    def without(self, side: int) -> _Strips:
+        """The same without the padding in blocks of a side."""
+        return replace(self, side=side)
+
+
+def _teller(progress, total):
+    """A function that tells ``progress`` of one more strip."""
+    done = itertools.count(1)
+
+    def tell():
+        if progress:
+            progress("background", min(next(done), total), total)  # once more, where all is one cell
+
+    return tell
+
+
+def _image_format(strips):
+    """Step of the values of an image, 0 where they have none, and counts of zeros for `padding_side`.
+
+    In one pass, which also refuses an image of which there is nothing to measure.
+    """
+    lowest, highest = np.inf, -np.inf
+    sample, zeros = EveryNth(), []
+    for strip in strips:
+        values = strip.image[~strip.bad]
         if values.size:
             lowest, highest = min(lowest, values.min()), max(highest, values.max())
-            good += values.size
-            nth.add(values[values != 0])
-    if not good:
+            sample.add(values[values != 0])
+        zeros.append(zeros_outside(strips.exposure, strip.window, strip.image, strip.bad, SIDES[0]))
+    if lowest > highest:
         raise InputError(
             "every pixel is bad (NaN, masked, or without a positive noise or weight); "
             "there is nothing to segment."
@@ -216,7 +190,17 @@ def _step(strips):
             f"every pixel has the same value ({float(lowest)}); "
             "there is no noise to measure and nothing to segment."
         )
-    sample = nth.values().astype(np.float64)
+    return _quantisation_step(sample.values().astype(np.float64)), zeros
+
+
+def _quantisation_step(sample):
+    """Gap between neighbouring values of a quantised image; 0 for any other.
+
+    An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
+    step / sqrt(12). In any other image a value hardly ever comes twice. The step is a property of the image's
+    format and not of its pixels: a tenth of all gaps is at most as wide, in two digits, so that no patch
+    moves it.
+    """
     distinct = np.unique(np.append(sample, 0.0))
     if distinct.size < DISTINCT * sample.size or sample.size < CELL:
         step = np.quantile(np.diff(distinct), 0.1, method="lower")
@@ -224,11 +208,139 @@ def _step(strips):
     return 0.0
 
 
+@dataclass(frozen=True)
+class _Mesh:
+    """Level and noise of mesh cells, and which of their pixels are sky.
+
+    ``own_level`` and ``own_sigma`` are of each cell's own pixels, NaN where these hold no sky; ``level`` and
+    ``sigma`` are filtered; ``empty`` cells hold none for all their good pixels. ``sources`` has a bit per
+    pixel, strip by strip: strips are looked at again, and measuring a cell costs far more than reading it.
+    """
+
+    own_level: np.ndarray
+    own_sigma: np.ndarray
+    level: np.ndarray
+    sigma: np.ndarray
+    rounding: float
+    empty: np.ndarray
+    sources: list[np.ndarray]
+
+    def sky(self, strip):
+        """Good pixels of a strip that are near no source."""
+        sources = np.unpackbits(self.sources[strip.row], axis=1, count=strip.bad.shape[1]).astype(bool)
+        return ~(strip.bad | sources)
+
+    def light(self, strip, bad):
+        """Cells of a strip over their own level, NaN where ``bad``."""
+        return cut_cells(strip.image, bad) - self.own_level[strip.row][:, None, None]
+
+
+def _measure_mesh(strips, step):
+    """Level and noise of each mesh cell, in one pass; where no cell has any, of the whole in another."""
+    rounding = step / np.sqrt(12)
+    shape = mesh_shape(strips.exposure.shape)
+    level, sigma = np.empty(shape), np.empty(shape)
+    flat, even = np.zeros(shape, bool), np.zeros(shape, bool)
+    sources = []
+    for strip in strips:
+        cells, row = cut_cells(strip.image, strip.bad), strip.row
+        level[row], sigma[row], found = measure_cells(cells, rounding)
+        flat[row], even[row] = flat_cells(cells), even_cells(cells, level[row], sigma[row])
+        sources.append(np.packbits(join_cells(found, strip.bad.shape), axis=1))
+    sigma = np.maximum(sigma, rounding)
+    known = np.isfinite(level)
+    empty = _empty_cells(known, sigma, flat, even, step)
+    measured = known & ~empty
+    if not measured.any():
+        level[:], sigma[:] = _one_cell(strips, rounding)
+        return _Mesh(level, sigma, level, sigma, rounding, np.zeros(shape, bool), sources)
+    level[~measured] = sigma[~measured] = np.nan
+    return _Mesh(level, sigma, filtered(level), filtered(sigma), rounding, empty, sources)
+
+
+def _empty_cells(known, sigma, flat, even, step):
+    """Which cells of known noise hold no sky: nearly all of one value, or only the noise of rounding."""
+    # Where noise is no wider than a step, flat cells are what an honest sky looks like.
+    others = sigma[known & ~flat]
+    if step and not (others.size and np.median(others) > FINE * step):
+        flat = np.zeros_like(flat)
+    return known & (flat | even & (sigma > 2 * FINE * step) | (sigma == 0))
+
+
 def _one_cell(strips, rounding):
     """Level and noise of a small or sparse image, as if it were one cell."""
     nth = EveryNth()
-    for _, _, image, _, bad in strips():
-        nth.add(image[~bad])
+    for strip in strips:
+        nth.add(strip.image[~strip.bad])
     values = nth.values().astype(np.float64)
     level, sigma = (float(statistic[0]) for statistic in clipped(values[None, :], rounding))
     return level, max(sigma, rounding) or values.std()
+
+
+@dataclass(frozen=True)
+class _Sky:
+    """What the pixels of the sky say, and ``bright``, from `bright_pixels`, those that stand out of it.
+
+    ``variance`` is the median supplied one of each cell's own sky, NaN where there is none. Without a map
+    ``bright`` is empty.
+    """
+
+    pairs: PairSums
+    variance: np.ndarray
+    bright: list[np.ndarray]
+
+
+def _sky_statistics(strips, mesh):
+    """How sky pixels correlate, and what a supplied map says of them and of bright ones, in one pass."""
+    pairs, variance, bright = PairSums(mesh.level.shape), np.full(mesh.level.shape, np.nan), []
+    for strip in strips:
+        row, no_sky = strip.row, ~mesh.sky(strip)
+        pairs.add(row, mesh.light(strip, no_sky), mesh.own_sigma[row])
+        if strip.variance is not None:
+            variance[row] = medians(cut_cells(strip.variance, no_sky))
+            light, supplied = mesh.light(strip, strip.bad), cut_cells(strip.variance, strip.bad)
+            bright.append(bright_pixels(light, supplied, mesh.own_sigma[row], variance[row]))
+    return _Sky(pairs, variance, bright)
+
+
+@dataclass(frozen=True)
+class _Supplied:
+    """What the image says of a supplied noise map, as in `Noise`; the defaults are of none."""
+
+    ratio: float = 1.0
+    slopes: np.ndarray | None = None
+    follows_pixels: np.ndarray | None = None
+    sky_variance: np.ndarray | None = None
+
+    @property
+    def holds_photon_noise(self) -> bool:
+        return self.slopes is not None and bool(self.slopes.any())
+
+
+def _compare_supplied(strips, mesh, sky):
+    """Photon noise in a supplied map, and the measured noise over the rest of it, in one pass."""
+    shape = strips.exposure.shape
+    slopes = local_slopes(sky.bright)
+    follows = np.zeros(slopes.shape, bool)
+    sky_variance = filtered(sky.variance) if np.isfinite(sky.variance).any() else None
+    in_sky, anywhere = EveryNth(), EveryNth()  # measured over supplied noise
+    for strip in strips:
+        variance, row = strip.variance, strip.row
+        is_sky = mesh.sky(strip)
+        if slopes[row].any():
+            light, supplied = mesh.light(strip, ~is_sky), cut_cells(variance, ~is_sky)
+            follows[row] = follows_pixels(light, supplied, sky.variance[row], slopes[row])
+            variance = _without_photon_noise(strip, shape, mesh.level, slopes * follows, sky_variance)
+        measured = join_mesh(mesh.sigma, shape, strip.window)
+        for ratios, wanted in ((in_sky, is_sky), (anywhere, ~strip.bad)):
+            ratios.add(measured[wanted] / np.sqrt(variance[wanted]))
+    ratio = float(np.median((in_sky if in_sky.count else anywhere).values()))
+    return _Supplied(ratio, slopes, follows, sky_variance)
+
+
+def _without_photon_noise(strip, shape, level, slopes, sky_variance):
+    """Supplied variance of a strip, without what rises with the noise of its pixels."""
+    light = strip.image - join_mesh(level, shape, strip.window)
+    removed = of_pixels(slopes, strip.window) * light
+    around = join_mesh(sky_variance, shape, strip.window, np.float64)
+    return np.where(removed != 0, within_sky(strip.variance, around, removed), strip.variance)
