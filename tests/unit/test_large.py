@@ -11,7 +11,7 @@ from appulse.batch import run_batch
 from appulse.engine import large, stages
 from appulse.engine.describe import Region
 from appulse.engine.large import describe_whole
-from appulse.inference.background import NoiseScaled
+from appulse.inference.noise import NoiseScaled
 from appulse.inference.realisations import Realisations
 from appulse.network.weights import save_model
 from appulse.objects import MEASURED, ObjectFlag

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appulse.inference.background import NoiseScaled
 from appulse.inference.exposure import Window, at_border, cropped, grown
+from appulse.inference.noise import NoiseScaled
 from appulse.inference.realisations import Realisations
 from appulse.inference.tiles import fits_stamp
 from appulse.inference.two_step import MARGIN

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from appulse.engine.describe import Region
+<<<<<<< HEAD
 from appulse.engine.observation import Observation
 from appulse.engine.settings import Settings
-from appulse.inference.background import Noise, measure_noise
+from appulse.inference.background import measure_noise
+=======
+>>>>>>> r1
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window
+from appulse.inference.noise import Noise
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import Store

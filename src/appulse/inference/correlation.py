@@ -5,13 +5,13 @@ from scipy import ndimage
 
 from appulse.inference.mesh import CLIP
 
-INDEPENDENT = 6  # pixels; further than drizzling or resampling correlates noise
+FAR_LAG = 6  # pixels; further than drizzling or resampling correlates noise
 
 
 class PairSums:
     """Squared differences of horizontally and vertically adjacent sky pixels, gathered row by row of cells.
 
-    Differences of neighbours have twice the variance times (1 - correlation), those of pixels `INDEPENDENT`
+    Differences of neighbours have twice the variance times (1 - correlation), those of pixels `FAR_LAG`
     apart twice the variance. Faint wings of galaxies are common to both pixels and drop out, which in the
     product of two pixels they would not.
 
@@ -40,7 +40,7 @@ class PairSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             scaled = light / sigma[:, None, None]
             scaled[~(np.abs(scaled) < CLIP)] = np.nan
-        for place, lag in enumerate((1, INDEPENDENT)):
+        for place, lag in enumerate((1, FAR_LAG)):
             for one, other in (
                 (scaled[:, :, :-lag], scaled[:, :, lag:]),
                 (scaled[:, :-lag], scaled[:, lag:]),

@@ -106,8 +106,8 @@ def follows_pixels(light, variance, sky_variance, slopes):
     without = excess - slopes[:, None] * light.reshape(-1, CELL**2)
     enough = (slopes > 0) & np.isfinite(without).any(axis=1)
     found = np.zeros(len(slopes), bool)
-    spread = (np.nanmedian(np.abs(values[enough]), axis=1) for values in (without, excess))
-    found[enough] = next(spread) < 0.9 * next(spread)
+    left, whole = (np.nanmedian(np.abs(values[enough]), axis=1) for values in (without, excess))
+    found[enough] = left < 0.9 * whole
     return found
 
 
