@@ -271,14 +271,12 @@ def train(
     from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
     from appulse.training.fit import WORKING_MEMORY, fit
-    from appulse.training.history import held_history, refuse_inputs, refuse_output
+    from appulse.training.history import refuse_run
 
     use_large_pages(WORKING_MEMORY)
-    refuse_output(output, resume)
     config = TrainingConfig.load(preset)
     # Now, and not after minutes of cutting and hours of training.
-    held = held_history(output) if resume else None
-    seen = refuse_inputs(fields, config, validation=validation, init=init, held=held)
+    seen = refuse_run(output, fields, config, validation=validation, init=init, resume=resume)
     if calibration is not None:
         from appulse.evaluation.calibrate import calibrate_file, calibration_paths
 
