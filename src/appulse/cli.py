@@ -387,7 +387,7 @@ def evaluate(
     from appulse.evaluation.run import FULL, QUICK, evaluate_model, unseen_sky
     from appulse.network.weights import load_model
 
-    effort = QUICK if quick else FULL
+    effort = (QUICK if quick else FULL).drawing(method, samples)
     loaded = load_model(model)
     # Not after minutes of tuning.
     unseen_sky(loaded, fields, test_set, validation, allow_training_seeds=allow_training_seeds)
@@ -403,8 +403,6 @@ def evaluate(
             test_set=test_set,
             validation=validation,
             notes=notes,
-            method=method,
-            samples=samples,
             effort=effort,
             workers=workers,
             allow_training_seeds=allow_training_seeds,
