@@ -369,7 +369,7 @@ def evaluate(
         FITS file that appulse.stamps.build_test_set makes from fields.
     validation
         Directory of simulated fields (seeds 2000s) on which the other detectors are tuned; without it they
-        run with their default parameters.
+        run with their default parameters. What is chosen is kept there for later runs.
     model
         A bundled model, or a .safetensors file.
     method
@@ -393,7 +393,12 @@ def evaluate(
     unseen_sky(loaded, fields, test_set, validation, allow_training_seeds=allow_training_seeds)
     with stage_bars() as progress:
         detectors, notes = tuned_detectors(
-            validation, side=effort.side, fields=effort.fields, workers=workers, progress=progress
+            validation,
+            side=effort.side,
+            fields=effort.fields,
+            elsewhere=output,
+            workers=workers,
+            progress=progress,
         )
         scores = evaluate_model(
             output,

@@ -46,7 +46,7 @@ def compare_detectors(
     loaded = load_model(model)
     paths = unseen_paths(fields, loaded)
     refuse_tuned_seeds(validation, seeds_of(paths))
-    detectors, notes = tuned_detectors(validation, n_trials=trials, progress=progress)
+    detectors, notes = tuned_detectors(validation, n_trials=trials, elsewhere=output, progress=progress)
     scores = score_fields(loaded, read_fields(paths), detectors, Scoring(details=False), progress=progress)
     scores.write(output)
     table = scores.table.copy()
