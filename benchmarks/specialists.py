@@ -13,7 +13,7 @@ import functools
 import operator
 
 from appulse.evaluation.comparison import score_table
-from appulse.evaluation.evaluate import evidence_of
+from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.fields import read_fields, unseen_paths
 from appulse.evaluation.interval_coverage import covered
 from appulse.evaluation.intervals import Interval
@@ -36,7 +36,8 @@ SCORES = (
 
 def scored(model, paths, samples):
     """Scores of a model on fields, by name."""
-    each = (evidence_of(model, field, samples=samples, details=False) for field in read_fields(paths))
+    scoring = Scoring(samples=samples, details=False)
+    each = (evidence_of(model, field, scoring=scoring) for field in read_fields(paths))
     evidence = functools.reduce(operator.add, each)
     table = score_table(evidence, {})
     found = {row["score"]: Interval(row["value"], row["low"], row["high"]) for row in table}

@@ -264,14 +264,12 @@ def train(
     from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
     from appulse.training.fit import WORKING_MEMORY, fit
-    from appulse.training.history import held_history, refuse_inputs, refuse_output
+    from appulse.training.history import refuse_run
 
     use_large_pages(WORKING_MEMORY)
-    refuse_output(output, resume)
     config = TrainingConfig.load(preset)
     # Now, and not after minutes of cutting and hours of training.
-    held = held_history(output) if resume else None
-    seen = refuse_inputs(fields, config, validation=validation, init=init, held=held)
+    seen = refuse_run(output, fields, config, validation=validation, init=init, resume=resume)
     if calibration is not None:
         from appulse.evaluation.calibrate import calibrate_file, calibration_paths
 
@@ -364,7 +362,7 @@ def evaluate(
         FITS file that appulse.stamps.build_test_set makes from fields.
     validation
         Directory of simulated fields (seeds 2000s) on which the other detectors are tuned; without it they
-        run with their default parameters.
+        run with their default parameters. What is chosen is kept there for later runs.
     model
         A bundled model, or a .safetensors file.
     method
@@ -382,13 +380,18 @@ def evaluate(
     from appulse.evaluation.run import FULL, QUICK, evaluate_model, unseen_sky
     from appulse.network.weights import load_model
 
-    effort = QUICK if quick else FULL
+    effort = (QUICK if quick else FULL).drawing(method, samples)
     loaded = load_model(model)
     # Not after minutes of tuning.
     unseen_sky(loaded, fields, test_set, validation, allow_training_seeds=allow_training_seeds)
     with stage_bars() as progress:
         detectors, notes = tuned_detectors(
-            validation, side=effort.side, fields=effort.fields, workers=workers, progress=progress
+            validation,
+            side=effort.side,
+            fields=effort.fields,
+            elsewhere=output,
+            workers=workers,
+            progress=progress,
         )
         scores = evaluate_model(
             output,
@@ -398,8 +401,6 @@ def evaluate(
             test_set=test_set,
             validation=validation,
             notes=notes,
-            method=method,
-            samples=samples,
             effort=effort,
             workers=workers,
             allow_training_seeds=allow_training_seeds,

@@ -38,7 +38,6 @@ def run_demo(
     output: str | Path,
     *,
     size: int = 1024,
-    model: str | Path = "euclid",
     progress: Progress | None = None,
 ) -> str:
     """Simulate a Euclid-like field, write the Hubble Deep Field as FITS, and segment both.
@@ -49,8 +48,6 @@ def run_demo(
         Directory for everything.
     size : int, pixels
         Width of the simulated field.
-    model : str or Path
-        Bundled name or file.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -65,7 +62,7 @@ def run_demo(
         The directory holds a field of another size.
     """
     output = Path(output)
-    loaded = load_model(model)
+    loaded = load_model("euclid")
     simulated, survey = output / field_name(DEMO_SEED, 0), Survey.load("euclid-wide")
     if simulated.exists():
         refuse_other_field(simulated, survey, size)

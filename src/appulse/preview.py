@@ -74,7 +74,7 @@ def field_figure(result: Result, window: Window | None = None) -> Figure:
     return figure
 
 
-def galaxy_figure(result: Result, label: int, realisations: int = 4) -> Figure:
+def galaxy_figure(result: Result, label: int) -> Figure:
     """One galaxy's surroundings: image, mean, standard deviation, class map and a few realisations.
 
     Parameters
@@ -83,15 +83,12 @@ def galaxy_figure(result: Result, label: int, realisations: int = 4) -> Figure:
         Of `appulse.segment`.
     label : int
         As in the catalogue.
-    realisations : int
-        How many to show.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     window = result.cutout(label).window
-    drawn = result.realisations(label)[:realisations]
     extent = (window[1].start - 0.5, window[1].stop - 0.5, window[0].start - 0.5, window[0].stop - 0.5)
     bad = np.isnan(result.p_galaxy[window])
     figure = Figure(figsize=(13, 6.4))
@@ -107,6 +104,7 @@ def galaxy_figure(result: Result, label: int, realisations: int = 4) -> Figure:
     ):
         _draw_map(axes, values[window], bad, vmin=0, vmax=limit, cmap=colours, extent=extent)
         axes.set_title(title)
+    drawn = result.realisations(label)[: len(bottom)]
     for number, axes in enumerate(bottom):
         if number < len(drawn):
             _draw_map(axes, drawn[number], bad, vmin=0, vmax=2, cmap=_CLASSES, extent=extent)

@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import jobs
-from appulse.evaluation.evaluate import evidence_of
+from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.report import MISSING, plain
 from appulse.evaluation.run import Effort, evaluate_model
 from appulse.files import InputError, UsageError
@@ -17,7 +17,8 @@ from appulse.sky.simulate import simulate_fields
 from appulse.stamps import build_test_set
 from by_hand import SIZE, by_hand, thresholding_model
 
-TINY = Effort(side=320, fields=1, samples=8, noise_side=256, noise_fields=2, part_side=192)
+TINY = Effort(320, 1, part_side=192, scoring=Scoring(samples=8, noise_side=256, noise_fields=2))
+TWO_FIELDS = Effort(200, None, part_side=128, scoring=Scoring(samples=4, noise_side=64, noise_fields=1))
 FIGURES = ("figure1", "figure2", "figure3", "figure5", "tradeoff", "reliability", "coverage", "ranks")
 FIGURES += ("test_set_figure2", "test_set_blends", "test_set_tradeoff")
 
@@ -210,9 +211,8 @@ def test_the_same_evaluation_again_gives_the_same_bytes(sky, output):
 @pytest.mark.slow
 def test_workers_do_not_change_a_byte(sky):
     simulate_fields(sky / "two", "euclid-crowded", size=200, fields=2, seed=9000)
-    effort = Effort(side=200, fields=None, samples=4, noise_side=64, noise_fields=1, part_side=128)
     for workers in (1, 2):
-        options = {"test_set": sky / "set.fits", "effort": effort, "workers": workers}
+        options = {"test_set": sky / "set.fits", "effort": TWO_FIELDS, "workers": workers}
         evaluate_model(sky / f"by{workers}", sky / "two", by_hand(), [SepDetector()], **options)
     for path in (sky / "by1").iterdir():
         assert (sky / "by2" / path.name).read_bytes() == path.read_bytes(), path.name
@@ -221,8 +221,7 @@ def test_workers_do_not_change_a_byte(sky):
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_after_its_last_field(sky, monkeypatch):
     simulate_fields(sky / "three", "euclid-crowded", size=200, fields=2, seed=9000)
-    effort = Effort(side=200, fields=None, samples=4, noise_side=64, noise_fields=1, part_side=128)
-    evaluate_model(sky / "whole", sky / "three", by_hand(), [SepDetector()], effort=effort)
+    evaluate_model(sky / "whole", sky / "three", by_hand(), [SepDetector()], effort=TWO_FIELDS)
     gathered = []
 
     def gather_one(model, field, *args, **options):
@@ -233,9 +232,9 @@ def test_a_run_that_was_stopped_goes_on_after_its_last_field(sky, monkeypatch):
 
     monkeypatch.setattr(jobs, "evidence_of", gather_one)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_model(sky / "stopped", sky / "three", by_hand(), [SepDetector()], effort=effort)
+        evaluate_model(sky / "stopped", sky / "three", by_hand(), [SepDetector()], effort=TWO_FIELDS)
     assert [path.name for path in (sky / "stopped" / "parts").iterdir()] == ["field_9000_00.npz"]
-    evaluate_model(sky / "stopped", sky / "three", by_hand(), [SepDetector()], effort=effort)
+    evaluate_model(sky / "stopped", sky / "three", by_hand(), [SepDetector()], effort=TWO_FIELDS)
     assert gathered == [0, 1, 1]
     names = sorted(path.name for path in (sky / "whole").iterdir())
     assert names == sorted(path.name for path in (sky / "stopped").iterdir()) and "parts" not in names
@@ -249,5 +248,5 @@ def test_seen_fields_and_too_few_realisations_are_refused(sky):
     with pytest.raises(UsageError, match="9000"):
         evaluate_model(sky / "never", sky / "test", model, effort=TINY)
     with pytest.raises(InputError, match="at least 2"):
-        evaluate_model(sky / "never", sky / "test", by_hand(), samples=1, effort=TINY)
+        evaluate_model(sky / "never", sky / "test", by_hand(), effort=TINY.drawing("grid", 1))
     assert not (sky / "never").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from appulse.baselines.tuning import tuned_detectors
-from appulse.evaluation.evaluate import score_fields
+from appulse.evaluation.evaluate import Scoring, score_fields
 from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, seeds_of, unseen_paths
 from appulse.evaluation.operating import N_TRIALS
 from appulse.network.weights import load_model
@@ -46,8 +46,8 @@ def compare_detectors(
     loaded = load_model(model)
     paths = unseen_paths(fields, loaded)
     refuse_tuned_seeds(validation, seeds_of(paths))
-    detectors, notes = tuned_detectors(validation, n_trials=trials, progress=progress)
-    scores = score_fields(loaded, read_fields(paths), detectors, progress=progress)
+    detectors, notes = tuned_detectors(validation, n_trials=trials, elsewhere=output, progress=progress)
+    scores = score_fields(loaded, read_fields(paths), detectors, Scoring(details=False), progress=progress)
     scores.write(output)
     table = scores.table.copy()
     for column in ("value", "low", "high", "paper"):

@@ -55,6 +55,11 @@ class SepDetector:
         return "SEP"
 
     @property
+    def program(self):
+        """What does the work, with its version."""
+        return f"sep {sep.__version__}"
+
+    @property
     def setting(self):
         """Where it stands among its `variants`: the deblending contrast."""
         return self.deblend_contrast

@@ -45,6 +45,12 @@ class SextractorDetector:
         return "SExtractor"
 
     @property
+    def program(self):
+        """What does the work, with its version."""
+        told = subprocess.run([find_program(), "--version"], capture_output=True, text=True)
+        return told.stdout.strip()
+
+    @property
     def setting(self):
         """Where it stands among its `variants`: the deblending contrast."""
         return self.deblend_contrast

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from appulse.baselines.detector import DetectorUnavailable
+from appulse.baselines.kept import Tuning
 from appulse.baselines.segments import BORDER_LIGHTS
 from appulse.baselines.sep import SepDetector
 from appulse.baselines.sextractor import SextractorDetector, find_program
@@ -19,7 +20,7 @@ from appulse.evaluation.operating import BALANCED_TOLERANCE, N_TRIALS, balanced_
 from appulse.evaluation.scores import ObjectCounts, tally
 from appulse.inference.background import scale_to_noise
 from appulse.progress import Progress
-from appulse.sky.field import Field, field_paths
+from appulse.sky.field import Field, field_paths, open_field
 from appulse.sky.true_objects import TrueObjects, true_objects
 from appulse.sky.workers import gathered
 
@@ -150,10 +151,14 @@ def tuned_detectors(
     n_trials: int = N_TRIALS,
     side: int | None = None,
     fields: int | None = None,
+    elsewhere: str | Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> tuple[list, list[str]]:
     """Every installed detector, tuned on calibration fields.
+
+    What comes of it is kept beside the fields (``tuned-*.json``), and taken from there where the fields,
+    these settings, the detector's program and this package's code are the same.
 
     Parameters
     ----------
@@ -166,6 +171,8 @@ def tuned_detectors(
         of 4096 x 4096 pixels.
     fields : int, optional
         How many of them; by default all.
+    elsewhere : str or Path, optional
+        Directory for tuned detectors where that of the fields cannot be written to.
     workers : int
         Processes, of which each detector takes one; the result does not depend on them.
     progress : callable, optional
@@ -184,14 +191,31 @@ def tuned_detectors(
     paths = field_paths(validation)[:fields]
     if side is None:
         side = int(np.sqrt(_TUNING_PIXELS / len(paths)))
-    # One field at a time: only its image and its objects stay.
-    images, truths = zip(*map(_prepare, read_fields(paths, side)), strict=True)
-    search = functools.partial(tune, images=images, truths=truths, n_trials=n_trials)
-    tuned = list(gathered(search, detectors, "detectors", workers, progress))
-    pixels = sum(image.size for image in images) / 1e6
-    best = f"the best of {n_trials} parameter sets, refined one by one,"
-    how = f"{best} on {pixels:.1f} Mpixel of validation fields"
-    return tuned, [*(f"{each.name}: {how} ({_settings(each)})." for each in tuned), *notes]
+    homes = [Path(home) for home in (validation, elsewhere) if home is not None]
+    tuning = Tuning.of(paths, side, n_trials, homes)
+    tuned = {detector.name: tuning.find(detector) for detector in detectors}
+    missing = [detector for detector in detectors if tuned[detector.name] is None]
+    if missing:
+        # One field at a time: only its image and its objects stay.
+        images, truths = zip(*map(_prepare, read_fields(paths, side)), strict=True)
+        search = functools.partial(tune, images=images, truths=truths, n_trials=n_trials)
+        found = gathered(search, missing, "detectors", workers, progress)
+        for detector, best in zip(missing, found, strict=True):
+            tuning.keep(detector, best)
+            tuned[detector.name] = best
+    best_of = f"the best of {n_trials} parameter sets, refined one by one,"
+    how = f"{best_of} on {_pixels(paths, side) / 1e6:.1f} Mpixel of validation fields"
+    told = [f"{each.name}: {how} ({_settings(each)})." for each in tuned.values()]
+    return list(tuned.values()), [*told, *notes]
+
+
+def _pixels(paths: Sequence[Path], side: int) -> int:
+    number = 0
+    for path in paths:
+        with open_field(path) as field:
+            height, width = field.shape
+        number += min(height, side) * min(width, side)
+    return number
 
 
 def _settings(detector) -> str:

@@ -3,7 +3,7 @@
 from appulse.evaluation.detection import Detection, detection_from_result, detection_from_ternary
 from appulse.evaluation.energy import energy_score
 from appulse.evaluation.galaxies import GalaxyMatch, match_centroids, match_galaxies
-from appulse.evaluation.intervals import Interval, bootstrap, wilson
+from appulse.evaluation.intervals import Interval, bootstrap, bootstrap_mean, wilson
 from appulse.evaluation.lenient import LenientBlends, lenient_blends
 from appulse.evaluation.matching import ObjectMatch, excluded_predictions, match_objects
 from appulse.evaluation.operating import (
@@ -48,6 +48,7 @@ __all__ = [
     "TrueObjects",
     "balanced_score",
     "bootstrap",
+    "bootstrap_mean",
     "brier_score",
     "choose_operating_points",
     "count_objects",

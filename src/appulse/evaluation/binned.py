@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.evaluation.evidence import Evidence
-from appulse.evaluation.intervals import Interval, bootstrap, bounded, wilson
+from appulse.evaluation.intervals import Interval, bootstrap_mean, bounded, wilson
 from appulse.evaluation.pixel_scores import mean_in_bins
 from appulse.evaluation.snapshots import Snapshot
 from appulse.evaluation.truth_tables import objects_of
@@ -135,7 +135,7 @@ def blends_by(evidence: Evidence, column: str) -> Table:
                 row |= bounded(share, wilson(int(np.count_nonzero(outcome == kind)), len(outcome)))
             row |= {"n_galaxies": len(members)}
             iou = np.asarray(members[f"iou_{name}"], float)
-            row |= bounded("iou", bootstrap(np.mean, iou, groups=objects_of(members)))
+            row |= bounded("iou", bootstrap_mean(iou, groups=objects_of(members)))
             variance = np.asarray(members["variance"], float) if name == model else np.zeros(0)
             row["variance"] = float(np.nanmean(variance)) if np.isfinite(variance).any() else np.nan
             rows.append(row)
@@ -257,7 +257,7 @@ def ensemble_table(evidence: Evidence) -> Table:
         row = {"kind": kind, "n": len(chosen)}
         for column in ("energy", "diversity", "energy_overlap", "diversity_overlap"):
             values = np.asarray(chosen[column], float)
-            row |= bounded(column, bootstrap(np.mean, values[np.isfinite(values)]))
+            row |= bounded(column, bootstrap_mean(values[np.isfinite(values)]))
         rows.append(row)
     return Table(rows=rows)
 

@@ -331,7 +331,9 @@ def _intervals(pictures: Mapping[str, Path], tables: Mapping[str, Table]) -> Sec
                 "coverage",
                 main,
                 "Coverage and pulls",
-                "A pull is the error over half the 68 % interval; its median should be 0 and its width 1.",
+                "A pull is the error over half the 68 % interval; its median should be 0 and its width 1. "
+                "Within std: share of the truths within the value plus or minus its standard deviation "
+                "(of a flux with its pixel noise); 0.68 for a Gaussian.",
             ),
             Listing(
                 "coverage-bins",

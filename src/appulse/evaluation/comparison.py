@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.evaluation.evidence import EVENTS, GALAXY_MATCHES, Evidence
-from appulse.evaluation.intervals import Interval, bootstrap, difference
+from appulse.evaluation.intervals import Interval, bootstrap_mean, difference
 from appulse.evaluation.scores import ObjectCounts, table1
 from appulse.evaluation.truth_tables import objects_of
 from appulse.sky.true_objects import Kind
@@ -169,7 +169,7 @@ def _mean_iou(evidence: Evidence, name: str) -> dict[str, Interval]:
     for kind in ("isolated", "blended"):
         chosen = evidence.galaxies[evidence.galaxies["kind"] == kind]
         iou, groups = np.asarray(chosen[f"iou_{name}"]), objects_of(chosen)
-        scores[f"mean IoU of {kind} galaxies"] = bootstrap(np.mean, iou, groups=groups)
+        scores[f"mean IoU of {kind} galaxies"] = bootstrap_mean(iou, groups=groups)
     return scores
 
 

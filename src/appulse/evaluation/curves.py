@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import optimize, sparse, special
 
-from appulse.network.calibration import IDENTITY, LOGIT_REACH
+from appulse.network.calibration import IDENTITY, between_knots, curve_places
 
 # What a bend of one unit between knots, and a slope one off, cost in nats: the data decide where
 # there are some hundred pixels, and the curve goes straight on where there are none.
@@ -42,7 +42,7 @@ def fit_curve(logits, truth, *, within=1.0, weights=1.0):
     (2 LOGIT_REACH + 1,) tuple of float
         As `appulse.network.calibration.Calibration` holds it.
     """
-    index, share = _places(np.asarray(logits, np.float64))
+    index, share = curve_places(np.asarray(logits, np.float64))
     n = len(IDENTITY)
     # From the curve's first value and the steps between its values: it increases where these are positive.
     to_values = np.tril(np.ones((n, n)))
@@ -83,7 +83,7 @@ def fit_curve(logits, truth, *, within=1.0, weights=1.0):
 
 def _mean(curve, index, share, within):
     """Mean probability of the draws, (n,), and how it changes with the curve's values, sparse (n, knots)."""
-    given = special.expit(curve[index] + share * (curve[index + 1] - curve[index]))
+    given = special.expit(between_knots(curve, index, share))
     slope = within * given * (1.0 - given) / len(index)
     of_values = sparse.csr_array((index.shape[1], len(curve)))
     for knots, parts, slopes in zip(index, share, slope, strict=True):
@@ -94,27 +94,3 @@ def _mean(curve, index, share, within):
         of_values = of_values + sparse.csr_array((values, columns, starts), shape=of_values.shape)
     probability = np.clip(np.mean(within * given, axis=0), _FLOOR, 1.0 - _FLOOR)
     return probability, of_values
-
-
-def along(curve, logits):
-    """Calibrated logits.
-
-    Parameters
-    ----------
-    curve : (2 LOGIT_REACH + 1,) sequence of float
-        Calibration curve.
-    logits : float array
-        To correct.
-
-    Returns
-    -------
-    float array of the same shape
-    """
-    curve = np.asarray(curve)
-    index, share = _places(np.asarray(logits))
-    return curve[index] + share * (curve[index + 1] - curve[index])
-
-
-def _places(logits):
-    index = np.clip(np.floor(logits + LOGIT_REACH).astype(np.intp), 0, 2 * LOGIT_REACH - 1)
-    return index, logits + LOGIT_REACH - index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, gather
@@ -15,16 +16,35 @@ from appulse.segmentation import segment
 from appulse.sky.field import Field
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How a model is scored.
+
+    Parameters
+    ----------
+    method : {"two-step", "grid"}
+        As `appulse.segment` takes it.
+    samples : int
+        Realisations; the paper draws 50.
+    details : bool
+        Whether to gather what only the report shows.
+    noise_side, noise_fields : int
+        Width, pixels, and number of the fields of pure noise.
+    """
+
+    method: str = "two-step"
+    samples: int = 50
+    details: bool = True
+    noise_side: int = NOISE_SIDE
+    noise_fields: int = NOISE_FIELDS
+
+
 def score_fields(
     model: Model,
     fields: Iterable[Field],
     detectors: Sequence[Detector] = (),
+    scoring: Scoring = Scoring(),
     *,
-    method: str = "two-step",
-    samples: int = 50,
-    noise_side: int = NOISE_SIDE,
-    noise_fields: int = NOISE_FIELDS,
-    details: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
     """Score a model, and other detectors, on fields.
@@ -37,14 +57,8 @@ def score_fields(
         Unseen ones; each is let go before the next is taken.
     detectors : sequence of Detector
         To stand beside it.
-    method : {"two-step", "grid"}
-        As `appulse.segment` takes it.
-    samples : int
-        Realisations.
-    noise_side, noise_fields : int
-        Width, pixels, and number of the fields of pure noise.
-    details : bool
-        Whether to gather what only the report shows.
+    scoring : Scoring
+        How.
     progress : callable, optional
         Called with the name of a stage, steps done and their total.
 
@@ -57,20 +71,16 @@ def score_fields(
     InputError
         No fields.
     """
-    options = {"method": method, "samples": samples, "details": details, "progress": progress}
-    evidences = (evidence_of(model, field, detectors, **options) for field in fields)
-    noise = {"noise_side": noise_side, "noise_fields": noise_fields}
-    return pool(model, evidences, detectors, method=method, samples=samples, progress=progress, **noise)
+    evidences = (evidence_of(model, field, detectors, scoring, progress=progress) for field in fields)
+    return pool(model, evidences, detectors, scoring, progress=progress)
 
 
 def evidence_of(
     model: Model,
     field: Field,
     detectors: Sequence[Detector] = (),
+    scoring: Scoring = Scoring(),
     *,
-    method: str = "two-step",
-    samples: int = 50,
-    details: bool = True,
     progress: Progress | None = None,
 ) -> Evidence:
     """Segment a field and compare the result, and those of other detectors, with the truth.
@@ -81,19 +91,25 @@ def evidence_of(
         What to score.
     field : Field
         An unseen one.
-    detectors, method, samples, details, progress
+    detectors, scoring, progress
         As for `score_fields`.
 
     Returns
     -------
     Evidence
     """
-    options = {"samples": samples, "seed": field.seed, "method": method, "progress": progress}
-    result = segment(field.image, model=model, **options)
+    result = segment(
+        field.image,
+        model=model,
+        samples=scoring.samples,
+        seed=field.seed,
+        method=scoring.method,
+        progress=progress,
+    )
     point = model.operating_point("balanced")
     if progress:
         progress("comparing with the truth", 0, 1)
-    evidence = gather(field, result, point, detectors, name=model.name, details=details)
+    evidence = gather(field, result, point, detectors, name=model.name, details=scoring.details)
     if progress:
         progress("comparing with the truth", 1, 1)
     return evidence
@@ -103,11 +119,8 @@ def pool(
     model: Model,
     evidences: Iterable[Evidence],
     detectors: Sequence[Detector] = (),
+    scoring: Scoring = Scoring(),
     *,
-    method: str = "two-step",
-    samples: int = 50,
-    noise_side: int = NOISE_SIDE,
-    noise_fields: int = NOISE_FIELDS,
     progress: Progress | None = None,
 ) -> Scores:
     """Scores of all fields together, and of pure noise.
@@ -118,7 +131,7 @@ def pool(
         What to score.
     evidences : iterable of Evidence
         Of each field, from `evidence_of`; each is added up as it comes.
-    detectors, method, samples, noise_side, noise_fields, progress
+    detectors, scoring, progress
         As for `score_fields`.
 
     Returns
@@ -135,6 +148,13 @@ def pool(
         evidence = one if evidence is None else evidence + one
     if evidence is None:
         raise InputError("no fields to score.")
-    options = {"method": method, "samples": samples, "progress": progress}
-    clean = clean_stamps(model, detectors, side=noise_side, fields=noise_fields, **options)
+    clean = clean_stamps(
+        model,
+        detectors,
+        method=scoring.method,
+        samples=scoring.samples,
+        side=scoring.noise_side,
+        fields=scoring.noise_fields,
+        progress=progress,
+    )
     return Scores(model, evidence, clean)

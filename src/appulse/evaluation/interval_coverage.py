@@ -60,6 +60,34 @@ def covered(measured: Table, quantity: str, calibration: Calibration, level: flo
     return wilson(int(np.count_nonzero(np.abs(error) <= half)), n)
 
 
+def within_std(measured: Table, quantity: str) -> Interval:
+    """Share of the truths within one standard deviation of the catalogue's value.
+
+    Unlike `covered`, of ``Q`` and ``Q_std`` alone, as a reader takes them who asks for no interval.
+
+    Parameters
+    ----------
+    measured : Table
+        From `matched_galaxies`.
+    quantity : str
+        One of `appulse.objects.MEASURED`; to the ``_std`` of a flux its pixel noise is added in quadrature,
+        and the error of an orientation is taken modulo 180 degrees.
+
+    Returns
+    -------
+    Interval
+        Wilson's; NaN without galaxies.
+    """
+    error = np.asarray(measured[f"true_{quantity}"] - measured[quantity], np.float64)
+    if quantity == "orientation":
+        error = (error + 90.0) % 180.0 - 90.0
+    std = np.asarray(measured[f"{quantity}_std"], np.float64)
+    if quantity == "flux":
+        std = np.hypot(std, np.asarray(measured["flux_noise"], np.float64))
+    known = np.isfinite(error) & np.isfinite(std)
+    return wilson(int(np.count_nonzero(np.abs(error[known]) <= std[known])), int(np.count_nonzero(known)))
+
+
 def coverage_table(measured: Table, calibration: Calibration, magnitude_edges: np.ndarray) -> Table:
     """Coverage and pulls of every quantity, for all galaxies and by kind, magnitude and blendedness.
 
@@ -74,9 +102,9 @@ def coverage_table(measured: Table, calibration: Calibration, magnitude_edges: n
     Returns
     -------
     astropy.table.Table
-        ``quantity``, ``group``, ``n``; ``coverage_68`` and ``coverage_95`` with bounds ``_low`` and
-        ``_high``; of the pulls (error over half the 68 % interval) ``pull_median`` and ``pull_width`` (half
-        of what holds 68 % of them; 1 for intervals that mean what they say).
+        ``quantity``, ``group``, ``n``; ``coverage_68``, ``coverage_95`` and ``within_std`` (`within_std`)
+        with bounds ``_low`` and ``_high``; of the pulls (error over half the 68 % interval) ``pull_median``
+        and ``pull_width`` (half of what holds 68 % of them; 1 for intervals that mean what they say).
     """
     rows = []
     for quantity in MEASURED:
@@ -88,6 +116,7 @@ def coverage_table(measured: Table, calibration: Calibration, magnitude_edges: n
             for level in LEVELS:
                 interval = covered(measured[chosen], quantity, calibration, level)
                 row |= bounded(f"coverage_{100 * level:.0f}", interval)
+            row |= bounded("within_std", within_std(measured[chosen], quantity))
             p16, p50, p84 = np.percentile(here, [16, 50, 84]) if len(here) else (np.nan,) * 3
             rows.append(row | {"pull_median": float(p50), "pull_width": float(0.5 * (p84 - p16))})
     return Table(rows=rows)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, wilson
+from appulse.evaluation.intervals import wilson
 from appulse.evaluation.matching import excluded_predictions, match_objects
 from appulse.sky.true_objects import Kind
 
@@ -20,9 +20,9 @@ class LenientBlends:
     def __add__(self, other):
         return LenientBlends(self.n_right + other.n_right, self.n_predicted + other.n_predicted)
 
-    def purity(self, confidence=DEFAULT_CONFIDENCE):
+    def purity(self):
         """Lenient purity of blends, with its Wilson interval; never to be quoted without the strict one."""
-        return wilson(self.n_right, self.n_predicted, confidence)
+        return wilson(self.n_right, self.n_predicted)
 
 
 def lenient_blends(truth, detection, galaxies_xy):

@@ -8,7 +8,7 @@ from astropy.table import Table
 from appulse.evaluation.ensembles import energy_columns
 from appulse.evaluation.evidence import EVENTS, frequency
 from appulse.evaluation.interval_coverage import covered
-from appulse.evaluation.intervals import bootstrap, bounded
+from appulse.evaluation.intervals import bootstrap_mean, bounded
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.pixels import PixelTally
 from appulse.evaluation.probabilities import drawn_maps, logits_of, mean_probabilities
@@ -59,7 +59,7 @@ def mode_table(model: Model, field: Field, *, samples: int = 50, progress: Progr
             row |= bounded(f"coverage_{quantity}", covered(measured, quantity, model.calibration, 0.68))
         columns = energy_columns(truth, ternary, result, labels)
         for column in ("energy", "diversity"):
-            row |= bounded(column, bootstrap(np.mean, columns[column]))
+            row |= bounded(column, bootstrap_mean(columns[column]))
         rows.append(row)
     return Table(rows=rows)
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,29 @@ def load_evidence(path: str | Path, identity: dict) -> Evidence | None:
             return _restore({tuple(key): file[f"a{number}"] for number, key in enumerate(keys)})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def kept(path: Path, identity: dict, gather: Callable[[], Evidence]) -> Evidence:
+    """Evidence from where a run before this one left it, or else gathered, and left there.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.npz``.
+    identity : dict
+        Of what it is gathered from and with; plain values.
+    gather : callable
+        Gives it.
+
+    Returns
+    -------
+    Evidence
+    """
+    evidence = load_evidence(path, identity)
+    if evidence is None:
+        evidence = gather()
+        save_evidence(evidence, path, identity)
+    return evidence
 
 
 def _flatten(evidence: Evidence) -> dict[tuple, np.ndarray]:

@@ -7,11 +7,12 @@ import numpy as np
 from astropy.table import Table
 from scipy import stats
 
-from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, bootstrap
+from appulse.evaluation.intervals import bootstrap, bootstrap_mean
 
 # Calibration is judged where the model hesitates; else background pixels swamp it.
 UNCERTAIN = (0.02, 0.98)
 N_BINS = 15
+_FLOOR = 1e-7
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,22 @@ def brier_score(probability, truth):
     return float(np.mean((probability - truth) ** 2)) if probability.size else np.nan
 
 
-def negative_log_likelihood(probability, truth, floor=1e-7):
+def negative_log_likelihood(probability, truth):
     """Mean of -log of the probability given to what is true, in nats per pixel.
 
     Parameters
     ----------
     probability : float array
     truth : bool array of the same shape
-    floor : float
-        Probabilities are kept this far from 0 and 1, about float32's resolution next to 1, so that one
-        certain mistake does not make the score infinite.
 
     Returns
     -------
     float
+        Finite in spite of certain mistakes: probabilities are kept 1e-7 from 0 and 1, about float32's
+        resolution next to 1.
     """
     probability, truth = _finite(probability, truth)
-    probability = np.clip(probability, floor, 1 - floor)
+    probability = np.clip(probability, _FLOOR, 1 - _FLOOR)
     return float(-np.mean(np.log(np.where(truth, probability, 1 - probability)))) if truth.size else np.nan
 
 
@@ -130,7 +130,7 @@ def _finite(probability, truth):
     return probability[finite].astype(np.float64), truth[finite]
 
 
-def mean_in_bins(x, values, edges, *, groups=None, confidence=DEFAULT_CONFIDENCE, seed=0):
+def mean_in_bins(x, values, edges, *, groups=None):
     """Mean of a score in bins of another quantity: IoU by magnitude (paper, Figures 2 and 3), say.
 
     Parameters
@@ -142,15 +142,12 @@ def mean_in_bins(x, values, edges, *, groups=None, confidence=DEFAULT_CONFIDENCE
     edges : (bins + 1,) float array
         Ascending; a bin holds its lower edge.
     groups : (n,) array, optional
-        What is resampled together, as for :func:`bootstrap`.
-    confidence : float
-        Of the bootstrap interval of the mean.
-    seed : int
+        What is resampled together, as for :func:`bootstrap_mean`.
 
     Returns
     -------
     astropy.table.Table
-        Columns low_edge, high_edge, n, mean, mean_low, mean_high, std; NaN in empty bins.
+        Columns low_edge, high_edge, n, mean, mean_low, mean_high (bootstrap), std; NaN in empty bins.
     """
     x, values = np.asarray(x, dtype=np.float64), np.asarray(values, dtype=np.float64)
     groups = np.arange(len(x)) if groups is None else np.asarray(groups)
@@ -160,14 +157,14 @@ def mean_in_bins(x, values, edges, *, groups=None, confidence=DEFAULT_CONFIDENCE
     rows = []
     for i, (low_edge, high_edge) in enumerate(pairwise(edges)):
         inside, their_groups = values[bin_of == i], groups[bin_of == i]
-        mean = bootstrap(np.mean, inside, groups=their_groups, confidence=confidence, seed=seed)
+        mean = bootstrap_mean(inside, groups=their_groups)
         spread = float(inside.std()) if inside.size else np.nan
         rows.append((float(low_edge), float(high_edge), inside.size, mean.value, mean.low, mean.high, spread))
     names = ("low_edge", "high_edge", "n", "mean", "mean_low", "mean_high", "std")
     return Table(rows=rows, names=names)
 
 
-def rank_correlation(spread, error, given=None, *, confidence=DEFAULT_CONFIDENCE, n_resamples=1000, seed=0):
+def rank_correlation(spread, error, given=None, *, n_resamples=1000):
     """Spearman's correlation of a predicted spread with the size of the error actually made.
 
     Both grow with a galaxy's size, which alone correlates them. ``given`` takes that out, as a partial
@@ -181,9 +178,8 @@ def rank_correlation(spread, error, given=None, *, confidence=DEFAULT_CONFIDENCE
         Absolute error; any unit. Rows with a NaN are left out.
     given : (n,) float array, optional
         What both depend on; any unit.
-    confidence : float
-        Of the bootstrap interval.
-    n_resamples, seed : int
+    n_resamples : int
+        Of the bootstrap.
 
     Returns
     -------
@@ -192,9 +188,8 @@ def rank_correlation(spread, error, given=None, *, confidence=DEFAULT_CONFIDENCE
     """
     columns = [np.asarray(each, dtype=np.float64) for each in (spread, error, given) if each is not None]
     good = np.isfinite(columns).all(axis=0)
-    options = {"confidence": confidence, "n_resamples": n_resamples, "seed": seed}
     statistic = _spearman if given is None else _partial_spearman
-    return bootstrap(statistic, *(each[good] for each in columns), **options)
+    return bootstrap(statistic, *(each[good] for each in columns), n_resamples=n_resamples)
 
 
 def _spearman(first, second):

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from appulse.evaluation.curves import along, fit_curve
+from appulse.evaluation.curves import fit_curve
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
-from appulse.network.calibration import Calibration
+from appulse.network.calibration import Calibration, calibrated_logit
 from appulse.network.weights import Model
 from appulse.progress import Progress
 from appulse.sky.field import Field
@@ -193,8 +193,8 @@ def mean_probabilities(
     -------
     p_galaxy, p_overlap : float arrays without the first axis
     """
-    p_galaxy = special.expit(along(calibration.galaxy, galaxy))
-    p_overlap = p_galaxy * special.expit(along(calibration.overlap, overlap))
+    p_galaxy = special.expit(calibrated_logit(calibration.galaxy, galaxy))
+    p_overlap = p_galaxy * special.expit(calibrated_logit(calibration.overlap, overlap))
     return p_galaxy.mean(axis=0), p_overlap.mean(axis=0)
 
 
@@ -221,7 +221,7 @@ def with_curves(calibration: Calibration, drawn: Sequence[Draws]) -> Calibration
         np.concatenate([getattr(draws, name)[::step] for draws in drawn]) for name in ("truth", "weights")
     )
     curve = fit_curve(galaxy, truth >= 1, weights=weights)
-    within = special.expit(along(curve, galaxy))
+    within = special.expit(calibrated_logit(curve, galaxy))
     given = fit_curve(overlap, truth == 2, within=within, weights=weights)
     return dataclasses.replace(calibration, galaxy=curve, overlap=given)
 

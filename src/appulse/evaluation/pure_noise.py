@@ -55,8 +55,8 @@ def clean_stamps(
     size = model.network.config.stamp_size
     for seed in range(_SEED, _SEED + fields):
         noise = np.random.default_rng(seed).standard_normal((side, side), dtype=np.float32)
-        options = {"method": method, "samples": samples, "progress": progress}
-        found = {model.name: objects_in_noise(model, noise, **options)}
+        ours = objects_in_noise(model, noise, method=method, samples=samples, progress=progress)
+        found = {model.name: ours}
         found |= {detector.name: detector.detect(noise).objects for detector in detectors}
         for name, labels in found.items():
             clean.setdefault(name, []).append(_is_clean(labels, size))

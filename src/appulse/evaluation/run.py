@@ -16,7 +16,7 @@ from astropy.table import Table
 
 from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.evaluate import pool
+from appulse.evaluation.evaluate import Scoring, pool
 from appulse.evaluation.fields import (
     read_fields,
     refuse_biased,
@@ -24,22 +24,21 @@ from appulse.evaluation.fields import (
     seeds_of,
     unseen_paths,
 )
-from appulse.evaluation.jobs import FieldJob
+from appulse.evaluation.jobs import FieldJob, StampJob
 from appulse.evaluation.model_scores import Scores, write_table
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
-from appulse.evaluation.pure_noise import NOISE_FIELDS, NOISE_SIDE
 from appulse.evaluation.report import write_report
 from appulse.evaluation.snapshots import Snapshot, figure1_stamps
 from appulse.evaluation.tables import STAMPS, blend_tables, field_tables, stamp_tables
-from appulse.evaluation.test_set import StampJob, TestSet, unseen_test_set
+from appulse.evaluation.test_set import TestSet, unseen_test_set
 from appulse.files import InputError, write_json
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
 from appulse.network.weights import Model, load_model
 from appulse.progress import Progress
-from appulse.sky.field import field_paths, open_field
+from appulse.sky.field import Field, field_paths, open_field
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import true_objects
@@ -56,30 +55,36 @@ class Effort:
         Corner of each field that is scored; None for all of it.
     fields : int or None
         How many of the fields, and of those for validation; None for all.
-    samples : int
-        Realisations.
-    noise_side : int, pixels
-        Width of the fields of pure noise.
     part_side : int, pixels
         Corner on which the modes of realisations are compared, and thresholds chosen on validation fields.
+    scoring : Scoring
+        How each field is scored, and how much pure noise.
     stamps : int or None
         How many stamps of a test set, evenly taken; None for all.
-    noise_fields : int
-        How many fields of pure noise.
     """
 
     side: int | None
     fields: int | None
-    samples: int
-    noise_side: int
     part_side: int
+    scoring: Scoring
     stamps: int | None = None
-    noise_fields: int = 1
+
+    def drawing(self, method: str, samples: int | None) -> Effort:
+        """The same, with realisations drawn otherwise.
+
+        Parameters
+        ----------
+        method : {"two-step", "grid"}
+            As `appulse.segment` takes it.
+        samples : int or None
+            Realisations; None for as many.
+        """
+        samples = self.scoring.samples if samples is None else samples
+        return replace(self, scoring=replace(self.scoring, method=method, samples=samples))
 
 
-# The paper draws 50 realisations.
-FULL = Effort(None, None, 50, NOISE_SIDE, 1280, noise_fields=NOISE_FIELDS)
-QUICK = Effort(1024, 1, 16, 1024, 512, 200)
+FULL = Effort(None, None, 1280, Scoring())
+QUICK = Effort(1024, 1, 512, Scoring(samples=16, noise_side=1024, noise_fields=1), stamps=200)
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,6 @@ def evaluate_model(
     test_set: str | Path | None = None,
     validation: str | Path | None = None,
     notes: Sequence[str] = (),
-    method: str = "two-step",
-    samples: int | None = None,
     effort: Effort = FULL,
     allow_training_seeds: bool = False,
     workers: int = 1,
@@ -146,12 +149,8 @@ def evaluate_model(
         Directory of simulated fields on which the trade-off's best threshold is looked for.
     notes : sequence of str
         About the detectors; shown on top of the page.
-    method : {"two-step", "grid"}
-        As `appulse.segment` takes it.
-    samples : int, optional
-        Realisations; by default those of the effort.
     effort : Effort
-        `FULL` or `QUICK`.
+        `FULL` or `QUICK`, or one of your own.
     allow_training_seeds : bool
         Whether fields that the model has seen may be scored.
     workers : int
@@ -174,65 +173,28 @@ def evaluate_model(
         The model has seen a field's seed, or validation fields have one of them.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    samples = effort.samples if samples is None else samples
+    output, samples = Path(output), effort.scoring.samples
     if samples < 2:
         raise InputError(f"samples is {samples}; an evaluation needs at least 2 realisations.")
-    options = {"effort": effort, "allow_training_seeds": allow_training_seeds}
-    paths, stamps = unseen_sky(model, fields, test_set, validation, **options)
+    paths, stamps = unseen_sky(
+        model, fields, test_set, validation, effort=effort, allow_training_seeds=allow_training_seeds
+    )
     best = None
     if validation is not None:
-        where = field_paths(validation)[: effort.fields]
-        best = _best_threshold(model, where, effort.side or effort.part_side, method, samples, progress)
-    parts = Path(output) / "parts"
-    job = FieldJob(model, effort.side, tuple(detectors), method, samples, parts)
-    used = [job.part(path) for path in paths]
-    evidences = gathered(job, paths, "fields", workers, progress)
-    noise = {"noise_side": effort.noise_side, "noise_fields": effort.noise_fields}
-    scores = pool(model, evidences, detectors, method=method, samples=samples, progress=progress, **noise)
-    if stamps is not None:
-        stamp_job, pieces = StampJob(model, stamps, tuple(detectors), samples, parts), stamps.parts()
-        used += [stamp_job.part(piece) for piece in pieces]
-        each = gathered(stamp_job, pieces, "parts of the test set", workers, progress)
-        scores = replace(scores, stamps=functools.reduce(operator.add, each))
+        best = _best_threshold(model, field_paths(validation)[: effort.fields], effort, progress)
+    parts = output / "parts"
+    scores, used = _gather(model, detectors, paths, stamps, effort, parts, workers, progress)
     first = next(read_fields(paths, effort.side))
-    oracle = _oracle(first.survey, Path(fields), Path(output), progress)
-    part = first.cut((slice(effort.part_side), slice(effort.part_side)))
-    tables = field_tables(scores, first.survey, oracle) | {
-        "calibration": calibration_gain(model, first, progress=progress),
-        "modes": mode_table(model, part, samples=samples, progress=progress),
-    }
-    if stamps is not None:
-        if stamps.survey.digest() != first.survey.digest():
-            oracle = _oracle(stamps.survey, stamps.path.parent, Path(output), progress)
-        tables |= stamp_tables(scores.stamps, stamps.survey, oracle)
     findings = Findings(
         scores,
-        tables,
+        _tables(scores, Path(fields), first, stamps, effort, output, progress),
         figure1_stamps(first, scale_to_noise(first.image).scaled, Sampler(model, samples, first.seed)),
         {model.name: model.operating_point("balanced").t_overlap}
         | {each.name: each.setting for each in detectors},
         best,
     )
-    area = f"at most {effort.side} x {effort.side} pixels of " if effort.side else ""
-    facts = {
-        "command": command,
-        "model": f"{model.name}, SHA-256 {model.sha256}",
-        "fields": area + ", ".join(path.name for path in paths),
-        "survey": _described(first.survey),
-        "realisations": f"{samples} for each object; method {method}; seed of each field as its name says",
-        "truth": "pixels where a galaxy alone, without noise, is above 1 sigma of the background",
-        "versions": _versions(),
-    }
-    if stamps is not None:
-        facts["test set"] = (
-            f"{len(stamps.places)} stamps of {stamps.path.name}; survey {_described(stamps.survey)}"
-        )
-    if effort is not FULL:
-        limit = (
-            f"A quick run: {area}one field, {samples} realisations. The intervals are wide; do not quote it."
-        )
-        notes = [limit, *notes]
-    write_findings(output, findings, facts, notes)
+    facts = {"command": command} | _facts(model, paths, first.survey, stamps, effort)
+    write_findings(output, findings, facts, [*_limits(effort), *notes])
     for path in used:
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not there, or another run's parts in it
@@ -270,8 +232,9 @@ def unseen_sky(
     paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
     stamps = None
     if test_set is not None:
-        options = {"stamps": effort.stamps, "allow_training_seeds": allow_training_seeds}
-        stamps = unseen_test_set(test_set, model, **options)
+        stamps = unseen_test_set(
+            test_set, model, stamps=effort.stamps, allow_training_seeds=allow_training_seeds
+        )
     for path in paths:
         with open_field(path) as opened:
             refuse_biased(opened.survey, path)
@@ -280,21 +243,67 @@ def unseen_sky(
 
 
 def _best_threshold(
-    model: Model, paths: Sequence[Path], side: int, method: str, samples: int, progress: Progress | None
+    model: Model, paths: Sequence[Path], effort: Effort, progress: Progress | None
 ) -> float | None:
     """Threshold on P_OVERLAP that is balanced on validation fields; None where they hold too few objects."""
-    point = model.operating_point("balanced")
+    point, scoring = model.operating_point("balanced"), effort.scoring
     maps = []
-    for field in read_fields(paths, side):
+    for field in read_fields(paths, effort.side or effort.part_side):
         scaled = scale_to_noise(field.image).scaled
-        sampler = Sampler(model, samples, field.seed)
-        drawn = draw_maps(scaled, sampler, method=method, progress=progress)
+        sampler = Sampler(model, scoring.samples, field.seed)
+        drawn = draw_maps(scaled, sampler, method=scoring.method, progress=progress)
         truth = true_objects(field.ternary(), field.id1, field.id2)
         maps.append(CalibrationField(drawn.p_galaxy, drawn.p_overlap, truth, scaled))
     try:
         return choose_operating_points(maps, t_galaxy=(point.t_galaxy,))["balanced"].t_overlap
     except InputError:
         return None
+
+
+def _gather(
+    model: Model,
+    detectors: Sequence[Detector],
+    paths: Sequence[Path],
+    stamps: TestSet | None,
+    effort: Effort,
+    parts: Path,
+    workers: int,
+    progress: Progress | None,
+) -> tuple[Scores, list[Path]]:
+    """Scores of fields, pure noise and test set; and where their parts are kept until all is done."""
+    field_job = FieldJob(model, tuple(detectors), effort.scoring, parts, effort.side)
+    evidences = gathered(field_job, paths, "fields", workers, progress)
+    scores = pool(model, evidences, detectors, effort.scoring, progress=progress)
+    used = [field_job.part(path) for path in paths]
+    if stamps is not None:
+        stamp_job, pieces = StampJob(model, tuple(detectors), effort.scoring, parts, stamps), stamps.parts()
+        each = gathered(stamp_job, pieces, "parts of the test set", workers, progress)
+        scores = replace(scores, stamps=functools.reduce(operator.add, each))
+        used += [stamp_job.part(piece) for piece in pieces]
+    return scores, used
+
+
+def _tables(
+    scores: Scores,
+    fields: Path,
+    first: Field,
+    stamps: TestSet | None,
+    effort: Effort,
+    output: Path,
+    progress: Progress | None,
+) -> dict[str, Table]:
+    """Every table of the page, beside what an ideal fit reaches."""
+    oracle = _oracle(first.survey, fields, output, progress)
+    part, samples = first.cut((slice(effort.part_side), slice(effort.part_side))), effort.scoring.samples
+    tables = field_tables(scores, first.survey, oracle) | {
+        "calibration": calibration_gain(scores.model, first, progress=progress),
+        "modes": mode_table(scores.model, part, samples=samples, progress=progress),
+    }
+    if stamps is not None:
+        if stamps.survey.digest() != first.survey.digest():
+            oracle = _oracle(stamps.survey, stamps.path.parent, output, progress)
+        tables |= stamp_tables(scores.stamps, stamps.survey, oracle)
+    return tables
 
 
 def _oracle(survey: Survey, fields: Path, output: Path, progress: Progress | None) -> Table:
@@ -361,6 +370,42 @@ def write_findings(
         sections=chapters.chapters(findings.scores, tables, pictures),
         facts=facts,
     )
+
+
+def _limits(effort: Effort) -> list[str]:
+    """What to say first of an evaluation of a part of the sky."""
+    if effort.side is None:
+        return []
+    return [
+        f"A quick run: {_area(effort)}one field, {effort.scoring.samples} realisations. The intervals are "
+        "wide; do not quote it."
+    ]
+
+
+def _facts(
+    model: Model, paths: Sequence[Path], survey: Survey, stamps: TestSet | None, effort: Effort
+) -> dict[str, str]:
+    """How it was done."""
+    scoring = effort.scoring
+    facts = {
+        "model": f"{model.name}, SHA-256 {model.sha256}",
+        "fields": _area(effort) + ", ".join(path.name for path in paths),
+        "survey": _described(survey),
+        "realisations": (
+            f"{scoring.samples} for each object; method {scoring.method}; seed of each field as its name says"
+        ),
+        "truth": "pixels where a galaxy alone, without noise, is above 1 sigma of the background",
+        "versions": _versions(),
+    }
+    if stamps is not None:
+        facts["test set"] = (
+            f"{len(stamps.places)} stamps of {stamps.path.name}; survey {_described(stamps.survey)}"
+        )
+    return facts
+
+
+def _area(effort: Effort) -> str:
+    return f"at most {effort.side} x {effort.side} pixels of " if effort.side else ""
 
 
 def _described(survey: Survey) -> str:

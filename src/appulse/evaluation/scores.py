@@ -52,52 +52,50 @@ class ObjectCounts:
         """Count the predicted objects of a kind that enter its purity: not those matched to touching ones."""
         return int(self.table[:, kind].sum() - self.table[Kind.TOUCHING, kind])
 
-    def completeness(self, kind, confidence=DEFAULT_CONFIDENCE):
+    def completeness(self, kind):
         """Share of the true objects of a kind that are matched to a predicted object of this kind.
 
         Parameters
         ----------
         kind : Kind
             ``ISOLATED`` or ``BLENDED``.
-        confidence : float
 
         Returns
         -------
         Interval
             Wilson's; NaN without such objects.
         """
-        return wilson(int(self.table[kind, kind]), self.n_true(kind), confidence)
+        return wilson(int(self.table[kind, kind]), self.n_true(kind))
 
-    def purity(self, kind, confidence=DEFAULT_CONFIDENCE):
+    def purity(self, kind):
         """Share of the predicted objects of a kind that are matched to a true object of this kind.
 
         Parameters
         ----------
         kind : Kind
             ``ISOLATED`` or ``BLENDED``.
-        confidence : float
 
         Returns
         -------
         Interval
             Wilson's; NaN without such predictions.
         """
-        return wilson(int(self.table[kind, kind]), self.n_predicted(kind), confidence)
+        return wilson(int(self.table[kind, kind]), self.n_predicted(kind))
 
     def f_score(self, kind):
         """Harmonic mean of completeness and purity, 0 when nothing of this kind is right."""
         n_right = int(self.table[kind, kind])
         return 2 * n_right / (self.n_true(kind) + self.n_predicted(kind)) if n_right else 0.0
 
-    def false_blend_rate(self, confidence=DEFAULT_CONFIDENCE):
+    def false_blend_rate(self):
         """Share of the true isolated objects that are predicted as blended."""
         n_false = int(self.table[Kind.ISOLATED, Kind.BLENDED])
-        return wilson(n_false, self.n_true(Kind.ISOLATED), confidence)
+        return wilson(n_false, self.n_true(Kind.ISOLATED))
 
-    def unrecognised_blend_rate(self, confidence=DEFAULT_CONFIDENCE):
+    def unrecognised_blend_rate(self):
         """Share of the true blended objects that are predicted as isolated: two galaxies, one detection."""
         n_unrecognised = int(self.table[Kind.BLENDED, Kind.ISOLATED])
-        return wilson(n_unrecognised, self.n_true(Kind.BLENDED), confidence)
+        return wilson(n_unrecognised, self.n_true(Kind.BLENDED))
 
     def blend_purity_at(self, prevalence, confidence=DEFAULT_CONFIDENCE):
         """Purity of blends on a sky where blends are another share of the isolated and blended objects.
@@ -198,24 +196,22 @@ def count_objects(truth, detection, iou_min=0.5):
     return tally(truth, match, detection.kinds, excluded)
 
 
-def table1(counts, confidence=DEFAULT_CONFIDENCE):
+def table1(counts):
     """The paper's Table 1: strict completeness and purity of isolated and blended objects.
 
     Parameters
     ----------
     counts : ObjectCounts
-    confidence : float
-        Of the Wilson intervals.
 
     Returns
     -------
     astropy.table.Table
         Columns kind, completeness, completeness_low, completeness_high, purity, purity_low, purity_high,
-        n_true, n_predicted; one row per kind.
+        n_true, n_predicted; one row per kind. The bounds are Wilson's.
     """
     rows = []
     for kind in (Kind.ISOLATED, Kind.BLENDED):
-        completeness, purity = counts.completeness(kind, confidence), counts.purity(kind, confidence)
+        completeness, purity = counts.completeness(kind), counts.purity(kind)
         rows.append(
             {
                 "kind": kind.name.lower(),
@@ -229,7 +225,7 @@ def table1(counts, confidence=DEFAULT_CONFIDENCE):
                 "n_predicted": counts.n_predicted(kind),
             }
         )
-    return Table(rows=rows, meta={"confidence": confidence})
+    return Table(rows=rows, meta={"confidence": DEFAULT_CONFIDENCE})
 
 
 def format_table(counts):

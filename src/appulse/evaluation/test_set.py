@@ -21,7 +21,6 @@ from appulse.engine.stages import keep_first_pass, run
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, claim, threshold_curves
 from appulse.evaluation.fields import refuse_seen_seeds
-from appulse.evaluation.parts import load_evidence, save_evidence
 from appulse.evaluation.scores import count_objects
 from appulse.evaluation.truth_tables import TrueGalaxies, galaxy_table, object_table
 from appulse.files import InputError, UsageError
@@ -327,63 +326,3 @@ def _of_targets(galaxies: TrueGalaxies, truth: TrueObjects) -> TrueGalaxies:
     kept = np.flatnonzero(~truth.ignored[galaxies.objects])
     masks = tuple(galaxies.masks[k] for k in kept)
     return TrueGalaxies(galaxies.ids[kept], masks, galaxies.objects[kept], galaxies.counted[kept])
-
-
-@dataclass(frozen=True)
-class StampJob:
-    """What it takes to gather the evidence of a part of a test set, or to find it where a run left it.
-
-    Parameters
-    ----------
-    model : Model
-        To score.
-    test_set : TestSet
-    detectors : sequence of Detector
-    samples : int
-        Realisations.
-    parts : Path
-        Directory for the evidence of parts.
-    """
-
-    model: Model
-    test_set: TestSet
-    detectors: Sequence[Detector]
-    samples: int
-    parts: Path
-
-    def part(self, item: tuple[int, ...]) -> Path:
-        """Where the evidence of a part is kept.
-
-        Parameters
-        ----------
-        item : tuple of int
-            Places of its stamps.
-        """
-        return self.parts / f"stamps_{item[0]:06d}.npz"
-
-    def __call__(self, item: tuple[int, ...], progress: Progress | None = None) -> Evidence:
-        """Evidence of a part, ``stamp`` counted in the whole set.
-
-        Parameters
-        ----------
-        item : tuple of int
-            Places of its stamps.
-        progress : callable, optional
-            Called with the name of a stage, steps done and their total.
-        """
-        state = self.test_set.path.stat()
-        identity = {
-            "model": [self.model.name, self.model.digest],
-            "stamps": [self.test_set.path.name, state.st_size, state.st_mtime_ns, *item],
-            "detectors": [repr(each) for each in self.detectors],
-            "samples": self.samples,
-        }
-        evidence = load_evidence(self.part(item), identity)
-        if evidence is None:
-            stamps = read_test_set(self.test_set.path, item)
-            options = {"samples": self.samples, "seed": self.test_set.seed, "progress": progress}
-            evidence = stamp_evidence(stamps, self.model, self.detectors, **options)
-            for table in (evidence.objects, evidence.galaxies):
-                table["stamp"] = np.asarray(item)[table["stamp"]]
-            save_evidence(evidence, self.part(item), identity)
-        return evidence

@@ -150,7 +150,7 @@ class EveryNth:
 
         Parameters
         ----------
-        values : (n, ...) array
+        values : (n,) array
             In the order of the stream.
         """
         self.kept.append(values[-self.count % self.step :: self.step])
@@ -159,16 +159,9 @@ class EveryNth:
             self.kept = [np.concatenate(self.kept)[::2]]
             self.step *= 2
 
-    def values(self, columns=None):
-        """What was kept.
-
-        Parameters
-        ----------
-        columns : int, optional
-            Of each value, needed where there may be none.
-        """
-        shape = (0,) if columns is None else (0, columns)
-        return np.concatenate(self.kept) if self.kept else np.empty(shape)
+    def values(self):
+        """What was kept."""
+        return np.concatenate(self.kept) if self.kept else np.empty(0)
 
 
 def whole(shape: tuple[int, int]) -> Window:

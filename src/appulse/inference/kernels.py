@@ -12,33 +12,32 @@ import functools
 import numba
 import numpy as np
 import torch
+from scipy import special
 
 from appulse.inference.tiles import overlap
-from appulse.network.calibration import IDENTITY, LOGIT_REACH
+from appulse.network.calibration import CURVE_END, IDENTITY, LOGIT_REACH, calibrated_logit
 
 # The kernels read their functions from tables, interpolated linearly: P(class >= 1) of the score
 # log(e^one + e^two), P(class 2 | >= 1) of two - one, both calibrated, and log(1 + exp(-|two - one|)). Without
 # a branch in it the loop over pixels becomes vector instructions. With this step the error is below 1e-5 for
-# the steepest curves; knots of the calibration curves are points of the grid. Beyond its reach a curve is
-# constant, here and in torch: it was fitted to logits of at most 16.
+# the steepest curves; knots of the calibration curves are points of the grid, which ends where these do.
 _STEPS = 256
-_REACH = 20
-_GRID = np.linspace(-_REACH, _REACH, 2 * _REACH * _STEPS + 1)
+_GRID = np.linspace(-CURVE_END, CURVE_END, 2 * CURVE_END * _STEPS + 1)
 _SOFTPLUS = np.append(np.log1p(np.exp(-np.abs(_GRID))), 0.0).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=4)
 def _table(curve: tuple[float, ...]) -> np.ndarray:
     """Calibrated probabilities of the grid's logits; one value more, for the interpolation at its end."""
-    logits = _along_curve(curve, torch.from_numpy(_GRID))
-    probability = torch.sigmoid(logits).numpy()
+    probability = special.expit(calibrated_logit(curve, _GRID))
     return np.append(probability, probability[-1]).astype(np.float32)
 
 
 @numba.njit(inline="always")
 def _place(logit):
     steps = np.float32(_STEPS)
-    return min(max((logit + np.float32(_REACH)) * steps, np.float32(0.0)), np.float32(2 * _REACH * _STEPS))
+    end = np.float32(2 * CURVE_END * _STEPS)
+    return min(max((logit + np.float32(CURVE_END)) * steps, np.float32(0.0)), end)
 
 
 @numba.njit(inline="always")
@@ -419,7 +418,8 @@ def calibrated(one, two, calibration):
 
 
 def _along_curve(curve, logits):
-    place = logits.clamp(-_REACH, _REACH) + LOGIT_REACH
+    # `calibrated_logit` in torch, on the device where the logits are.
+    place = logits.clamp(-CURVE_END, CURVE_END) + LOGIT_REACH
     index = place.floor().clamp(0, 2 * LOGIT_REACH - 1).long()
     values = torch.tensor(curve, dtype=logits.dtype, device=logits.device)
     return torch.lerp(values[index], values[index + 1], place - index)

@@ -9,9 +9,62 @@ from dataclasses import dataclass, field
 import numpy as np
 
 # A calibration curve gives the calibrated logit at every integer logit from -LOGIT_REACH to LOGIT_REACH. It
-# is linear in between, and goes on straight outside, as far as a logit of 20, where it ends.
+# is linear in between, goes on straight outside, as far as a logit of CURVE_END, and is constant from there:
+# it was fitted to logits of at most 16.
 LOGIT_REACH = 10
+CURVE_END = 20
 IDENTITY = tuple(float(logit) for logit in range(-LOGIT_REACH, LOGIT_REACH + 1))
+
+
+def curve_places(logit) -> tuple[np.ndarray, np.ndarray]:
+    """Where logits lie on a calibration curve.
+
+    Parameters
+    ----------
+    logit : float array
+
+    Returns
+    -------
+    index : int array
+        Of the knot before each.
+    share : float array
+        Of the way to the next knot; below 0, or above 1, outside the knots.
+    """
+    place = np.clip(logit, -CURVE_END, CURVE_END) + LOGIT_REACH
+    index = np.clip(np.floor(place).astype(np.intp), 0, 2 * LOGIT_REACH - 1)
+    return index, place - index
+
+
+def calibrated_logit(curve, logit) -> np.ndarray:
+    """Read a calibration curve.
+
+    Parameters
+    ----------
+    curve : (2 LOGIT_REACH + 1,) sequence of float
+    logit : float array
+        The network's own.
+
+    Returns
+    -------
+    float array of the same shape
+    """
+    return between_knots(np.asarray(curve), *curve_places(logit))
+
+
+def between_knots(curve: np.ndarray, index: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Read a calibration curve where `curve_places` says.
+
+    Parameters
+    ----------
+    curve : (2 LOGIT_REACH + 1,) float array
+    index, share : arrays
+        From `curve_places`.
+
+    Returns
+    -------
+    float array
+    """
+    return curve[index] + share * (curve[index + 1] - curve[index])
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,7 @@ from appulse.network.weights import Model, load_model, save_model
 from appulse.stamps import StampSource, StampStore, stored_stamps
 from appulse.stamps.device import DeviceStamps
 from appulse.training.config import TrainingConfig
-from appulse.training.history import (
-    held_history,
-    history_of,
-    refuse_inputs,
-    refuse_other_recipe,
-    refuse_output,
-)
+from appulse.training.history import held_history, history_of, refuse_other_recipe, refuse_run
 from appulse.training.module import TrainingModule
 from appulse.training.progress import (
     CurvesCallback,
@@ -129,9 +123,8 @@ def fit(
     """
     output = Path(output)
     config = config or TrainingConfig()
-    refuse_output(output, resume)
+    refuse_run(output, fields, config, validation=validation, init=init, resume=resume)
     held = held_history(output) if resume else {}
-    refuse_inputs(fields, config, validation=validation, init=init, held=held)
     store = stored_stamps(fields, config.stamps, elsewhere=output)
     if threads:
         torch.set_num_threads(threads)

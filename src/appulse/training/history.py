@@ -17,26 +17,41 @@ from appulse.stamps.store import ABOUT, joined_digests
 from appulse.training.config import TrainingConfig
 
 
-def refuse_output(output: Path, resume: bool) -> None:
-    """Raise where a run cannot begin, or cannot go on, in a directory.
+def refuse_run(
+    output: Path,
+    fields: str | Path,
+    config: TrainingConfig,
+    *,
+    validation: str | Path | None = None,
+    init: str | Path | None = None,
+    resume: bool = False,
+) -> dict[str, list[int]]:
+    """Raise where a run cannot begin, or go on, with what it is given: before stamps are cut for minutes.
 
     Parameters
     ----------
-    output : Path
-        Directory of the run.
-    resume : bool
-        Whether it is to go on.
+    output, fields, config, validation, init, resume
+        As `fit` takes them.
+
+    Returns
+    -------
+    dict of str to list of int
+        From `refuse_inputs`.
 
     Raises
     ------
     InputError
-        It already holds a run, or none to resume.
+        The output already holds a run, or none to resume; besides, as of `refuse_inputs`.
+    UsageError
+        As of `refuse_inputs`.
     """
     there = (output / "last.ckpt").exists()
     if there and not resume:
         raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
     if resume and not there:
         raise InputError(f"{output}: no last.ckpt to resume from.")
+    held = held_history(output) if resume else None
+    return refuse_inputs(fields, config, validation=validation, init=init, held=held)
 
 
 def refuse_inputs(
@@ -47,7 +62,7 @@ def refuse_inputs(
     init: str | Path | None = None,
     held: dict | None = None,
 ) -> dict[str, list[int]]:
-    """Raise where a run cannot begin with what it is given, before stamps are cut for minutes.
+    """Raise where a run cannot begin with what it is given.
 
     Parameters
     ----------

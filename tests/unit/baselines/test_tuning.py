@@ -1,19 +1,40 @@
 """Detectors at their best, on simulated fields."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
+from astropy.io import fits
 
-from appulse.baselines import SepDetector, installed_detectors, tuned_detectors, tuning
+from appulse.baselines import (
+    SepDetector,
+    SextractorDetector,
+    installed_detectors,
+    kept,
+    tuned_detectors,
+    tuning,
+)
 from appulse.baselines.sep import CONTRASTS
 from appulse.evaluation import Kind, true_objects
 from appulse.sky.simulate import simulate_fields
 
 
 @pytest.fixture(scope="module")
-def fields(tmp_path_factory):
+def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("validation")
     simulate_fields(folder, "euclid-crowded", size=256, fields=1, seed=2000)
     return folder
+
+
+@pytest.fixture
+def fields(simulated, tmp_path):
+    """A copy in which nothing has been tuned."""
+    return shutil.copytree(simulated, tmp_path / "fields")
+
+
+def kept_in(folder):
+    return sorted(path.name for path in folder.glob("tuned-*.json"))
 
 
 def test_without_validation_the_usual_parameters_are_used_and_the_note_says_so(monkeypatch, tmp_path):
@@ -56,8 +77,79 @@ def test_what_takes_noise_for_objects_is_not_run_on_whole_fields(monkeypatch):
 
 
 def test_processes_do_not_change_what_is_chosen(fields):
-    alone, shared = (tuned_detectors(fields, n_trials=3, workers=workers) for workers in (1, 2))
-    assert alone == shared
+    alone = tuned_detectors(fields, n_trials=3, workers=1)
+    for name in kept_in(fields):
+        (fields / name).unlink()
+    assert tuned_detectors(fields, n_trials=3, workers=2) == alone
+
+
+@pytest.fixture
+def tuned(monkeypatch):
+    """Names of the detectors that a search was made for, instead of the search."""
+    names = []
+
+    def search(detector, images, truths, *, n_trials, progress=None):
+        names.append(detector.name)
+        return dataclasses.replace(detector, threshold=1.0 + 0.1 * len(names), min_area=5)
+
+    monkeypatch.setattr(tuning, "tune", search)
+    monkeypatch.setattr(tuning, "installed_detectors", lambda: ([SepDetector(), Sextractor()], []))
+    return names
+
+
+class Sextractor(SextractorDetector):
+    """Needs no program as long as nothing is detected."""
+
+    program = "SExtractor 2.0"
+
+
+def test_what_was_tuned_is_found_again(fields, tuned):
+    first = tuned_detectors(fields, n_trials=3)
+    assert tuned_detectors(fields, n_trials=3) == first and tuned == ["SEP", "SExtractor"]
+    assert kept_in(fields) == ["tuned-sep-3-1x4096.json", "tuned-sextractor-3-1x4096.json"]
+    assert first[0] == [SepDetector(threshold=1.1, min_area=5), Sextractor(threshold=1.2, min_area=5)]
+
+
+def test_a_stop_loses_only_the_detector_that_was_being_tuned(fields, tuned, monkeypatch):
+    search = tuning.tune
+
+    def until(detector, *args, **options):
+        if detector.name == "SExtractor":
+            raise KeyboardInterrupt
+        return search(detector, *args, **options)
+
+    monkeypatch.setattr(tuning, "tune", until)
+    with pytest.raises(KeyboardInterrupt):
+        tuned_detectors(fields, n_trials=3)
+    monkeypatch.setattr(tuning, "tune", search)
+    tuned_detectors(fields, n_trials=3)
+    assert tuned == ["SEP", "SExtractor"]
+
+
+def test_on_other_fields_or_by_other_means_it_is_tuned_anew(fields, tuned, monkeypatch):
+    def tunes(**options):
+        tuned.clear()
+        tuned_detectors(fields, **{"n_trials": 3} | options)
+        return list(tuned)
+
+    both = ["SEP", "SExtractor"]
+    assert tunes() == both and tunes() == []
+    assert tunes(n_trials=4) == tunes(side=100) == both and tunes() == []  # all of them stay
+    monkeypatch.setattr(Sextractor, "program", "SExtractor 2.1")
+    assert tunes() == ["SExtractor"]
+    monkeypatch.setattr(kept, "code_digest", lambda: "of other code")
+    assert tunes() == both
+    (fields / "tuned-sep-3-1x4096.json").write_text("[]")
+    assert tunes() == ["SEP"]
+    fits.setval(fields / "field_2000_00.fits", "OBJECT", value="another sky")
+    assert tunes() == both
+
+
+def test_beside_fields_that_cannot_be_written_to_it_is_kept_elsewhere(fields, tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept.os, "access", lambda path, mode: path != fields)
+    for _ in range(2):
+        tuned_detectors(fields, n_trials=3, elsewhere=tmp_path / "out")
+    assert tuned == ["SEP", "SExtractor"] and kept_in(fields) == [] and len(kept_in(tmp_path / "out")) == 2
 
 
 def test_a_variant_differs_in_its_contrast_alone_and_more_contrast_finds_fewer_blends():

@@ -9,7 +9,7 @@ from astropy.table import Table
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, binned
 from appulse.evaluation.ensembles import RANKED
-from appulse.evaluation.evaluate import evidence_of
+from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.interval_coverage import coverage_table
 from appulse.evaluation.snapshots import Snapshot
 from by_hand import SHAPE, SURVEY, by_hand, discs, field_of_discs
@@ -19,7 +19,7 @@ EDGES = np.array([20.0, 22.5, 24.5, 26.0])
 
 @pytest.fixture(scope="module")
 def evidence():
-    return evidence_of(by_hand(), field_of_discs(), [SepDetector()], samples=8)
+    return evidence_of(by_hand(), field_of_discs(), [SepDetector()], Scoring(samples=8))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def nothing():
     field = field_of_discs()
     dark = {name: np.zeros_like(getattr(field, name)) for name in ("first", "second", "id1", "id2")}
     empty = dataclasses.replace(field, image=discs(SHAPE, seed=3), **dark)
-    return evidence_of(by_hand(), empty, [SepDetector()], samples=4)
+    return evidence_of(by_hand(), empty, [SepDetector()], Scoring(samples=4))
 
 
 def test_iou_by_magnitude_counts_every_true_galaxy(evidence):

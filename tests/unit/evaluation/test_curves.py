@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy import interpolate, special
+from scipy import special
 
-from appulse.evaluation.curves import along, fit_curve
+from appulse.evaluation.curves import fit_curve
 from appulse.network.calibration import IDENTITY
 
 KNOTS = np.array(IDENTITY)
@@ -57,11 +57,3 @@ def test_a_pixel_that_stands_for_several_counts_as_often():
     times = rng.integers(0, 4, 3000)
     repeated = fit_curve(logits.repeat(times, axis=1), truth.repeat(times))
     np.testing.assert_allclose(fit_curve(logits, truth, weights=times), repeated, atol=2e-4)
-
-
-def test_along_is_linear_interpolation():
-    rng = np.random.default_rng(2)
-    curve = tuple(np.sort(rng.normal(0, 6, KNOTS.size)))
-    logits = rng.uniform(-15, 15, (7, 9))
-    plain = interpolate.interp1d(KNOTS, curve, fill_value="extrapolate")
-    np.testing.assert_allclose(along(curve, logits), plain(logits), atol=1e-9)

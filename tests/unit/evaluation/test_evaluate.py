@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, true_objects
-from appulse.evaluation.evaluate import score_fields
+from appulse.evaluation.evaluate import Scoring, score_fields
 from appulse.evaluation.fields import read_fields, refuse_seen_seeds, refuse_tuned_seeds, unseen_paths
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.run import unseen_sky
@@ -32,9 +32,8 @@ def field():
 
 @pytest.fixture(scope="module")
 def scores(field):
-    return score_fields(
-        by_hand(), [field], [SepDetector()], samples=8, noise_side=128, noise_fields=2, details=True
-    )
+    scoring = Scoring(samples=8, noise_side=128, noise_fields=2)
+    return score_fields(by_hand(), [field], [SepDetector()], scoring)
 
 
 def test_everything_is_found_and_nothing_else(scores):

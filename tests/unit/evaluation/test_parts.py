@@ -5,7 +5,7 @@ import pytest
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import binned
-from appulse.evaluation.evaluate import evidence_of
+from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.parts import load_evidence, save_evidence
 from by_hand import by_hand, field_of_discs
 
@@ -14,7 +14,7 @@ IDENTITY = {"model": "by hand", "samples": 4, "sides": (1, 2)}
 
 @pytest.fixture(scope="module")
 def evidence():
-    return evidence_of(by_hand(), field_of_discs(), [SepDetector()], samples=4)
+    return evidence_of(by_hand(), field_of_discs(), [SepDetector()], Scoring(samples=4))
 
 
 def test_what_is_read_is_what_was_written(evidence, tmp_path):

@@ -7,17 +7,12 @@ import pytest
 from astropy.io import fits
 
 from appulse.baselines import SepDetector
-from appulse.evaluation import Detection, Kind, detection_from_ternary
+from appulse.evaluation import Detection, Kind, detection_from_ternary, jobs
 from appulse.evaluation import test_set as module
+from appulse.evaluation.evaluate import Scoring
 from appulse.evaluation.evidence import gather
-from appulse.evaluation.test_set import (
-    GAP,
-    Mosaic,
-    StampJob,
-    segment_stamps,
-    stamp_evidence,
-    unseen_test_set,
-)
+from appulse.evaluation.jobs import StampJob
+from appulse.evaluation.test_set import GAP, Mosaic, segment_stamps, stamp_evidence, unseen_test_set
 from appulse.files import InputError, UsageError
 from appulse.segmentation import segment
 from appulse.sky import write_field
@@ -183,7 +178,7 @@ def test_parts_change_nothing_and_are_not_done_twice(path, tmp_path, monkeypatch
     whole = unseen_test_set(path, model)
     assert whole.seed == 9001 and whole.parts() == [(0, 1, 2, 3)]
     monkeypatch.setattr(module, "PART", 3)
-    job = StampJob(model, whole, (), SAMPLES, tmp_path)
+    job = StampJob(model, (), Scoring(samples=SAMPLES), tmp_path, whole)
     first, second = (job(part) for part in whole.parts())
     together = stamp_evidence(read_test_set(path), model, samples=SAMPLES, seed=whole.seed)
     pooled = first + second
@@ -195,7 +190,7 @@ def test_parts_change_nothing_and_are_not_done_twice(path, tmp_path, monkeypatch
         assert ours.colnames == theirs.colnames
         for column in ours.colnames:
             np.testing.assert_array_equal(np.asarray(ours[column]), np.asarray(theirs[column]), column)
-    monkeypatch.setattr(module, "stamp_evidence", lambda *_, **__: pytest.fail("gathered twice"))
+    monkeypatch.setattr(jobs, "stamp_evidence", lambda *_, **__: pytest.fail("gathered twice"))
     again = job(whole.parts()[1])
     np.testing.assert_array_equal(again.counts[model.name].table, second.counts[model.name].table)
     assert list(again.galaxies["stamp"]) == [3, 3]
