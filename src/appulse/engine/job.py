@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from appulse.engine.describe import Region
-<<<<<<< HEAD
 from appulse.engine.observation import Observation
 from appulse.engine.settings import Settings
 from appulse.inference.background import measure_noise
-=======
->>>>>>> r1
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure, Window
 from appulse.inference.noise import Noise
