@@ -502,6 +502,7 @@ def test_one_realisation_is_enough():
         ({"block": 256.0}, "block is 256.0; it must be a whole number"),
         ({"device": "gpu"}, "unknown device 'gpu'; known: auto, cpu, cuda"),
         ({"origin": 5}, r"origin is 5; it must be \(y0, x0\)"),
+        ({"origin": (192,)}, r"it must be \(y0, x0\)"),
         ({"hdu": "SCI"}, "the image is an array"),
     ],
 )
