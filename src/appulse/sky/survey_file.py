@@ -137,9 +137,8 @@ def parse_survey(content: dict[str, Any], source: str, directory: Path = Path())
 
 
 def _check_agreement(survey: dict[str, Any], from_point_source: bool, source: str) -> None:
-    population, stars, faint, ranges = (
-        survey.get(name) for name in ("population", "stars", "faint", "ranges")
-    )
+    population: Population = survey["population"]
+    stars, faint, ranges = (survey.get(name) for name in ("stars", "faint", "ranges"))
     for name, table in (("population", population), ("stars", stars)):
         if table is not None and table.magnitude_bright >= table.magnitude_faint:
             raise InputError(f"{source}: {name}.magnitude_bright must lie below {name}.magnitude_faint.")
