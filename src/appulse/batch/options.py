@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import appulse
 from appulse.network.weights import Model
 from appulse.segmentation import choose_device
+from appulse.version import __version__
 
 
 @dataclass(frozen=True)
@@ -69,5 +69,5 @@ class BatchOptions:
             "model_sha256": model.sha256,
             "device": choose_device(self.device),
             "origin": list(self.origin),  # as JSON gives it back
-            "version": appulse.__version__,
+            "version": __version__,
         }
