@@ -26,7 +26,7 @@ from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.report import SkyReport
 from appulse.sky.strips import FieldPlan, StripTask, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
-from appulse.sky.workers import run_tasks, usable_cpus
+from appulse.tasks import run_tasks, usable_cpus
 from appulse.version import __version__
 
 # Bytes of a field's file: of the image, and of the layers for every pixel that a bounding ellipse covers (1.2

@@ -7,10 +7,9 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from appulse.evaluation.fields import seeds_of
 from appulse.files import InputError, UsageError
 from appulse.network.weights import load_model
-from appulse.sky.field import field_paths, open_field
+from appulse.sky.field import field_paths, open_field, seeds_of
 from appulse.stamps import StampStore
 from appulse.stamps.store import ABOUT, joined_digests
 from appulse.training.config import TrainingConfig
