@@ -3,8 +3,11 @@
 import contextlib
 import re
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import astropy.units as u
+from astropy.io import fits
 
 from appulse.files.errors import InputError
 
@@ -25,7 +28,7 @@ _SPELLINGS = {
 _SOLID_ANGLES = (u.sr, u.deg**2, u.arcmin**2, u.arcsec**2, u.mas**2)
 
 
-def read_unit(header):
+def read_unit(header: fits.Header) -> tuple[u.UnitBase | None, str]:
     """BUNIT as a unit.
 
     Parameters
@@ -52,7 +55,7 @@ def read_unit(header):
     return None, f"fluxes are without a unit: the image's BUNIT {text!r} is none that astropy knows"
 
 
-def _parsed(text):
+def _parsed(text: str) -> u.UnitBase | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", u.UnitsWarning)  # several slashes, old names: understood all the same
         try:
@@ -63,7 +66,7 @@ def _parsed(text):
 
 
 @contextlib.contextmanager
-def any_unit():
+def any_unit() -> Iterator[None]:
     """While tables go to FITS or come from it: units the standard does not know, as electron/s, are no news.
 
     They are written as their names and read back; astropy warns of each.
@@ -74,7 +77,7 @@ def any_unit():
         yield
 
 
-def refuse_logarithmic(path, unit):
+def refuse_logarithmic(path: str | Path | None, unit: u.UnitBase | u.FunctionUnitBase | None) -> None:
     """Raise for an image in a unit of which no sum is a flux.
 
     Parameters
@@ -95,7 +98,7 @@ def refuse_logarithmic(path, unit):
         )
 
 
-def is_logarithmic(unit):
+def is_logarithmic(unit: u.UnitBase | u.FunctionUnitBase | None) -> bool:
     """Whether a unit is that of magnitudes, decibels or powers of ten, of which no sum is a flux.
 
     Parameters
@@ -107,7 +110,7 @@ def is_logarithmic(unit):
     return unit is not None and u.dex in unit.decompose().bases
 
 
-def of_flux(unit, pixel_scale):
+def of_flux(unit: u.UnitBase | None, pixel_scale: float | None) -> tuple[u.UnitBase | None, float]:
     """Unit of a sum over pixels, and the factor on the sum: surface brightness times the area of a pixel.
 
     Parameters
@@ -139,6 +142,6 @@ def of_flux(unit, pixel_scale):
     return unit * u.sr, area.to_value(u.sr)
 
 
-def _power(unit, base):
+def _power(unit: u.UnitBase, base: u.UnitBase) -> float:
     parts = unit.decompose()
     return dict(zip(parts.bases, parts.powers, strict=True)).get(base, 0)
