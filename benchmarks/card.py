@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from appulse.evaluation.comparison import PAPER_TABLE1
 from appulse.network.weights import load_model
 
 TEST_SET = (
@@ -40,10 +41,9 @@ FIELDS = (
 )
 # Table 1 of the paper, in its own scoring.
 PAPER = {
-    "isolated completeness": "0.991",
-    "isolated purity": "0.985",
-    "blended completeness": "0.873",
-    "blended purity": "0.936",
+    f"{kind} {score}": f"{value:.3f}"
+    for kind, values in PAPER_TABLE1.items()
+    for score, value in zip(("completeness", "purity"), values, strict=True)
 }
 MODE_COLUMNS = ("error_galaxy", "error_overlap", "coverage_area", "coverage_flux", "energy", "diversity")
 CARD = """## Scores

@@ -25,7 +25,7 @@ import numpy as np
 from appulse.sky import Survey
 from appulse.sky.rendering import Renderer
 from appulse.sky.strips import FieldPlan
-from appulse.sky.workers import usable_cpus
+from appulse.tasks import usable_cpus
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")

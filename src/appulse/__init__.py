@@ -6,19 +6,15 @@
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from appulse.version import __version__
 
 if TYPE_CHECKING:
     from appulse.files import InputError
     from appulse.network.weights import Model, load_model
     from appulse.result import Result
     from appulse.segmentation import segment
-
-try:
-    __version__ = version("appulse")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 __all__ = ["InputError", "Model", "Result", "__version__", "load_model", "segment"]
 

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, validators
 
-from appulse import __version__
 from appulse.bars import field_bar, stage_bars
 from appulse.heap import use_large_pages
+from appulse.version import __version__
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_PIPE = 128 + 13  # as a shell tells of SIGPIPE: of images that were to follow nothing is known

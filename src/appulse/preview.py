@@ -2,37 +2,87 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1 import ImageGrid
 
 from appulse.busiest import busiest_window, busyness
-from appulse.files import atomic_write
 from appulse.inference.exposure import Window, common, cropped, grown
+from appulse.pictures import BAD, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW, draw_classes, draw_image
 from appulse.words import counted
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from appulse.result import Result
-
-# Overlapping galaxies are told apart by colour (Okabe and Ito's palette, safe for the colour-blind).
-OUTLINE_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#D55E00")
-_ALONE, _BAD = "#4dd2a0", "#7a2323"
+# Overlapping galaxies are told apart by colour.
+OUTLINE_COLOURS = (ORANGE, SKY_BLUE, YELLOW, PURPLE, VERMILION)
+_ALONE = "#4dd2a0"
 _TITLE = 4.0  # inches, of the longest
-_CLASSES = ListedColormap(["#10142a", "#4c8fd6", "#ffb000"])
 
 
-def field_figure(result: Result, window: Window | None = None) -> Figure:
+class Outlined(Protocol):
+    """One galaxy's mask, as `appulse.result.GalaxyCutout` has it."""
+
+    @property
+    def window(self) -> Window:
+        """Where in the image."""
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Pixels of the galaxy in that window."""
+
+
+class Pictured(Protocol):
+    """What is shown of an `appulse.Result`."""
+
+    @property
+    def catalog(self) -> Table:
+        """A row per galaxy, with ``blend_id`` and the edges of its box."""
+
+    @property
+    def ternary(self) -> np.ndarray:
+        """Class map."""
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean class over the realisations."""
+
+    @property
+    def std(self) -> np.ndarray:
+        """Its standard deviation."""
+
+    @property
+    def p_galaxy(self) -> np.ndarray:
+        """Probability of one galaxy or more; NaN where bad."""
+
+    @property
+    def image(self) -> np.ndarray:
+        """In units of the noise."""
+
+    @property
+    def provenance(self) -> dict:
+        """With the number of ``samples``."""
+
+    @property
+    def cutouts(self) -> Sequence[Outlined]:
+        """Mask of each galaxy, in the order of the catalogue."""
+
+    def cutout(self, label: int) -> Outlined:
+        """One galaxy's mask, by its label."""
+
+    def realisations(self, label: int | None = None) -> np.ndarray:
+        """Ternary maps of its surroundings."""
+
+
+def field_figure(result: Pictured, window: Window | None = None) -> Figure:
     """Image with outlines, mean, standard deviation and class map of a field.
 
     Parameters
     ----------
-    result : Result
+    result : Pictured
         Of `appulse.segment`.
     window : (slice, slice), optional
         What to show; by default the busiest part.
@@ -50,7 +100,7 @@ def field_figure(result: Result, window: Window | None = None) -> Figure:
         window[0].start - 0.5,
         window[0].stop - 0.5,
     )
-    _draw_image(grid[0], result.image[window], extent)
+    draw_image(grid[0], result.image[window], extent=extent)
     _draw_outlines(grid[0], result, window)
     n_galaxies, n_blended = len(result.catalog), int(np.count_nonzero(result.catalog["blend_id"]))
     grid[0].set_title(f"image, {counted(n_galaxies, 'galaxy', 'galaxies')}, {n_blended} of them in blends")
@@ -58,14 +108,14 @@ def field_figure(result: Result, window: Window | None = None) -> Figure:
     mean_title = f"mean of {result.provenance['samples']} realisations"
     bad = np.isnan(result.p_galaxy[window])
     map_title = "class map; bad pixels are dark red" if bad.any() else "class map"
-    for axes, bar, values, (low, high), colours, title in (
-        (grid[1], grid.cbar_axes[1], result.mean, (0, 2), "inferno", mean_title),
-        (grid[2], grid.cbar_axes[2], result.std, (0, 1), "viridis", "standard deviation of the realisations"),
-        (grid[3], grid.cbar_axes[3], result.ternary, (-0.5, 2.5), _CLASSES, map_title),
-    ):
-        drawn = _draw_map(axes, values[window], bad, vmin=low, vmax=high, cmap=colours, extent=extent)
-        axes.set_title(title)
-        figure.colorbar(drawn, cax=bar)
+    std_title = "standard deviation of the realisations"
+    drawn = (
+        _draw_map(grid[1], result.mean[window], bad, mean_title, extent, 2, "inferno"),
+        _draw_map(grid[2], result.std[window], bad, std_title, extent, 1, "viridis"),
+        _draw_classes(grid[3], result.ternary[window], bad, map_title, extent),
+    )
+    for bar, panel in zip(grid.cbar_axes[1:], drawn, strict=True):
+        figure.colorbar(panel, cax=bar)
     grid.cbar_axes[3].set_yticks([0, 1, 2], ["background", "galaxy", "overlap"])
     for axes in grid.axes_row[1]:
         axes.set_xlabel("x (pixels)")
@@ -74,12 +124,12 @@ def field_figure(result: Result, window: Window | None = None) -> Figure:
     return figure
 
 
-def galaxy_figure(result: Result, label: int) -> Figure:
+def galaxy_figure(result: Pictured, label: int) -> Figure:
     """One galaxy's surroundings: image, mean, standard deviation, class map and a few realisations.
 
     Parameters
     ----------
-    result : Result
+    result : Pictured
         Of `appulse.segment`.
     label : int
         As in the catalogue.
@@ -94,42 +144,19 @@ def galaxy_figure(result: Result, label: int) -> Figure:
     figure = Figure(figsize=(13, 6.4))
     figure.set_layout_engine("constrained")
     top, bottom = figure.subplots(2, 4, sharex=True, sharey=True)
-    _draw_image(top[0], result.image[window], extent)
+    draw_image(top[0], result.image[window], extent=extent)
     _draw_outlines(top[0], result, window)
     top[0].set_title(f"galaxy {label}")
-    for axes, values, limit, colours, title in (
-        (top[1], result.mean, 2, "inferno", "mean"),
-        (top[2], result.std, 1, "viridis", "standard deviation"),
-        (top[3], result.ternary, 2, _CLASSES, "class map"),
-    ):
-        _draw_map(axes, values[window], bad, vmin=0, vmax=limit, cmap=colours, extent=extent)
-        axes.set_title(title)
+    _draw_map(top[1], result.mean[window], bad, "mean", extent, 2, "inferno")
+    _draw_map(top[2], result.std[window], bad, "standard deviation", extent, 1, "viridis")
+    _draw_classes(top[3], result.ternary[window], bad, "class map", extent)
     drawn = result.realisations(label)[: len(bottom)]
     for number, axes in enumerate(bottom):
         if number < len(drawn):
-            _draw_map(axes, drawn[number], bad, vmin=0, vmax=2, cmap=_CLASSES, extent=extent)
-            axes.set_title(f"realisation {number}")
+            _draw_classes(axes, drawn[number], bad, f"realisation {number}", extent)
         else:
             axes.set_visible(False)
     return figure
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, whole or not at all, without date.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        To write.
-    path : str or Path
-        Ends in ``.png``.
-
-    Returns
-    -------
-    Path
-    """
-    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=110, metadata={"Software": None}))
-    return Path(path)
 
 
 def _four_panels(height: int, width: int) -> tuple[Figure, ImageGrid]:
@@ -154,20 +181,19 @@ def _four_panels(height: int, width: int) -> tuple[Figure, ImageGrid]:
     return figure, grid
 
 
-def _draw_image(axes, image: np.ndarray, extent) -> None:
-    # Asinh from just under the sky, so that faint outskirts and bright centres both show.
-    stretched = np.arcsinh(image)
-    finite = stretched[np.isfinite(stretched)]
-    top = max(np.percentile(finite, 99.7), 3.0) if finite.size else 3.0
-    _draw_map(axes, stretched, np.isnan(stretched), vmin=-1.5, vmax=top, cmap="gray", extent=extent)
+def _draw_map(axes, values: np.ndarray, bad: np.ndarray, title: str, extent, top: float, colours: str):
+    axes.set_title(title)
+    axes.set_facecolor(BAD)
+    shown = np.where(bad, np.nan, values)
+    return axes.imshow(shown, origin="lower", extent=extent, vmin=0, vmax=top, cmap=colours)
 
 
-def _draw_map(axes, values: np.ndarray, bad: np.ndarray, **options):
-    axes.set_facecolor(_BAD)  # bad pixels are transparent and show this
-    return axes.imshow(np.where(bad, np.nan, values), origin="lower", **options)
+def _draw_classes(axes, classes: np.ndarray, bad: np.ndarray, title: str, extent):
+    axes.set_title(title)
+    return draw_classes(axes, np.where(bad, np.nan, classes), extent=extent)
 
 
-def _draw_outlines(axes, result: Result, window) -> None:
+def _draw_outlines(axes, result: Pictured, window) -> None:
     nearby = grown(window, 2, result.ternary.shape)  # so that where it ends is not seen
     # A cutout is read when it is asked for, and a survey's field has a hundred thousand.
     for number in _meeting(result.catalog, nearby):

@@ -4,8 +4,10 @@ import io
 import os
 import re
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -53,10 +55,21 @@ PROVENANCE = {
     "method": "METHOD",
 }
 _FITS_BLOCK = 2880
+# A window of the image, and its maps by name.
+_Part = tuple[tuple[slice, slice], Mapping[str, np.ndarray]]
 CATALOG_FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
 
 
-def write_by_windows(path, windows, *, shape, pairs, header, provenance, samples=0):
+def write_by_windows(
+    path: str | Path,
+    windows: Iterable[_Part],
+    *,
+    shape: tuple[int, int],
+    pairs: Table | np.ndarray | Mapping[str, Any] | None,
+    header: fits.Header | None,
+    provenance: Mapping[str, Any],
+    samples: int = 0,
+) -> None:
     """Write a segmentation file part by part, atomically; the bytes do not depend on the parts.
 
     Parameters
@@ -95,7 +108,7 @@ def write_by_windows(path, windows, *, shape, pairs, header, provenance, samples
     atomic_write(path, lambda temporary: _write_parts(temporary, hdus, windows, shape))
 
 
-def cards_of(provenance):
+def cards_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What produced a result, as cards of a header.
 
     Parameters
@@ -116,11 +129,11 @@ def cards_of(provenance):
     }
 
 
-def _blank(item, shape):
+def _blank(item: Item, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.zeros((), item.dtype), shape)
 
 
-def _write_parts(path, hdus, windows, shape):
+def _write_parts(path: Path, hdus: fits.HDUList, windows: Iterable[_Part], shape: tuple[int, int]) -> None:
     images = {item.name: np.dtype(item.dtype).newbyteorder(">") for item in (*MAPS, REALISATIONS)}
     starts = {}
     with open(path, "wb") as file:
@@ -143,7 +156,9 @@ def _write_parts(path, hdus, windows, shape):
                 _write_rows(file.fileno(), start, images[name], maps[name], rows.start, columns.start, shape)
 
 
-def _write_rows(file, start, dtype, values, top, left, shape):
+def _write_rows(
+    file: int, start: int, dtype: np.dtype, values: np.ndarray, top: int, left: int, shape: tuple[int, int]
+) -> None:
     """Put a window of an image, or of each plane of a cube, where it belongs in a file."""
     planes = np.ascontiguousarray(values, dtype).reshape(-1, *np.shape(values)[-2:])
     for number, plane in enumerate(planes):
@@ -153,7 +168,7 @@ def _write_rows(file, start, dtype, values, top, left, shape):
             _write_at(file, content.tobytes(), start + (pixel + row * shape[1]) * dtype.itemsize)
 
 
-def _write_at(file, content, place):
+def _write_at(file: int, content: bytes, place: int) -> None:
     """Write every byte: one call takes 2 GiB at most, and fewer as a disk fills or a signal comes."""
     left = memoryview(content)
     while left:
@@ -161,7 +176,7 @@ def _write_at(file, content, place):
         left, place = left[written:], place + written
 
 
-def _image_hdu(item, values, cards):
+def _image_hdu(item: Item, values: np.ndarray, cards: fits.Header) -> fits.ImageHDU:
     hdu = fits.ImageHDU(np.asarray(values).astype(item.dtype, copy=False))
     hdu.header["EXTNAME"] = (item.name, item.description)
     if item.unit:
@@ -170,7 +185,7 @@ def _image_hdu(item, values, cards):
     return hdu
 
 
-def _pairs_table(pairs):
+def _pairs_table(pairs: Table | np.ndarray | Mapping[str, Any] | None) -> Table:
     given = Table() if pairs is None else Table(pairs)
     if len(given) and (missing := {item.name for item in PAIRS} - set(given.colnames)):
         raise ValueError(f"pairs lacks the columns {sorted(missing)}")
@@ -182,7 +197,7 @@ def _pairs_table(pairs):
     return table
 
 
-def read_segmentation(path):
+def read_segmentation(path: str | Path) -> dict[str, Any]:
     """Read what `write_by_windows` wrote.
 
     Parameters
@@ -208,7 +223,7 @@ def read_segmentation(path):
                 lacks = ", ".join(missing or ["PAIRS"])
                 raise InputError(f"{path}: not a segmentation file of appulse; it lacks {lacks}.")
             items = [*MAPS, REALISATIONS] if REALISATIONS.name in hdus else MAPS
-            result = {REALISATIONS.name.lower(): None}
+            result: dict[str, Any] = {REALISATIONS.name.lower(): None}
             result |= {item.name.lower(): np.array(hdus[item.name].data, dtype=item.dtype) for item in items}
             result["pairs"] = _pairs_table(Table(np.asarray(hdus["PAIRS"].data)))
             result["header"] = wcs_cards(hdus["TERNARY"].header)
@@ -220,13 +235,13 @@ def read_segmentation(path):
     return result
 
 
-def _provenance(header):
+def _provenance(header: fits.Header) -> dict[str, Any]:
     names = {keyword: key for key, keyword in PROVENANCE.items()}
     structural = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", ""}
     return {names.get(key, key.lower()): value for key, value in header.items() if key not in structural}
 
 
-def catalog_path(path, format):
+def catalog_path(path: str | Path, format: str) -> Path:
     """``path`` with the format's suffix, which is added unless it is there."""
     if format not in CATALOG_FORMATS:
         raise InputError(f"catalogue format {format!r} is unknown; choose from {', '.join(CATALOG_FORMATS)}.")
@@ -234,7 +249,7 @@ def catalog_path(path, format):
     return path if path.suffix == f".{format}" else path.with_name(f"{path.name}.{format}")
 
 
-def write_catalog(table, path, format="fits"):
+def write_catalog(table: QTable, path: str | Path, format: str = "fits") -> Path:
     """Write a catalogue, atomically, with its units and descriptions; the same table gives the same bytes.
 
     Parameters
@@ -259,7 +274,7 @@ def write_catalog(table, path, format="fits"):
     return path
 
 
-def _in_units_of_fits(table):
+def _in_units_of_fits(table: QTable) -> QTable:
     """The same quantities: FITS knows no unit with a number before it but powers of ten (3.631e-9 Jy)."""
     odd = [name for name in table.colnames if table[name].unit and np.log10(table[name].unit.scale) % 1]
     table = table.copy(copy_data=False) if odd else table
@@ -270,7 +285,7 @@ def _in_units_of_fits(table):
     return table
 
 
-def read_catalog(path):
+def read_catalog(path: str | Path) -> QTable:
     """Read a catalogue in any format of `CATALOG_FORMATS`, told by its suffix, as a QTable.
 
     Raises
@@ -291,7 +306,7 @@ def read_catalog(path):
     return table
 
 
-def _read_table(path, format):
+def _read_table(path: Path, format: str) -> QTable:
     options = {"unit_parse_strict": "silent"} if format == "fits" else {}
     table = QTable.read(path, format=CATALOG_FORMATS[format], **options)
     for name in table.colnames:  # FITS is big-endian
@@ -300,7 +315,7 @@ def _read_table(path, format):
     return table
 
 
-def _read_parquet(path):
+def _read_parquet(path: Path) -> QTable:
     """Read without pandas, which astropy needs for reading only; units come from the header that it left."""
     from pyarrow import parquet  # slow to import, and seldom needed
 
@@ -315,7 +330,7 @@ def _read_parquet(path):
     return QTable(table)
 
 
-def write_regions(table, path):
+def write_regions(table: QTable, path: str | Path) -> Path:
     """Write a catalogue as ellipses for SAOImage DS9, in image coordinates (1-based), atomically.
 
     Parameters

@@ -18,6 +18,7 @@ from appulse.files import write_json
 from appulse.files.pixels import UNREADABLE
 from appulse.inference.exposure import Window
 from appulse.objects.catalog import COLUMNS
+from appulse.pictures import save_figure
 from appulse.words import counted
 
 if TYPE_CHECKING:
@@ -301,10 +302,10 @@ class Result:
         if regions:
             written.append(products.write_regions(self.catalog, directory / f"{stem}_regions.reg"))
         if preview:
-            from appulse.preview import field_figure, save_figure
+            from appulse.preview import field_figure
 
             figure = field_figure(self, busiest_window(tally.cells, self.ternary.shape))
-            written.append(save_figure(figure, directory / f"{stem}_preview.png"))
+            written.append(save_figure(figure, directory / f"{stem}_preview.png", dpi=110))
         summary = directory / f"{stem}_summary.json"
         write_json(summary, self._summary(tally))
         return [*written, summary]

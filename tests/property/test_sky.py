@@ -13,7 +13,7 @@ from appulse.sky import PSF, Population, Survey, simulate_field
 from appulse.sky.field import Field, read_field, write_field
 from appulse.sky.population import SERSIC_INDEX_RANGE
 from appulse.sky.rendering import Renderer, Stamp, isophotal_radius
-from appulse.sky.survey import noise_from_point_source
+from appulse.sky.survey_file import noise_from_point_source
 from appulse.sky.truth import Layers, blendedness, clip_to, shared_light, summed_light, ternary_map
 
 few = settings(max_examples=30, deadline=None)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from appulse.sky import PSF, Population, Survey
 from appulse.sky.noise import correlation_kernel, draw_noise
 from appulse.sky.population import Bulges, Faint, Pairs, Stars
+from appulse.sky.ranges import Ranges
 from appulse.sky.sources import GALAXY, MARGIN, STAR, draw_sources
-from appulse.sky.survey import Ranges
 
 some = settings(max_examples=40)
 

@@ -13,7 +13,7 @@ from appulse.batch import images as images_of_a_batch
 from appulse.batch import run_batch
 from appulse.batch.journal import FINGERPRINT, RECORDS, Journal
 from appulse.engine.on_disk import claim_folder
-from appulse.files import InputError, UsageError
+from appulse.files import UsageError
 from appulse.network import NetworkConfig, ProbabilisticUNet
 from appulse.network.weights import Model, save_model
 from batches import batch_options
@@ -572,13 +572,13 @@ def test_an_image_that_changed_while_overwriting_was_stopped_is_done_anew(images
 def test_nothing_is_forgotten_for_a_scheduler_that_does_not_answer(images, options, monkeypatch):
     @contextlib.contextmanager
     def silent(address):
-        raise InputError("no scheduler answers")
+        raise UsageError("no scheduler answers")
         yield
 
     run_batch(images, {}, options())
     before = state(options().output)
     monkeypatch.setattr("appulse.batch.run.cluster", silent)
-    with pytest.raises(InputError, match="no scheduler"):
+    with pytest.raises(UsageError, match="no scheduler"):
         run_batch(images, {}, options(seed=1), overwrite=True, dask="tcp://nowhere:1")
     assert state(options().output) == before
 

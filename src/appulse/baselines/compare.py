@@ -6,10 +6,11 @@ from pathlib import Path
 
 from appulse.baselines.tuning import tuned_detectors
 from appulse.evaluation.evaluate import Scoring, score_fields
-from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, seeds_of, unseen_paths
+from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, unseen_paths
 from appulse.evaluation.operating import N_TRIALS
 from appulse.network.weights import load_model
 from appulse.progress import Progress
+from appulse.sky.field import seeds_of
 
 
 def compare_detectors(

@@ -22,7 +22,7 @@ from appulse.inference.background import scale_to_noise
 from appulse.progress import Progress
 from appulse.sky.field import Field, field_paths, open_field
 from appulse.sky.true_objects import TrueObjects, true_objects
-from appulse.sky.workers import gathered
+from appulse.tasks import gathered
 
 # A corner tells what takes noise for objects, without the time that such a detector takes on a field
 # (SEP's cleaning compares every object with all others: 1.4 s for 1024 x 1024 pixels, 36 s for 2048 x 2048).

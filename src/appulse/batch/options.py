@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import appulse
 from appulse.engine.settings import Settings
 from appulse.network.weights import Model
+from appulse.version import __version__
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,6 @@ class BatchOptions:
                 "model": model.name,
                 "model_sha256": model.sha256,
                 "origin": list(self.settings.origin),  # as JSON gives it back
-                "version": appulse.__version__,
+                "version": __version__,
             }
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-import appulse
 from appulse.engine.describe import calibration_warnings, fitted_for
 from appulse.engine.job import Job
 from appulse.engine.observation import Observation
 from appulse.inference.crowding import Sampling, measure_crowding
 from appulse.network.weights import range_warnings
+from appulse.version import __version__
 from appulse.words import counted
 
 # With fewer realisations, galaxies happen to have the same value in all of them.
@@ -32,7 +32,7 @@ def provenance_of(job: Job, observation: Observation, operating_point: str) -> d
     """
     sampler = job.sampler
     return {
-        "version": appulse.__version__,
+        "version": __version__,
         "model": sampler.model.name,
         "sha256": sampler.model.sha256,
         "seed": sampler.seed,

@@ -18,6 +18,7 @@ from appulse.engine.stages import Executor, one_after_another
 from appulse.files import InputError
 from appulse.heap import use_large_pages
 from appulse.inference.store import is_there
+from appulse.tasks import dask_client
 
 # Times that a block may take its worker with it before the run gives up.
 ATTEMPTS = 3
@@ -159,15 +160,10 @@ def cluster(address: str) -> Iterator[Callable[[Task], Executor]]:
 
     Raises
     ------
-    InputError
+    UsageError
         There is no scheduler.
     """
-    from distributed import Client, as_completed
-
-    try:
-        client = Client(address, timeout=30, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise InputError(f"--dask {address}: no scheduler answers there ({error}).") from None
+    from distributed import as_completed
 
     def executor(task):
         def run(job, stage, missing, advance):
@@ -181,7 +177,7 @@ def cluster(address: str) -> Iterator[Callable[[Task], Executor]]:
 
         return run
 
-    with client:
+    with dask_client(address) as client:
         yield executor
 
 

@@ -18,7 +18,7 @@ from appulse.evaluation.error_bars import (
     fit_error_bars,
     needed_factors,
 )
-from appulse.evaluation.fields import read_fields, refuse_biased, seeds_of
+from appulse.evaluation.fields import read_fields, refuse_biased
 from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
@@ -30,9 +30,9 @@ from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.progress import Progress
 from appulse.segmentation import segment
-from appulse.sky.field import Field, field_paths, open_field
+from appulse.sky.field import Field, field_paths, open_field, seeds_of
 from appulse.sky.true_objects import Kind, true_objects
-from appulse.sky.workers import gathered
+from appulse.tasks import gathered
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from appulse.files import UsageError
 from appulse.network.weights import Model
-from appulse.sky.field import Field, field_paths, open_field
+from appulse.sky.field import Field, field_paths, open_field, seeds_of
 from appulse.sky.survey import Survey
 
 # What the header of a model lists: seeds of the fields that had a part in it.
@@ -59,17 +58,6 @@ def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: b
     if not allow_training_seeds:
         refuse_seen_seeds(model, seeds_of(paths))
     return paths
-
-
-def seeds_of(paths: Iterable[Path]) -> set[int]:
-    """Seeds of fields, by their names.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        As ``appulse simulate`` names them.
-    """
-    return {int(re.findall(r"\d+", path.name)[0]) for path in paths}
 
 
 def refuse_tuned_seeds(validation: str | Path | None, tested: Iterable[int]) -> None:

@@ -18,7 +18,7 @@ from appulse.network.calibration import Calibration, calibrated_logit
 from appulse.network.weights import Model
 from appulse.progress import Progress
 from appulse.sky.field import Field
-from appulse.sky.workers import gathered
+from appulse.tasks import gathered
 
 # Factors on the prior's spread that are tried.
 LATENT_SCALES = (0.0, 0.5, 1.0)

@@ -21,7 +21,6 @@ from appulse.evaluation.fields import (
     read_fields,
     refuse_biased,
     refuse_tuned_seeds,
-    seeds_of,
     unseen_paths,
 )
 from appulse.evaluation.jobs import FieldJob, StampJob
@@ -38,11 +37,11 @@ from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
 from appulse.network.weights import Model, load_model
 from appulse.progress import Progress
-from appulse.sky.field import Field, field_paths, open_field
+from appulse.sky.field import Field, field_paths, open_field, seeds_of
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import true_objects
-from appulse.sky.workers import gathered
+from appulse.tasks import gathered
 
 
 @dataclass(frozen=True)

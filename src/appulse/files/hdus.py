@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from astropy.io import fits
 
@@ -40,7 +42,7 @@ class Hdu:
         return len(self.shape) >= 2 and all(n == 1 for n in self.shape[:-2])
 
 
-def list_hdus(headers):
+def list_hdus(headers: Iterable[fits.Header]) -> list[Hdu]:
     """HDUs of a file from their headers.
 
     Parameters
@@ -55,7 +57,7 @@ def list_hdus(headers):
     return [_hdu(index, header) for index, header in enumerate(headers)]
 
 
-def _hdu(index, header):
+def _hdu(index: int, header: fits.Header) -> Hdu:
     name = str(header.get("EXTNAME", "" if index else "PRIMARY")).strip().upper()
     version = header.get("EXTVER", 1)
     axes = header.get("NAXIS", 0)
@@ -66,7 +68,7 @@ def _hdu(index, header):
     return Hdu(index, name, version if isinstance(version, int) else 1, shape, header)
 
 
-def label(hdus, index):
+def label(hdus: Sequence[Hdu], index: int) -> str:
     """Name of an HDU that ``--hdu`` understands, with its version where the name alone is not enough.
 
     Parameters
@@ -89,7 +91,7 @@ def label(hdus, index):
     return f"{hdu.name},{hdu.version}" if unique else str(index)
 
 
-def choose_hdu(path, hdus, choice):
+def choose_hdu(path: str | Path, hdus: Sequence[Hdu], choice: str | int) -> tuple[int, tuple[int, ...]]:
     """Place of the HDU that the user means, and the plane of a cube.
 
     Parameters
@@ -124,7 +126,7 @@ def choose_hdu(path, hdus, choice):
     return index, tuple(int(n) for n in match["plane"].split(",")) if match["plane"] else ()
 
 
-def _find(path, hdus, wanted):
+def _find(path: str | Path, hdus: Sequence[Hdu], wanted: str) -> int:
     if re.fullmatch(r"\d+", wanted):
         if int(wanted) < len(hdus):
             return int(wanted)
@@ -136,7 +138,7 @@ def _find(path, hdus, wanted):
     raise InputError(f"{path}: there is no HDU {wanted!r}; its HDUs are {contents(hdus)}.")
 
 
-def flat_plane(path, hdus, index, plane):
+def flat_plane(path: str | Path, hdus: Sequence[Hdu], index: int, plane: tuple[int, ...]) -> tuple[int, ...]:
     """Check that an HDU, or a plane of it, is a 2-D image.
 
     Parameters
@@ -178,7 +180,7 @@ def flat_plane(path, hdus, index, plane):
     )
 
 
-def contents(hdus):
+def contents(hdus: Sequence[Hdu]) -> str:
     """One line that lists the HDUs of a file.
 
     Parameters
@@ -188,5 +190,5 @@ def contents(hdus):
     return ", ".join(f"{hdu.index} {hdu.name or '(no name)'}" for hdu in hdus)
 
 
-def _quoted(hdu):
+def _quoted(hdu: Hdu) -> str:
     return repr(hdu.name) if hdu.name else str(hdu.index)

@@ -7,8 +7,10 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, Self
 
 import astropy.units as u
 import numpy as np
@@ -70,7 +72,7 @@ class Plane:
     bad: int | None = field(repr=False)
     _pixels: Pixels = field(repr=False)
 
-    def window(self, y, x):
+    def window(self, y: slice, x: slice) -> np.ndarray:
         """Pixels of a window.
 
         Parameters
@@ -128,7 +130,7 @@ class ImageSource:
     _pixels: Pixels = field(repr=False)
     _hdus: fits.HDUList = field(repr=False)
 
-    def window(self, y, x):
+    def window(self, y: slice, x: slice) -> np.ndarray:
         """Pixels of a window.
 
         Parameters
@@ -149,7 +151,7 @@ class ImageSource:
         """
         return self._pixels.window(y, x)
 
-    def read(self):
+    def read(self) -> Image:
         """All pixels.
 
         Returns
@@ -159,7 +161,7 @@ class ImageSource:
         data = self.window(slice(None), slice(None))
         return Image(data, self.header, self.path, self.hdu_name, self.unit, self.wcs)
 
-    def companions_beside(self, given):
+    def companions_beside(self, given: Mapping[str, object]) -> dict[str, Plane]:
         """Companions that no map of the user replaces: any noise map replaces the noise, a mask the mask.
 
         Parameters
@@ -179,18 +181,18 @@ class ImageSource:
             if not (has_mask if kind == "mask" else has_noise)
         }
 
-    def close(self):
+    def close(self) -> None:
         """Close the file; windows cannot be read any more."""
         self._hdus.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def open_image(path, hdu=None, *, wide=False):
+def open_image(path: str | Path, hdu: str | int | None = None, *, wide: bool = False) -> ImageSource:
     """Open one 2-D image in .fits, .fits.gz or .fits.fz without reading its pixels.
 
     Uncompressed files are memory-mapped; of tile-compressed ones only the tiles of a window are unpacked; a
@@ -236,14 +238,14 @@ def open_image(path, hdu=None, *, wide=False):
         raise
 
 
-def _advice(path):
+def _advice(path: Path) -> str:
     file, hdu = split_hdu(path)
     if hdu is None or not file.exists():
         return ""
     return f" {file} is there; choose its HDU with --hdu {hdu} (in Python, hdu={hdu!r})."
 
 
-def _open_hdus(path):
+def _open_hdus(path: Path) -> tuple[fits.HDUList, bool, int]:
     """The file, every header read, whether it ends too soon, and bytes of its unpacked copy."""
     with open(path, "rb") as file:
         is_gzipped = file.read(2) == _GZIP_MAGIC
@@ -251,9 +253,9 @@ def _open_hdus(path):
         warnings.simplefilter("always")
         # Raw values: astropy's own scaling ignores BLANK in unsigned integers and works in float32.
         options = {"mode": "readonly", "memmap": True, "do_not_scale_image_data": True}
-        file = _unpacked(path) if is_gzipped else path
-        temporary = os.fstat(file.fileno()).st_size if is_gzipped else 0
-        hdus = fits.open(file, **options)
+        unpacked = _unpacked(path) if is_gzipped else None
+        temporary = 0 if unpacked is None else os.fstat(unpacked.fileno()).st_size
+        hdus = fits.open(path if unpacked is None else unpacked, **options)
         try:
             for one in hdus:
                 one.header  # noqa: B018 - parsed now, and astropy's remarks on odd cards are caught
@@ -263,7 +265,7 @@ def _open_hdus(path):
     return hdus, any("truncated" in str(warning.message) for warning in caught), temporary
 
 
-def _unpacked(path):
+def _unpacked(path: Path) -> BinaryIO:
     """Open file of the unpacked bytes; nothing else knows it, so that no crash leaves it behind."""
     try:
         with tempfile.NamedTemporaryFile(prefix="appulse-", suffix=".fits") as temporary:
@@ -280,7 +282,9 @@ def _unpacked(path):
         raise
 
 
-def _source(path, opened, choice, wide, temporary):
+def _source(
+    path: Path, opened: fits.HDUList, choice: str | int | None, wide: bool, temporary: int
+) -> ImageSource:
     headers = [one.header for one in opened]
     hdus = list_hdus(headers)
     index, plane = (None, ()) if choice is None else choose_hdu(path, hdus, choice)
@@ -288,6 +292,7 @@ def _source(path, opened, choice, wide, temporary):
     if layout is None:
         raise InputError(f"{path}: holds no image; its HDUs are {contents(hdus)}.")
     plane = flat_plane(path, hdus, layout.image, plane)
+    height, width = hdus[layout.image].shape[-2:]
     header = headers[layout.image].copy()
     wcs, reason = usable_wcs(header, opened)
     inherits = "BUNIT" not in header and header.get("INHERIT", False)  # as files of Rubin did until 2025
@@ -305,7 +310,7 @@ def _source(path, opened, choice, wide, temporary):
         for one in layout.companions
     }
     return ImageSource(
-        shape=hdus[layout.image].shape[-2:],
+        shape=(height, width),
         header=header,
         path=path,
         hdu_name=label(hdus, layout.image),
@@ -322,7 +327,7 @@ def _source(path, opened, choice, wide, temporary):
     )
 
 
-def _of_unused(names):
+def _of_unused(names: Sequence[str]) -> tuple[str, ...]:
     if not names:
         return ()
     options = "--rms, --variance, --weight or --mask"
@@ -330,7 +335,7 @@ def _of_unused(names):
     return (f"{', '.join(names)} of the file: {told}, or left with --rms none",)
 
 
-def read_image(path, hdu=None):
+def read_image(path: str | Path, hdu: str | int | None = None) -> Image:
     """Read one 2-D image from .fits, .fits.gz or .fits.fz.
 
     Parameters
@@ -352,13 +357,13 @@ def read_image(path, hdu=None):
         return source.read()
 
 
-def stem(path):
+def stem(path: str | Path) -> str:
     """Name of a file without its folder and without .fits, .fit or .fts, and .gz or .fz."""
     name = Path(path).name
     return re.sub(r"(?<=.)(\.(fits|fit|fts))?(\.(gz|fz))?$", "", name, count=1, flags=re.IGNORECASE) or name
 
 
-def split_hdu(name):
+def split_hdu(name: str | Path) -> tuple[Path, str | None]:
     """Split ``field.fits[ERR]``, or ``cube.fits[ERR[0]]`` with a plane, into file and HDU.
 
     Parameters

@@ -1,7 +1,10 @@
 """Layouts of instruments' files: which HDU is the image, which its noise and its mask, which bits are bad."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from astropy.io import fits
 
 from appulse.files.hdus import Hdu, label, list_hdus
 
@@ -126,7 +129,7 @@ class Layout:
     unused: tuple[int, ...] = ()
 
 
-def recognise(headers, image=None):
+def recognise(headers: Iterable[fits.Header], image: int | None = None) -> Layout | None:
     """Tell what a file holds from the names and headers of its HDUs.
 
     Parameters
@@ -168,11 +171,12 @@ def recognise(headers, image=None):
     return Layout("", hdu.index, (), words, _unused(hdu, (), others, images))
 
 
-def _companions(instrument, image, images):
+def _companions(instrument: Instrument, image: Hdu, images: Sequence[Hdu]) -> tuple[Companion, ...]:
     """Planes of the same version and shape as the image."""
-    detector = re.fullmatch(instrument.image, image.name).groupdict()
+    match = re.fullmatch(instrument.image, image.name)
+    detector = match.groupdict() if match else {}
 
-    def find(name):
+    def find(name: str) -> Hdu | None:
         name = name.format(**detector)
         alike = (one for one in images if (one.name, one.version) == (name, image.version))
         return next((one for one in alike if one.shape[-2:] == image.shape[-2:] and one.is_flat), None)
@@ -181,19 +185,21 @@ def _companions(instrument, image, images):
     noise = find(instrument.noise)
     if noise:
         found.append(Companion(instrument.noise_kind, noise.index))
-    for name, bad in instrument.masks:
+    for name, marks in instrument.masks:
         mask = find(name)
-        if isinstance(bad, tuple) and mask:
-            bad = _bits_of_planes(mask, bad)
-            if not bad:  # bits without names: among them those of every source
-                continue
-        if mask:
-            found.append(Companion("mask", mask.index, bad))
-            break
+        if mask is None:
+            continue
+        bad = _bits_of_planes(mask, marks) if isinstance(marks, tuple) else marks
+        if bad == 0:  # bits without names: among them those of every source
+            continue
+        found.append(Companion("mask", mask.index, bad))
+        break
     return tuple(found)
 
 
-def _unused(image, companions, others, images):
+def _unused(
+    image: Hdu, companions: Sequence[Companion], others: Sequence[Hdu], images: Sequence[Hdu]
+) -> tuple[int, ...]:
     """HDUs that may be the noise or the mask that no companion is."""
     kinds = {"mask" if one.kind == "mask" else "noise" for one in companions}
     lacking = [names for kind, names in (("noise", _NOISE_NAMES), ("mask", _MASK_NAMES)) if kind not in kinds]
@@ -208,18 +214,24 @@ def _unused(image, companions, others, images):
     )
 
 
-def _bits_of_planes(mask: Hdu, planes):
+def _bits_of_planes(mask: Hdu, planes: Iterable[str]) -> int:
     numbers = [mask.header.get(f"MP_{plane}") for plane in planes]
     return sum(1 << number for number in numbers if isinstance(number, int) and 0 <= number < 64)
 
 
-def _describe(instrument, image, companions, others, hdus):
+def _describe(
+    instrument: Instrument,
+    image: Hdu,
+    companions: Iterable[Companion],
+    others: Sequence[Hdu],
+    hdus: Sequence[Hdu],
+) -> str:
     roles = [f"{label(hdus, companion.index)} as {companion.kind}" for companion in companions]
     image_label = label(hdus, image.index)
     return f"{instrument.name}: {image_label} with {', '.join(roles)}{_besides(others, hdus)}"
 
 
-def _besides(others, hdus):
+def _besides(others: Sequence[Hdu], hdus: Sequence[Hdu]) -> str:
     if not others:
         return ""
     example = label(hdus, others[0].index)

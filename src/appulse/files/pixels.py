@@ -1,6 +1,7 @@
 """Pixels of one HDU, read window by window."""
 
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,10 @@ KEPT = 2**26  # pixels of whole rows that may be kept: 2,600 rows of a mosaic 25
 MARGIN = 96  # rows around a window that are kept with it: the noise of a block is measured a little beyond it
 # What astropy and zlib raise on damaged files.
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, RuntimeError, zlib.error)
+_Strip = tuple[np.ndarray, np.ndarray]  # of the result, and the stored values that belong there
 
 
-def unreadable(path, error):
+def unreadable(path: str | Path, error: BaseException) -> InputError:
     """What to tell the user of a file that broke a reader.
 
     Parameters
@@ -44,15 +46,15 @@ class Pixels:
     wide: bool = False
     _kept: dict = field(default_factory=dict, repr=False, compare=False)
 
-    def window(self, y, x):
+    def window(self, y: slice, x: slice) -> np.ndarray:
         """Scaled pixels; the arithmetic is done in float64."""
         return self._cut(self._scaled, y, x)
 
-    def any_bit(self, y, x, bits):
+    def any_bit(self, y: slice, x: slice, bits: int) -> np.ndarray:
         """Where any of ``bits`` is set, or the value is not an integer at all."""
         return self._cut(partial(self._any_bit, bits), y, x)
 
-    def _cut(self, read, y, x):
+    def _cut(self, read: Callable[[range, range], np.ndarray], y: slice, x: slice) -> np.ndarray:
         """Read a window; where tiles are whole rows, as fpack makes them, keep these for the next window."""
         height, width = self.hdu.shape[-2:]
         rows, columns = range(*y.indices(height)), range(*x.indices(width))
@@ -71,7 +73,7 @@ class Pixels:
         own = slice(rows.start - kept.start, rows.stop - kept.start)
         return self._kept[kept][own, columns.start : columns.stop].copy()
 
-    def _scaled(self, rows, columns):
+    def _scaled(self, rows: range, columns: range) -> np.ndarray:
         header = self.hdu.header
         scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
         is_more = header["BITPIX"] == -64 or (scale, zero) != (1.0, 0.0)
@@ -90,13 +92,13 @@ class Pixels:
             out[~np.isfinite(out)] = np.nan
         return data
 
-    def _any_bit(self, bits, rows, columns):
+    def _any_bit(self, bits: int, rows: range, columns: range) -> np.ndarray:
         header = self.hdu.header
         scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
         wanted = np.uint64(bits & 0xFFFF_FFFF_FFFF_FFFF)
         found, strips = self._prepare(rows, columns, bool)
         for out, raw in strips:
-            lost = False
+            lost: bool | np.ndarray = False
             if raw.dtype.kind in "iu" and scale == 1.0 and zero == 2.0**63:
                 values = _flip_sign_bit(raw)
             elif raw.dtype.kind in "iu" and scale == 1.0:
@@ -108,12 +110,12 @@ class Pixels:
             out[...] = (values.view(np.uint64) & wanted != 0) | lost
         return found
 
-    def _prepare(self, rows, columns, dtype):
-        """Array for the result, and pairs of a strip of it and the stored values that belong there."""
-        result = np.empty((len(rows), len(columns)), dtype)
+    def _prepare(self, rows: range, columns: range, dtype: type) -> tuple[np.ndarray, Iterator[_Strip]]:
+        """Array for the result, and its strips."""
+        result: np.ndarray = np.empty((len(rows), len(columns)), dtype)
         return result, self._strips(result, rows, columns)
 
-    def _strips(self, result, rows, columns):
+    def _strips(self, result: np.ndarray, rows: range, columns: range) -> Iterator[_Strip]:
         if not result.size:
             return
         packed = isinstance(self.hdu, fits.CompImageHDU)
@@ -133,5 +135,5 @@ class Pixels:
             start = stop
 
 
-def _flip_sign_bit(raw):
+def _flip_sign_bit(raw: np.ndarray) -> np.ndarray:
     return raw.astype(np.int64) ^ np.iinfo(np.int64).min

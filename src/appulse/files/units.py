@@ -3,8 +3,11 @@
 import contextlib
 import re
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import astropy.units as u
+from astropy.io import fits
 
 from appulse.files.errors import InputError
 
@@ -27,7 +30,7 @@ _NONLINEAR = re.compile(r"mag\b|dex\b|\blog|\bln\b|asinh|sqrt", re.IGNORECASE)
 _SOLID_ANGLES = (u.sr, u.deg**2, u.arcmin**2, u.arcsec**2, u.mas**2)
 
 
-def read_unit(header):
+def read_unit(header: fits.Header) -> tuple[u.UnitBase | None, str]:
     """BUNIT as a unit.
 
     Parameters
@@ -54,7 +57,7 @@ def read_unit(header):
     return None, f"fluxes are without a unit: the image's BUNIT {text!r} is none that astropy knows"
 
 
-def _parsed(text):
+def _parsed(text: str) -> u.UnitBase | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", u.UnitsWarning)  # several slashes, old names: understood all the same
         try:
@@ -65,7 +68,7 @@ def _parsed(text):
 
 
 @contextlib.contextmanager
-def any_unit():
+def any_unit() -> Iterator[None]:
     """While tables go to FITS or come from it: units the standard does not know, as electron/s, are no news.
 
     They are written as their names and read back; astropy warns of each.
@@ -76,7 +79,11 @@ def any_unit():
         yield
 
 
-def refuse_nonlinear(path, unit, header=None):
+def refuse_nonlinear(
+    path: str | Path | None,
+    unit: u.UnitBase | u.FunctionUnitBase | None,
+    header: fits.Header | None = None,
+) -> None:
     """Raise for an image of which no sum over pixels is a flux.
 
     Parameters
@@ -107,7 +114,7 @@ def refuse_nonlinear(path, unit, header=None):
         )
 
 
-def _is_nonlinear(unit):
+def _is_nonlinear(unit: u.UnitBase | u.FunctionUnitBase | None) -> bool:
     if isinstance(unit, u.FunctionUnitBase):  # mag(AB), which is no product of units
         return True
     if unit is None:
@@ -116,7 +123,7 @@ def _is_nonlinear(unit):
     return u.dex in parts.bases or any(power != int(power) for power in parts.powers)
 
 
-def of_flux(unit, pixel_scale):
+def of_flux(unit: u.UnitBase | None, pixel_scale: float | None) -> tuple[u.UnitBase | None, float]:
     """Unit of a sum over pixels, and the factor on the sum: surface brightness times the area of a pixel.
 
     Parameters
@@ -148,6 +155,6 @@ def of_flux(unit, pixel_scale):
     return unit * u.sr, area.to_value(u.sr)
 
 
-def _power(unit, base):
+def _power(unit: u.UnitBase, base: u.UnitBase) -> float:
     parts = unit.decompose()
     return dict(zip(parts.bases, parts.powers, strict=True)).get(base, 0)

@@ -26,7 +26,7 @@ _SCALE = re.compile(r"CDELT[12]|CD[12]_[12]")
 _DEGREE = 3600.0  # arcsec
 
 
-def usable_wcs(header, hdus=None):
+def usable_wcs(header: fits.Header, hdus: fits.HDUList | None = None) -> tuple[WCS | None, str]:
     """Celestial WCS of the first two axes of a header, or why one that describes the sky gives none.
 
     Parameters
@@ -54,17 +54,17 @@ def usable_wcs(header, hdus=None):
             if reason:
                 return None, reason
             # Unless a matrix PC holds it, a scale that is not there is a degree.
-            if not any(map(_SCALE.fullmatch, header)) and np.isclose(pixel_scale(wcs), _DEGREE):
+            if not any(map(_SCALE.fullmatch, header)) and np.isclose(_side(wcs), _DEGREE):
                 return None, "it has no scale, neither CDELT nor CD"
             height, width = header.get("NAXIS2", 1), header.get("NAXIS1", 1)
             centre = wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0)
-            usable = np.isfinite(centre).all() and pixel_scale(wcs) > 0  # 0 where the matrix is singular
+            usable = np.isfinite(centre).all() and _side(wcs) > 0  # 0 where the matrix is singular
         except Exception as error:  # wcslib, astropy and malformed cards raise some fifteen unrelated classes
             return None, str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return (wcs, "") if usable else (None, "its matrix is singular, or the image lies outside the projection")
 
 
-def _settle_frame(wcs):
+def _settle_frame(wcs: WCS) -> str:
     """Spell the frame as astropy knows it, in memory only; why it does not know it, or nothing."""
     axes = tuple(wcs.wcs.ctype[axis].partition("-")[0] for axis in (wcs.wcs.lng, wcs.wcs.lat))
     if axes == ("GLON", "GLAT"):
@@ -80,12 +80,16 @@ def _settle_frame(wcs):
     return ""
 
 
-def pixel_scale(wcs):
+def pixel_scale(wcs: WCS | None) -> float | None:
     """Side of a square with the area of one pixel, in arcsec, at the reference pixel; None without a WCS."""
-    return None if wcs is None else float(np.sqrt(wcs.proj_plane_pixel_area()).to_value(u.arcsec))
+    return None if wcs is None else _side(wcs)
 
 
-def wcs_cards(header):
+def _side(wcs: WCS) -> float:
+    return float(np.sqrt(wcs.proj_plane_pixel_area()).to_value(u.arcsec))
+
+
+def wcs_cards(header: fits.Header) -> fits.Header:
     """WCS cards of a header as they are: celestial, SIP, alternates and dates of observation.
 
     They are never parsed and written anew, because astropy's `to_header` loses distortions (ccdproc issue

@@ -8,15 +8,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from appulse.files.errors import InputError, UsageError
 
 
-def atomic_write(path, write: Callable[[Path], object]):
+def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write a file that appears under its name only when complete, and survives a power cut from then on.
 
     A writer that is killed leaves a hidden file named after it: `remove_temporaries`.
@@ -132,7 +133,7 @@ def _kept(stem: str) -> str:
     return stem.encode()[:_KEPT].decode(errors="ignore")
 
 
-def remove_temporaries(directory, stems):
+def remove_temporaries(directory: str | Path, stems: Iterable[str]) -> None:
     """Delete what writers that were killed have left; none may be at work, unless it is in vain.
 
     Parameters
@@ -152,7 +153,7 @@ def remove_temporaries(directory, stems):
                 path.unlink(missing_ok=True)
 
 
-def remove_folder(path):
+def remove_folder(path: str | Path) -> None:
     """Delete a folder, which from the first moment on is not there: nobody finds the half of it.
 
     Parameters
@@ -167,13 +168,13 @@ def remove_folder(path):
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def write_json(path, content):
+def write_json(path: str | Path, content: dict | list) -> None:
     """Write JSON, atomically. NumPy numbers and arrays become plain ones; what is not finite becomes null."""
     text = _text(content)
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def create_json(path, content) -> bool:
+def create_json(path: str | Path, content: dict | list) -> bool:
     """Write JSON unless the file is there; of several processes that try at once, on any machines, one does.
 
     Parameters
@@ -203,11 +204,11 @@ def create_json(path, content) -> bool:
     return True
 
 
-def _text(content):
+def _text(content: dict | list) -> str:
     return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

@@ -2,7 +2,8 @@
 
 from appulse.sky.field import Field, field_paths, open_field, read_field, simulate_field, write_field
 from appulse.sky.population import Population
-from appulse.sky.survey import PSF, Survey, survey_names
+from appulse.sky.psf import PSF
+from appulse.sky.survey import Survey, survey_names
 from appulse.sky.truth import ternary_map
 
 __all__ = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from appulse.sky.field_file import FieldFile, FieldInfo, pack_strip, write_field
 from appulse.sky.strips import STRIP_ROWS, FieldPlan, Strip, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
 from appulse.sky.truth import summed_light, ternary_map
-from appulse.sky.workers import run_tasks
+from appulse.tasks import run_tasks
 
 _ARRAYS = ("image", "first", "second", "id1", "id2")
 
@@ -229,6 +230,21 @@ def field_name(seed: int, index: int) -> str:
         Of the field.
     """
     return f"field_{seed:04d}_{index:02d}.fits"
+
+
+def seeds_of(paths: Iterable[Path]) -> set[int]:
+    """Seeds of fields, by their names.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        As `field_name` names them.
+
+    Returns
+    -------
+    set of int
+    """
+    return {int(re.findall(r"\d+", path.name)[0]) for path in paths}
 
 
 def write_field(field: Field, path: str | Path) -> None:

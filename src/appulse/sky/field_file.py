@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from astropy import units as u
@@ -175,12 +176,12 @@ def write_field_file(
     atomic_write(path, write)
 
 
-def _chain(first, rest):
+def _chain(first: np.ndarray, rest: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     yield first
     yield from rest
 
 
-def _write_padded(file, parts) -> None:
+def _write_padded(file: BinaryIO, parts: Iterable[np.ndarray]) -> None:
     written = 0
     for part in parts:
         written += file.write(part.data)

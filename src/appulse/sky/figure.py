@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from appulse.files import atomic_write
+from appulse.pictures import BLACK, BLUE, ORANGE, VERMILION, draw_classes, draw_image, save_figure
 from appulse.sky import closed_forms
 from appulse.sky.report import PAPER_SHARES, SkyReport
 from appulse.words import counted
 
 # Largest side of the part of a field that is shown, pixels.
 PATCH = 512
-# Okabe and Ito's palette, safe for the colour-blind.
-_COUNTED, _LAW, _PAPER, _SECOND = "#0072B2", "#000000", "#D55E00", "#E69F00"
-_CLASSES = ("#10142a", "#4c8fd6", "#ffb000")
+_COUNTED, _LAW, _PAPER, _SECOND = BLUE, BLACK, VERMILION, ORANGE
 
 
 def draw_sky(
@@ -45,34 +43,30 @@ def draw_sky(
     fields = counted(report.counts.fields, "field")
     galaxies = counted(len(report.galaxies), "galaxy", "galaxies")
     figure.suptitle(f"{report.survey.name}: {fields} of {width} x {height} pixels, {galaxies}")
-    _draw_image(axes[0, 0], image[:PATCH, :PATCH])
-    _draw_classes(axes[1, 0], ternary[:PATCH, :PATCH])
+    _draw_patch(axes[0, 0], image[:PATCH, :PATCH])
+    _draw_truth(axes[1, 0], ternary[:PATCH, :PATCH])
     _draw_counts(axes[0, 1], report)
     _draw_sizes(axes[0, 2], report)
     _draw_ellipticities(axes[0, 3], report)
     _draw_shares(axes[1, 1], report)
     _draw_areas(axes[1, 2], report)
     _draw_oracle(axes[1, 3], oracle)
-    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=90, metadata={"Software": None}))
+    save_figure(figure, path, dpi=90)
 
 
-def _draw_image(axes, image):
-    shown = axes.imshow(np.arcsinh(image), cmap="gray", vmin=-1.5, vmax=np.arcsinh(30), origin="lower")
+def _draw_patch(axes, image):
+    levels = np.array([-2, 0, 2, 5, 10, 30])
+    shown = draw_image(axes, image, top=levels[-1])
     axes.set_title("Image")
     axes.set(xlabel="x (pixels)", ylabel="y (pixels)")
-    levels = np.array([-2, 0, 2, 5, 10, 30])
     bar = axes.figure.colorbar(
         shown, ax=axes, ticks=np.arcsinh(levels), label="units of the noise", shrink=0.8
     )
     bar.ax.set_yticklabels([str(level) for level in levels])
 
 
-def _draw_classes(axes, ternary):
-    from matplotlib.colors import ListedColormap
-
-    shown = axes.imshow(
-        ternary, cmap=ListedColormap(_CLASSES), vmin=-0.5, vmax=2.5, origin="lower", interpolation="nearest"
-    )
+def _draw_truth(axes, ternary):
+    shown = draw_classes(axes, ternary, interpolation="nearest")
     axes.set_title("True class map")
     axes.set(xlabel="x (pixels)", ylabel="y (pixels)")
     bar = axes.figure.colorbar(shown, ax=axes, ticks=[0, 1, 2], shrink=0.8)

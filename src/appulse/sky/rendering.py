@@ -12,9 +12,10 @@ from scipy.special import gamma, gammaincinv
 from appulse.files import InputError
 from appulse.sky.fourier import fourier_drawer
 from appulse.sky.population import BULGE_INDEX, BULGE_SIZE
+from appulse.sky.psf import PSF
 from appulse.sky.real_galaxies import RealGalaxies
 from appulse.sky.sources import GALAXY, STAR
-from appulse.sky.survey import PSF, Survey
+from appulse.sky.survey import Survey
 
 # Profiles are drawn down to this surface brightness, in units of the survey's noise: deep enough that the
 # summed light of the outskirts of many galaxies is right to a few hundredths of sigma.

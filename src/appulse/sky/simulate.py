@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table, vstack
 
-from appulse import __version__
 from appulse.files import InputError, UsageError, atomic_write, sole_process, write_json
 from appulse.progress import Progress
 from appulse.sky.counts import StripCounts, count_strip, merge
@@ -27,7 +26,8 @@ from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.report import SkyReport
 from appulse.sky.strips import FieldPlan, StripTask, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
-from appulse.sky.workers import run_tasks, usable_cpus
+from appulse.tasks import run_tasks, usable_cpus
+from appulse.version import __version__
 
 # Bytes of a field's file: of the image, and of the layers for every pixel that a bounding ellipse covers (1.2
 # to 2.0 on fields of all bundled surveys).

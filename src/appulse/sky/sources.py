@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from astropy.table import Table
 
 from appulse.sky.population import DISC_INDEX, Bulges, Pairs, Stars, draw_magnitudes
-from appulse.sky.survey import Purpose, Survey
+from appulse.sky.streams import Purpose, generator
+from appulse.sky.survey import Survey
 
 # Pixels outside the field to which sources are drawn, so that its borders cut galaxies as a survey's do.
 MARGIN = 128
@@ -41,28 +44,26 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
     if survey.ranges is not None:
         raise ValueError(f"survey {survey.name} has ranges; draw one from them with for_field(seed, index).")
     area = (shape[0] + 2 * MARGIN) * (shape[1] + 2 * MARGIN) * (survey.pixel_scale / 60.0) ** 2
+    stream = functools.partial(generator, seed, index)
 
-    def generator(*purpose: Purpose) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, *purpose])))
-
-    rng = generator(Purpose.GALAXIES)
+    rng = stream(Purpose.GALAXIES)
     parts = {Purpose.GALAXIES: _scattered(survey.population.draw(area, rng), shape, rng)}
     if survey.pairs is not None:
-        hosts, rng = parts[Purpose.GALAXIES], generator(Purpose.PAIRS)
+        hosts, rng = parts[Purpose.GALAXIES], stream(Purpose.PAIRS)
         parts[Purpose.PAIRS] = _companions(survey, survey.pairs, hosts, rng)
     if survey.faint is not None:
-        fainter, rng = survey.population.fainter(survey.faint.magnitude_limit), generator(Purpose.FAINT)
+        fainter, rng = survey.population.fainter(survey.faint.magnitude_limit), stream(Purpose.FAINT)
         parts[Purpose.FAINT] = _scattered(fainter.draw(area, rng), shape, rng)
     for purpose, part in parts.items():
         n = len(part["x"])
         part["kind"] = np.full(n, UNLABELLED if purpose is Purpose.FAINT else GALAXY)
         part["bulge_fraction"], part["real_index"] = np.zeros(n), np.full(n, -1)
         if survey.bulges is not None:
-            _give_bulges(survey.bulges, part, generator(Purpose.BULGES, purpose))
+            _give_bulges(survey.bulges, part, stream(Purpose.BULGES, purpose))
         if survey.real_galaxies is not None:
-            survey.real_galaxies.assign(part, generator(Purpose.REAL, purpose))
+            survey.real_galaxies.assign(part, stream(Purpose.REAL, purpose))
     if survey.stars is not None:
-        parts[Purpose.STARS] = _draw_stars(survey.stars, area, shape, generator(Purpose.STARS))
+        parts[Purpose.STARS] = _draw_stars(survey.stars, area, shape, stream(Purpose.STARS))
     columns = {
         name: np.concatenate([part[name] for part in parts.values()]) for name in parts[Purpose.GALAXIES]
     }

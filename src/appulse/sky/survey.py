@@ -7,70 +7,21 @@ import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
-from enum import IntEnum
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from appulse.files import InputError, UsageError
 from appulse.sky.population import Bulges, Faint, Pairs, Population, Stars
+from appulse.sky.psf import PSF
+from appulse.sky.ranges import Ranges
 from appulse.sky.real_galaxies import RealGalaxies
+from appulse.sky.streams import Purpose, generator
+from appulse.sky.survey_file import parse_survey
 
 _BUNDLED = resources.files("appulse.sky") / "surveys"
-
-
-@dataclass(frozen=True)
-class PSF:
-    """The point-spread function.
-
-    Parameters
-    ----------
-    model : {"gaussian", "moffat"}
-        Profile.
-    fwhm : float, arcsec
-        Full width at half maximum.
-    beta : float
-        Slope of the Moffat profile; used by that model only.
-    """
-
-    model: Literal["gaussian", "moffat"] = "moffat"
-    fwhm: float = 0.18
-    beta: float = 3.5
-
-
-class Purpose(IntEnum):
-    """Independent random streams of one field: the third word of their keys, after seed and index."""
-
-    GALAXIES = 0
-    NOISE = 1
-    BULGES = 2
-    FAINT = 3
-    STARS = 4
-    PAIRS = 5
-    REAL = 6
-    RANGES = 7
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """What differs from field to field, drawn uniformly in its logarithm; None keeps the survey's value.
-
-    Parameters
-    ----------
-    pixel_scale : (float, float) or None, arcsec
-        Width of a pixel. The noise goes with it as that of one sky does that is sampled otherwise: twice the
-        width, half the noise in surface brightness.
-    fwhm_pixels : (float, float) or None, pixels
-        Full width of the PSF at half maximum.
-    density : (float, float) or None, galaxies per arcmin^2
-        Of the population.
-    """
-
-    pixel_scale: tuple[float, float] | None = None
-    fwhm_pixels: tuple[float, float] | None = None
-    density: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,14 +128,7 @@ class Survey:
         """
         if self.ranges is None:
             return self
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, Purpose.RANGES])))
-        # One number for each, given or not: a further range leaves the others' values alone.
-        drawn = {
-            name: None
-            if limits is None
-            else float(np.clip(np.exp(np.log(limits[0]) + u * np.log(limits[1] / limits[0])), *limits))
-            for (name, limits), u in zip(vars(self.ranges).items(), rng.random(3), strict=True)
-        }
+        drawn = self.ranges.draw(generator(seed, index, Purpose.RANGES))
         changes: dict[str, Any] = {"ranges": None}
         scale = drawn["pixel_scale"] or self.pixel_scale
         changes["pixel_scale"] = scale
@@ -230,14 +174,12 @@ class Survey:
         InputError
             As `load`.
         """
-        from appulse.sky.survey_file import parse_survey
-
         content = dict(content)
         noise = {"surface_brightness": content.pop("noise", None)}
         noise |= {name: content.pop(name) for name in ("correlation", "gain") if name in content}
         digest = content.pop("real_galaxies", None)
         tables = {name: dict(value) if isinstance(value, dict) else value for name, value in content.items()}
-        survey = parse_survey(tables | {"noise": noise}, source)
+        survey = _parsed(tables | {"noise": noise}, source)
         return survey if digest is None else dataclasses.replace(survey, real_galaxies=RealGalaxies(digest))
 
     def digest(self) -> str:
@@ -264,8 +206,6 @@ class Survey:
         InputError
             Unknown name, missing file, unknown key or a value outside its range.
         """
-        from appulse.sky.survey_file import parse_survey
-
         path = Path(name_or_path)
         if path.suffix == ".toml":
             if not path.is_file():
@@ -281,7 +221,15 @@ class Survey:
             parsed = tomllib.loads(content.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{source}: not valid TOML: {error}.") from None
-        return parse_survey(parsed, source, directory=path.parent)
+        return _parsed(parsed, source, directory=path.parent)
+
+
+def _parsed(content: dict[str, Any], source: str, directory: Path = Path()) -> Survey:
+    try:
+        return Survey(**parse_survey(content, source, directory))
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(source) else f"{source}: {message}") from None
 
 
 def _plain(value: Any) -> Any:
@@ -299,26 +247,3 @@ def _plain(value: Any) -> Any:
 def survey_names() -> list[str]:
     """Names of the bundled surveys, sorted."""
     return sorted(entry.name[:-5] for entry in _BUNDLED.iterdir() if entry.name.endswith(".toml"))
-
-
-def noise_from_point_source(magnitude: float, snr: float, diameter: float, pixel_scale: float) -> float:
-    """Background noise that gives a source its signal-to-noise ratio in a circular aperture.
-
-    Parameters
-    ----------
-    magnitude : float, mag
-        Magnitude inside the aperture.
-    snr : float
-        Signal over background noise there.
-    diameter : float, arcsec
-        Diameter of the aperture.
-    pixel_scale : float, arcsec
-        Width of a pixel.
-
-    Returns
-    -------
-    float, mag / arcsec^2
-        One standard deviation in one pixel, as `Survey` takes it.
-    """
-    n_pixels = np.pi * (0.5 * diameter / pixel_scale) ** 2
-    return magnitude + 2.5 * np.log10(snr * np.sqrt(n_pixels)) + 2.5 * np.log10(pixel_scale**2)

@@ -6,10 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from appulse.files import InputError
 from appulse.sky.population import SERSIC_INDEX_RANGE, Bulges, Faint, Pairs, Population, Stars
+from appulse.sky.psf import PSF
+from appulse.sky.ranges import Ranges
 from appulse.sky.real_galaxies import RealGalaxies
-from appulse.sky.survey import PSF, Ranges, Survey, noise_from_point_source
 
 _MAGNITUDE = (10.0, 40.0)
 _SLOPE = (0.01, 2.0)
@@ -54,8 +57,8 @@ _TABLES = ("psf", "noise", "population", "bulges", "stars", "faint", "pairs", "r
 _OPTIONS = {"bulges": Bulges, "stars": Stars, "faint": Faint, "pairs": Pairs}
 
 
-def parse_survey(content: dict[str, Any], source: str, directory: Path = Path()) -> Survey:
-    """Make a survey of the content of its file.
+def parse_survey(content: dict[str, Any], source: str, directory: Path = Path()) -> dict[str, Any]:
+    """What the content of a survey's file says, checked.
 
     Parameters
     ----------
@@ -68,7 +71,8 @@ def parse_survey(content: dict[str, Any], source: str, directory: Path = Path())
 
     Returns
     -------
-    Survey
+    dict
+        What `appulse.sky.Survey` takes.
 
     Raises
     ------
@@ -114,51 +118,45 @@ def parse_survey(content: dict[str, Any], source: str, directory: Path = Path())
     ]
     if missing:
         raise InputError(f"{source}: {', '.join(missing)} missing; a survey needs a value for each.")
-    options: dict[str, Any] = {
-        table: option(**numbers[table]) for table, option in _OPTIONS.items() if table in tables
-    }
     noise = numbers.get("noise", {})
-    try:
-        survey = Survey(
-            **texts,
-            pixel_scale=scalars["pixel_scale"],
-            zero_point=scalars["zero_point"],
-            correlation=noise.pop("correlation", None),
-            gain=noise.pop("gain", None),
-            noise=_noise(noise, scalars["pixel_scale"], source),
-            psf=PSF(model, **numbers["psf"]),
-            population=Population(**numbers.get("population", {})),
-            ranges=ranges,
-            real_galaxies=None if real is None else RealGalaxies.open(directory / real),
-            **options,
-        )
-    except InputError as error:
-        message = str(error)
-        raise InputError(message if message.startswith(source) else f"{source}: {message}") from None
+    survey = {
+        **texts,
+        "pixel_scale": scalars["pixel_scale"],
+        "zero_point": scalars["zero_point"],
+        "correlation": noise.pop("correlation", None),
+        "gain": noise.pop("gain", None),
+        "noise": _noise(noise, scalars["pixel_scale"], source),
+        "psf": PSF(model, **numbers["psf"]),
+        "population": Population(**numbers.get("population", {})),
+        "ranges": ranges,
+        "real_galaxies": None if real is None else RealGalaxies.open(directory / real),
+        **{table: option(**numbers[table]) for table, option in _OPTIONS.items() if table in tables},
+    }
     _check_agreement(survey, "magnitude" in noise, source)
     return survey
 
 
-def _check_agreement(survey: Survey, from_point_source: bool, source: str) -> None:
-    population = survey.population
-    for name, table in (("population", population), ("stars", survey.stars)):
+def _check_agreement(survey: dict[str, Any], from_point_source: bool, source: str) -> None:
+    population: Population = survey["population"]
+    stars, faint, ranges = (survey.get(name) for name in ("stars", "faint", "ranges"))
+    for name, table in (("population", population), ("stars", stars)):
         if table is not None and table.magnitude_bright >= table.magnitude_faint:
             raise InputError(f"{source}: {name}.magnitude_bright must lie below {name}.magnitude_faint.")
-    if survey.faint is not None and survey.faint.magnitude_limit <= population.magnitude_faint:
+    if faint is not None and faint.magnitude_limit <= population.magnitude_faint:
         raise InputError(
-            f"{source}: faint.magnitude_limit is {survey.faint.magnitude_limit}; it must lie above "
+            f"{source}: faint.magnitude_limit is {faint.magnitude_limit}; it must lie above "
             f"population.magnitude_faint, {population.magnitude_faint}."
         )
-    if survey.ranges is not None and survey.ranges.fwhm_pixels is not None:
-        scales = survey.ranges.pixel_scale or (survey.pixel_scale,) * 2
-        widths = [scale * pixels for scale, pixels in zip(scales, survey.ranges.fwhm_pixels, strict=True)]
+    if ranges is not None and ranges.fwhm_pixels is not None:
+        scales = ranges.pixel_scale or (survey["pixel_scale"],) * 2
+        widths = [scale * pixels for scale, pixels in zip(scales, ranges.fwhm_pixels, strict=True)]
         low, high = _NUMBERS["psf"]["fwhm"]
         if not low <= widths[0] <= widths[1] <= high:
             raise InputError(
                 f"{source}: ranges.fwhm_pixels and pixel_scale allow a PSF of {widths[0]:.3g} to "
                 f"{widths[1]:.3g} arcsec; its width must stay from {low} to {high}."
             )
-    if survey.correlation is not None and from_point_source:
+    if survey["correlation"] is not None and from_point_source:
         raise InputError(
             f"{source}: noise.correlation goes with noise.surface_brightness (mag/arcsec^2 of 1 sigma per "
             "pixel, as measured on the image); that of an aperture is converted for uncorrelated pixels only."
@@ -207,3 +205,26 @@ def _noise(values: dict[str, float], pixel_scale: float, source: str) -> float:
         f"{source}: [noise] has {sorted(keys)}; give either surface_brightness (mag/arcsec^2 of 1 sigma per "
         "pixel), or magnitude, snr and aperture (diameter, arcsec)."
     )
+
+
+def noise_from_point_source(magnitude: float, snr: float, diameter: float, pixel_scale: float) -> float:
+    """Background noise that gives a source its signal-to-noise ratio in a circular aperture.
+
+    Parameters
+    ----------
+    magnitude : float, mag
+        Magnitude inside the aperture.
+    snr : float
+        Signal over background noise there.
+    diameter : float, arcsec
+        Diameter of the aperture.
+    pixel_scale : float, arcsec
+        Width of a pixel.
+
+    Returns
+    -------
+    float, mag / arcsec^2
+        One standard deviation in one pixel, as `appulse.sky.Survey` takes it.
+    """
+    n_pixels = np.pi * (0.5 * diameter / pixel_scale) ** 2
+    return magnitude + 2.5 * np.log10(snr * np.sqrt(n_pixels)) + 2.5 * np.log10(pixel_scale**2)

@@ -20,10 +20,10 @@ from appulse.inference.tiles import fits_stamp
 from appulse.objects.components import label_connected
 from appulse.progress import Progress
 from appulse.sky.field import field_paths, open_field
-from appulse.sky.workers import run_tasks, usable_cpus
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import ABOUT, FORMAT, LAYERS, StampStore, array_names
 from appulse.stamps.streams import Purpose, generator
+from appulse.tasks import run_tasks, usable_cpus
 
 # Stamps that a sky yields for each stamp's area: each galaxy is then seen in several places. The paper cuts
 # 150,000 from four fields of 25,000^2 pixels, one per area (section 3).

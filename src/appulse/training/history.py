@@ -7,14 +7,13 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import appulse
-from appulse.evaluation.fields import seeds_of
 from appulse.files import InputError, UsageError
 from appulse.network.weights import load_model
-from appulse.sky.field import field_paths, open_field
+from appulse.sky.field import field_paths, open_field, seeds_of
 from appulse.stamps import StampStore
 from appulse.stamps.store import ABOUT, joined_digests
 from appulse.training.config import TrainingConfig
+from appulse.version import __version__
 
 
 def refuse_run(
@@ -162,7 +161,7 @@ def history_of(
         widths += before.get("psf_fwhm_pixels", [])
         lengths += before.get("noise_correlation", [])
     return {
-        "version": appulse.__version__,
+        "version": __version__,
         "recipe": config.to_dict(),
         "surveys": surveys,
         **_seen_seeds(store.seeds, (parent, held), validation),

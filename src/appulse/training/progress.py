@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from appulse.files import atomic_write
+from appulse.pictures import save_figure
 from appulse.training.config import TrainingConfig
 from appulse.training.validation import ValidationStamps, validate
 
@@ -217,4 +218,4 @@ def draw_curves(log: Path, picture: Path) -> None:
         if axes.lines:
             axes.legend(fontsize=8)
     figure.axes[0].set_yscale("log")
-    figure.savefig(picture, dpi=110)
+    save_figure(figure, picture, dpi=110)

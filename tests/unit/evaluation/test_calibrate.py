@@ -13,7 +13,7 @@ from appulse.network import Calibration
 from appulse.network.weights import load_model
 from appulse.objects import MEASURED
 from appulse.sky import Survey, simulate_field, write_field
-from appulse.sky.survey import Pairs
+from appulse.sky.population import Pairs
 
 
 def galaxies(n=4000, *, claimed=1.0, noise=0.0, seed=2):

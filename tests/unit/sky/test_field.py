@@ -1,6 +1,7 @@
 """Simulated fields: the same bytes again, and truth against galaxies drawn one by one."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from astropy.wcs import WCS
 
 from appulse.files import InputError
 from appulse.sky import Survey, field_paths, read_field, simulate_field, write_field
+from appulse.sky.field import field_name, seeds_of
 from appulse.sky.population import Population
 from appulse.sky.rendering import Renderer
 from appulse.sky.truth import clip_to
@@ -266,3 +268,8 @@ def test_field_paths(tmp_path):
     for name in ("field_0003_01.fits", "field_0003_00.fits", "field_other.fits", "sky.json"):
         (tmp_path / name).touch()
     assert [path.name for path in field_paths(tmp_path)] == ["field_0003_00.fits", "field_0003_01.fits"]
+
+
+def test_a_fields_name_tells_its_seed():
+    places = [(7, 0), (7, 12), (9000, 3), (12345, 0)]
+    assert seeds_of([Path("field_1/run_2") / field_name(*place) for place in places]) == {7, 9000, 12345}

@@ -8,8 +8,8 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
+from appulse.sky import PSF, Survey
 from appulse.sky.rendering import RENDER_LIMIT, Renderer, isophotal_radius, psf_radius
-from appulse.sky.survey import PSF, Survey
 
 WIDE = Survey.load("euclid-wide")
 GROUND = dataclasses.replace(WIDE, pixel_scale=0.2, noise=26.0, psf=PSF("gaussian", 0.8))

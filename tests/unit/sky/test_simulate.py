@@ -8,8 +8,8 @@ import pytest
 
 from appulse.files import InputError, sole_process
 from appulse.sky import Population, Survey, read_field
+from appulse.sky.ranges import Ranges
 from appulse.sky.simulate import simulate_fields
-from appulse.sky.survey import Ranges
 
 SURVEY = dataclasses.replace(
     Survey.load("paper"), name="tiny", population=Population(density=40.0, magnitude_bright=24.5)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from appulse.files import InputError
+from appulse.sky import PSF, Survey, survey_names
 from appulse.sky.population import Population
-from appulse.sky.survey import PSF, Survey, noise_from_point_source, survey_names
+from appulse.sky.survey_file import noise_from_point_source
 
 GOOD = """
 name = "mine"

@@ -8,7 +8,7 @@ import pytest
 from appulse.files import InputError
 from appulse.sky import Survey
 from appulse.sky.population import Bulges, Faint, Pairs, Stars
-from appulse.sky.survey import Ranges
+from appulse.sky.ranges import Ranges
 
 GOOD = """
 name = "mine"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from appulse.sky import Survey, simulate_field, survey_names
-from appulse.sky.survey import Purpose, Ranges
+from appulse.sky.ranges import Ranges
+from appulse.sky.streams import Purpose
 
 NAMES = survey_names()
 # Digests of the first release's surveys, which weight files carry: options that are off must not change them.

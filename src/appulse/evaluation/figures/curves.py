@@ -19,6 +19,7 @@ from appulse.evaluation.figures.style import (
     settings,
     with_interval,
 )
+from appulse.pictures import BLACK, BLUE, VERMILION
 
 _BLEND_LABELS = {
     "separation_over_size": "separation / half-light radius",
@@ -166,7 +167,7 @@ def tradeoff_figure(table: Table, marks: dict[str, float], best: float | None) -
         names = order_of(marks)
         model = next(iter(names))
         rows = table[table["detector"] == model]
-        for score, colour, dashes in (("completeness", "#0072B2", "-"), ("purity", "#D55E00", (0, (4, 1.5)))):
+        for score, colour, dashes in (("completeness", BLUE, "-"), ("purity", VERMILION, (0, (4, 1.5)))):
             style = {"color": colour, "linestyle": dashes, "label": score}
             with_interval(left, rows["threshold"], rows, f"{score}_blended", band=True, **style)
         left.axvline(marks[model], color=GREY, linewidth=1.0, label=f"in use: {marks[model]:g}")
@@ -180,7 +181,7 @@ def tradeoff_figure(table: Table, marks: dict[str, float], best: float | None) -
         left.legend(loc="lower left")
         for name, number in names.items():
             rows = table[table["detector"] == name]
-            colour = "#000000" if number == 0 else OTHERS[(number - 1) % len(OTHERS)]
+            colour = BLACK if number == 0 else OTHERS[(number - 1) % len(OTHERS)]
             right.plot(
                 rows["completeness_blended"],
                 rows["purity_blended"],
@@ -228,8 +229,8 @@ def reliability_figure(table: Table) -> Figure:
         ):
             axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
             for name, colour, dashes, marker in (
-                (f"P_{event.upper()}", "#0072B2", "-", "o"),
-                (f"frequency_{event}", "#D55E00", (0, (4, 1.5)), "s"),
+                (f"P_{event.upper()}", BLUE, "-", "o"),
+                (f"frequency_{event}", VERMILION, (0, (4, 1.5)), "s"),
             ):
                 rows = table[table["map"] == name]
                 label = name if name.startswith("P_") else "frequency over realisations"
@@ -261,7 +262,7 @@ def coverage_figure(table: Table) -> Figure:
         figure = canvas(7.2, 3.2)
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         quantities = list(order_of(table["quantity"]))
-        groups = (("all", "#000000", "o"), ("alone", "#0072B2", "^"), ("overlapping", "#D55E00", "s"))
+        groups = (("all", BLACK, "o"), ("alone", BLUE, "^"), ("overlapping", VERMILION, "s"))
         for level in (68, 95):
             left.axhline(level / 100, color=GREY, linestyle=":", linewidth=1)
             for number, (group, colour, marker) in enumerate(groups):
@@ -278,7 +279,7 @@ def coverage_figure(table: Table) -> Figure:
         left.legend(loc="lower left", ncols=3)
         magnitudes = [name for name in order_of(table["group"]) if name.endswith(" mag")]
         middles = {name: sum(map(float, name.removesuffix(" mag").split(" to "))) / 2 for name in magnitudes}
-        shown = (("area", "#0072B2", "o", "-"), ("flux", "#D55E00", "s", (0, (4, 1.5))))
+        shown = (("area", BLUE, "o", "-"), ("flux", VERMILION, "s", (0, (4, 1.5))))
         for quantity, colour, marker, dashes in shown:
             rows = table[(table["quantity"] == quantity) & np.isin(table["group"], magnitudes)]
             rows = rows[rows["n"] >= _FEWEST_COVERED]
@@ -314,7 +315,7 @@ def rank_figure(table: Table) -> Figure:
             rows = table[table["quantity"] == quantity]
             width = np.asarray(rows["high_edge"] - rows["low_edge"], float)
             axes.bar(centres(rows), rows["share"], width * 0.92, color="#56B4E9")
-            with_interval(axes, centres(rows), rows, "share", color="#0072B2", linestyle="none")
+            with_interval(axes, centres(rows), rows, "share", color=BLUE, linestyle="none")
             axes.axhline(width[0], color=GREY, linestyle=":", linewidth=1.2)
             axes.set_title(f"{quantity.replace('_', ' ')} ({int(np.sum(rows['n']))} galaxies)")
             axes.set_xlabel("rank of the truth")

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from appulse.evaluation.figures.style import canvas, settings
 from appulse.evaluation.snapshots import Snapshot
+from appulse.pictures import BAD, draw_classes, draw_image
 
-_CLASSES = ListedColormap(["#10142a", "#4c8fd6", "#ffb000"])
-_BAD = "#7a2323"
-# Title, colours and top of the scale of what a picture shows; the bottom is 0.
+_TRUTH = "truth"
+# Top of the scale of what a picture shows, by title, and its colours; the bottom is 0. Truth is a class map.
 _PANELS = {
-    "truth": (_CLASSES, 2.0),
-    "mean": ("inferno", 2.0),
-    "std": ("viridis", 1.0),
-    "|truth - mean|": ("magma", 1.0),
+    _TRUTH: (2.0, None),
+    "mean": (2.0, "inferno"),
+    "std": (1.0, "viridis"),
+    "|truth - mean|": (1.0, "magma"),
 }
 
 
@@ -64,7 +63,7 @@ def _rows(shots: Sequence[Snapshot], width: float) -> Figure:
             axes.grid(False)
         grid[-1, 0].set_visible(False)
         for row, shot in zip(grid, shots, strict=False):
-            _draw_image(row[0], shot.image)
+            draw_image(row[0], shot.image, interpolation="nearest")
             row[0].set_ylabel(shot.title, fontsize=8)
             for axes, scale, (title, values) in zip(
                 row[1:], grid[-1, 1:], _layers(shot).items(), strict=True
@@ -72,7 +71,7 @@ def _rows(shots: Sequence[Snapshot], width: float) -> Figure:
                 picture = _draw(axes, title, values)
                 if shot is shots[0]:
                     bar = figure.colorbar(picture, cax=scale, orientation="horizontal")
-                    bar.set_ticks([0, 1, 2] if _PANELS[title][1] == 2.0 else [0, 0.5, 1])
+                    bar.set_ticks([0, 1, 2] if _PANELS[title][0] == 2.0 else [0, 0.5, 1])
                     bar.ax.tick_params(labelsize=7)
         if not shots:
             grid[0, 0].set_ylabel("none")
@@ -108,7 +107,7 @@ def figure5(shot: Snapshot) -> Figure:
             picture = _draw(axes, title, values)
             axes.set_title(heading)
             bar = figure.colorbar(picture, ax=axes, shrink=0.85, pad=0.01)
-            bar.set_ticks([0, 1, 2] if _PANELS[title][1] == 2.0 else [0, 0.5, 1])
+            bar.set_ticks([0, 1, 2] if _PANELS[title][0] == 2.0 else [0, 0.5, 1])
         for axes in grid[-1]:
             axes.set_xlabel("x (pixels)")
         for axes in grid[:, 0]:
@@ -121,16 +120,8 @@ def _layers(shot: Snapshot) -> dict[str, np.ndarray]:
 
 
 def _draw(axes, title: str, values: np.ndarray):
-    colours, top = _PANELS[title]
-    axes.set_facecolor(_BAD)
-    low, high = (-0.5, 2.5) if colours is _CLASSES else (0.0, top)
-    return axes.imshow(values, vmin=low, vmax=high, cmap=colours, origin="lower", interpolation="nearest")
-
-
-def _draw_image(axes, image: np.ndarray) -> None:
-    # Asinh from just under the sky, so that faint outskirts and bright centres both show.
-    stretched = np.arcsinh(image)
-    finite = stretched[np.isfinite(stretched)]
-    axes.set_facecolor(_BAD)
-    top = max(float(np.percentile(finite, 99.7)), 3.0) if finite.size else 3.0
-    axes.imshow(stretched, vmin=-1.5, vmax=top, cmap="gray", origin="lower", interpolation="nearest")
+    if title == _TRUTH:
+        return draw_classes(axes, values, interpolation="nearest")
+    top, colours = _PANELS[title]
+    axes.set_facecolor(BAD)
+    return axes.imshow(values, vmin=0.0, vmax=top, cmap=colours, origin="lower", interpolation="nearest")

@@ -9,15 +9,15 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from appulse.files import atomic_write
+from appulse.pictures import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, save_figure
 
 # Width of a text column, inches: at this size the labels below are legible in print.
 COLUMN = 5.5
 _DPI = 200
-# Okabe and Ito's palette, safe for the colour-blind; kinds also differ in marker, detectors in dashes.
-KIND_COLOUR = {"isolated": "#0072B2", "blended": "#D55E00"}
+# Kinds also differ in marker, detectors in dashes.
+KIND_COLOUR = {"isolated": BLUE, "blended": VERMILION}
 KIND_MARKER = {"isolated": "o", "blended": "s"}
-OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+OTHERS = (GREEN, PURPLE, SKY_BLUE, ORANGE)
 DASHES: tuple[str | tuple, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
 GREY = "#555555"
 _SETTINGS = {
@@ -72,8 +72,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     -------
     Path
     """
-    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=_DPI, metadata={"Software": None}))
-    return Path(path)
+    return save_figure(figure, path, dpi=_DPI)
 
 
 def with_interval(axes, x, table, column: str, *, band: bool = False, **style) -> None:

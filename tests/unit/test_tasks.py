@@ -5,8 +5,9 @@ import os
 import pytest
 
 import tasks as work
+from appulse.engine.workers import cluster
 from appulse.files import InputError, UsageError
-from appulse.sky.workers import gathered, run_tasks, usable_cpus
+from appulse.tasks import gathered, run_tasks, usable_cpus
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -72,9 +73,12 @@ def test_no_tasks():
     assert list(run_tasks(work.square, [], workers=2)) == []
 
 
-def test_an_address_without_a_scheduler():
-    with pytest.raises(UsageError, match="no Dask scheduler"):
+def test_an_address_without_a_scheduler_is_a_mistake():
+    with pytest.raises(UsageError, match="--dask nowhere: no Dask scheduler"):
         list(run_tasks(work.square, [1, 2], dask="nowhere"))
+    # The blocks of an image are no tasks of this kind, but say the same.
+    with pytest.raises(UsageError, match="--dask nowhere: no Dask scheduler"), cluster("nowhere"):
+        pass
 
 
 def test_usable_cpus_are_those_of_the_affinity():

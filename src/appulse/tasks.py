@@ -11,10 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from appulse.files import InputError, UsageError
 from appulse.progress import Progress
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -27,6 +30,31 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NU
 def usable_cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def dask_client(address: str) -> Client:
+    """A client of a Dask cluster, to be closed.
+
+    Parameters
+    ----------
+    address : str
+        Of its scheduler.
+
+    Returns
+    -------
+    distributed.Client
+
+    Raises
+    ------
+    UsageError
+        No scheduler at the address.
+    """
+    from distributed import Client
+
+    try:
+        return Client(address, timeout="30s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--dask {address}: no Dask scheduler answers there ({error}).") from None
 
 
 def run_tasks(
@@ -177,13 +205,9 @@ def _one_thread_each():
 
 
 def _over_dask(function, tasks, address):
-    from distributed import Client, KilledWorker
+    from distributed import KilledWorker
 
-    try:
-        client = Client(address, timeout="30s", set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--dask {address}: no Dask scheduler answers there ({error}).") from None
-    with client:
+    with dask_client(address) as client:
         # Dask starts a task anew on another worker when one dies, and gives up after three.
         pool = client.get_executor(pure=False)
         try:
