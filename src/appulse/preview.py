@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,6 +78,15 @@ class Pictured(Protocol):
         """Ternary maps of its surroundings."""
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, though pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()
+
+
 def field_figure(result: Pictured, window: Window | None = None) -> Figure:
     """Image with outlines, mean, standard deviation and class map of a field.
 
@@ -141,7 +151,7 @@ def galaxy_figure(result: Pictured, label: int) -> Figure:
     window = result.cutout(label).window
     extent = (window[1].start - 0.5, window[1].stop - 0.5, window[0].start - 0.5, window[0].stop - 0.5)
     bad = np.isnan(result.p_galaxy[window])
-    figure = Figure(figsize=(13, 6.4))
+    figure = Picture(figsize=(13, 6.4))
     figure.set_layout_engine("constrained")
     top, bottom = figure.subplots(2, 4, sharex=True, sharey=True)
     draw_image(top[0], result.image[window], extent=extent)
@@ -168,7 +178,7 @@ def _four_panels(height: int, width: int) -> tuple[Figure, ImageGrid]:
     across = 2 * (panel[0] + sum(bar)) + right_of_bar
     down = 2 * panel[1] + above
     whole = (across + left + right, down + bottom + top)
-    figure = Figure(figsize=whole)
+    figure = Picture(figsize=whole)
     grid = ImageGrid(
         figure,
         (left / whole[0], bottom / whole[1], across / whole[0], down / whole[1]),

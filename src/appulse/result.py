@@ -216,16 +216,22 @@ class Result:
         whole = (slice(0, self.ternary.shape[0]), slice(0, self.ternary.shape[1]))
         return self.realisation_store.get(whole if label is None else self.cutout(label).window)
 
-    def plot(self) -> Figure:
+    def plot(self, window: Window | None = None) -> Figure:
         """Image, mean, standard deviation and outlines, in the manner of the paper's Figures 1 and 5.
+
+        Parameters
+        ----------
+        window : (slice, slice), optional
+            Of the image; by default the part with most overlaps.
 
         Returns
         -------
         matplotlib.figure.Figure
+            Which a notebook shows; elsewhere ``savefig``.
         """
         from appulse.preview import field_figure
 
-        return field_figure(self)
+        return field_figure(self, window)
 
     def show(self, label: int) -> Figure:
         """The same for one galaxy, with a few of its realisations.
@@ -238,6 +244,7 @@ class Result:
         Returns
         -------
         matplotlib.figure.Figure
+            As `plot`'s.
         """
         from appulse.preview import galaxy_figure
 

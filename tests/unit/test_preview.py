@@ -1,6 +1,7 @@
 """Pictures, read back from the drawn figure and from the file; no pixel of the rendering is compared."""
 
 import dataclasses
+import io
 import itertools
 import struct
 import zlib
@@ -171,6 +172,14 @@ def test_the_file_is_a_png_without_date_and_always_the_same(tmp_path):
     one, two = (path.read_bytes() for path in paths)
     assert one == two and not {b"tIME", b"tEXt"} & set(chunks(one))
     assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_a_notebook_shows_the_pictures():
+    """IPython asks what ends a cell for its bytes; that pyplot does not know the figure is no matter."""
+    result = made_by_hand()
+    for figure in (result.plot(), result.plot(np.s_[0:30, 0:30]), result.show(1)):
+        drawn = matplotlib.image.imread(io.BytesIO(figure._repr_png_()))
+        assert drawn.std() > 0.1
 
 
 def test_no_window_opens_and_no_style_changes():
