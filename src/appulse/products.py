@@ -101,7 +101,7 @@ def write_by_windows(
     cards = wcs_cards(fits.Header() if header is None else header)
     # Empty arrays of the right shape: only their headers are used.
     hdus = fits.HDUList([primary, *(_image_hdu(item, _blank(item, shape), cards) for item in MAPS)])
-    hdus.append(fits.BinTableHDU(_pairs_table(pairs), name="PAIRS"))
+    hdus.append(fits.BinTableHDU(pairs_table(pairs), name="PAIRS"))
     if samples:
         hdus.append(_image_hdu(REALISATIONS, _blank(REALISATIONS, (samples, *shape)), cards))
     hdus.update_extend()
@@ -185,7 +185,19 @@ def _image_hdu(item: Item, values: np.ndarray, cards: fits.Header) -> fits.Image
     return hdu
 
 
-def _pairs_table(pairs: Table | np.ndarray | Mapping[str, Any] | None) -> Table:
+def pairs_table(pairs: Table | np.ndarray | Mapping[str, Any] | None) -> Table:
+    """Pairs of galaxies that overlap, in the types and units of `PAIRS`.
+
+    Parameters
+    ----------
+    pairs : Table, structured array, dict of columns, or None
+        Its columns; None for no pairs.
+
+    Raises
+    ------
+    ValueError
+        A column is missing.
+    """
     given = Table() if pairs is None else Table(pairs)
     if len(given) and (missing := {item.name for item in PAIRS} - set(given.colnames)):
         raise ValueError(f"pairs lacks the columns {sorted(missing)}")
@@ -225,7 +237,7 @@ def read_segmentation(path: str | Path) -> dict[str, Any]:
             items = [*MAPS, REALISATIONS] if REALISATIONS.name in hdus else MAPS
             result: dict[str, Any] = {REALISATIONS.name.lower(): None}
             result |= {item.name.lower(): np.array(hdus[item.name].data, dtype=item.dtype) for item in items}
-            result["pairs"] = _pairs_table(Table(np.asarray(hdus["PAIRS"].data)))
+            result["pairs"] = pairs_table(Table(np.asarray(hdus["PAIRS"].data)))
             result["header"] = wcs_cards(hdus["TERNARY"].header)
             result["provenance"] = _provenance(hdus[0].header)
     except FileNotFoundError:
@@ -303,6 +315,8 @@ def read_catalog(path: str | Path) -> QTable:
     except Exception as error:  # the three readers share no class of error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read as a {format} catalogue ({reason}).") from error
+    if missing := {"label", "area", "flux"} - set(table.colnames):  # as the table of pairs does
+        raise InputError(f"{path}: is no catalogue of appulse; it lacks {', '.join(sorted(missing))}.")
     return table
 
 

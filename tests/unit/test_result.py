@@ -13,6 +13,8 @@ from appulse.inference.realisations import Realisations
 from appulse.objects import COLUMNS, build_catalog
 from appulse.products import CATALOG_FORMATS, PAIRS, read_catalog, read_segmentation
 from appulse.result import GalaxyCutout, Result, is_product, product_paths
+from appulse.segmentation import segment
+from by_hand import by_hand
 
 SAMPLES, SHAPE = 5, (20, 30)
 WINDOWS = (np.s_[2:9, 3:9], np.s_[2:9, 7:13], np.s_[12:17, 20:26])
@@ -150,6 +152,20 @@ def test_everything_is_written_under_its_name_and_can_be_read_again(tmp_path, wi
         assert catalog[name].unit == result.catalog[name].unit
         np.testing.assert_array_equal(np.asarray(catalog[name]), np.asarray(result.catalog[name]))
     assert json.loads(written[-1].read_text()) == result.summary()
+    with pytest.raises(InputError, match="is no catalogue of appulse; it lacks area, flux, label"):
+        read_catalog(written[0])
+
+
+def test_pairs_come_back_as_they_were(tmp_path):
+    disc = [np.hypot(*np.mgrid[-40:40, -40 - x : 40 - x]) < 9 for x in (-7, 7)]
+    image = 8.0 * sum(disc) + np.random.default_rng(0).standard_normal((80, 80))
+    result = segment(image.astype(np.float32), model=by_hand(), samples=3, rms=1.0)
+    assert len(result.pairs) == 1
+    result.write(tmp_path, preview=False)
+    again = read_segmentation(tmp_path / "image_segmentation.fits")["pairs"]
+    for name in result.pairs.colnames:
+        assert again[name].dtype == result.pairs[name].dtype and again[name].unit == result.pairs[name].unit
+        np.testing.assert_array_equal(again[name], result.pairs[name])
 
 
 def test_what_others_have_written_is_no_product(tmp_path):

@@ -13,7 +13,7 @@ from appulse.engine.describe import Described
 from appulse.files import of_flux, pixel_scale
 from appulse.inference.exposure import Window
 from appulse.objects.catalog import COLUMNS, FLUX, build_catalog
-from appulse.products import PAIRS
+from appulse.products import pairs_table
 
 _FLUXES = tuple(column.name for column in COLUMNS if column.unit is FLUX)
 
@@ -133,8 +133,7 @@ def catalogue_of(
     if pairs:
         offset = first_labels[pairs.pop("object")] - 1
         pairs |= {name: pairs[name] + offset for name in ("label_a", "label_b")}
-    names = [item.name for item in PAIRS]
-    return catalog, Table({name: pairs[name] for name in names} if pairs else None, names=names), first_labels
+    return catalog, pairs_table(pairs or None), first_labels
 
 
 def _columns(packed: Sequence[dict[str, np.ndarray]], prefix: str) -> dict[str, np.ndarray]:
