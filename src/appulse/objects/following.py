@@ -10,8 +10,8 @@ from scipy.ndimage import distance_transform_edt
 
 from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.ellipses import assign, ellipses_of, refine
-from appulse.objects.proposals import ROUNDS
 from appulse.objects.separation import Separation, separate
+from appulse.objects.thresholds import ROUNDS
 
 # A galaxy whose masks overlap less is not the reference's (DESIGN.md).
 MIN_IOU = 0.3
