@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from appulse.objects.components import MIN_OVERLAP, label_connected
-from appulse.objects.ellipses import MAX_MISFIT, assign, ellipses_of, misfit, refine
+from appulse.objects.ellipses import MAX_MISFIT, assign, ellipses_of, level, misfit, refine
 from appulse.objects.peaks import drainage
 from appulse.objects.thresholds import (
     BEAM,
@@ -95,8 +95,8 @@ class Problem:
 
     def from_points(self, points):
         """Equal circles around the points (y, x), together as large as the object."""
-        level = np.pi * len(points) / self.ys.size
-        return np.array([(x, y, level, 0.0, level) for y, x in points])
+        q = np.pi * len(points) / self.ys.size
+        return np.array([(x, y, q, 0.0, q) for y, x in points])
 
     def from_basins(self, points):
         """What of the object drains to each of the points (y, x) in the light."""
@@ -209,8 +209,7 @@ def _major_axis(ys, xs):
 
 def _cusp_chord(classes):
     """Ends of the lens: the class-2 pixels next to the background that lie furthest apart, or None."""
-    background = np.pad(classes, 1) == 0
-    near = ndimage.binary_dilation(background, structure=np.ones((3, 3)))[1:-1, 1:-1]
+    near = ndimage.binary_dilation(classes == 0, np.ones((3, 3)), border_value=1)
     ys, xs = np.nonzero(near & (classes == 2))
     if ys.size < 2:
         return None
@@ -228,9 +227,8 @@ def _regions(problem):
 def _uncovered(problem, ellipses):
     """Connected pixels that fewer ellipses cover than the map asks for, largest region first."""
     covered = np.zeros(problem.ys.size, dtype=int)
-    for x, y, qxx, qxy, qyy in ellipses:
-        dy, dx = problem.ys - y, problem.xs - x
-        covered += qxx * dx * dx + 2 * qxy * dx * dy + qyy * dy * dy <= 1
+    for ellipse in ellipses:
+        covered += level(ellipse, problem.xs, problem.ys) <= 1
     missing = np.zeros(problem.union.shape, dtype=bool)
     missing[problem.union] = covered < problem.flat_classes
     labels, count = label_connected(missing, False)
