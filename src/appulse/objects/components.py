@@ -11,7 +11,7 @@ MIN_OVERLAP = 4
 
 @njit(cache=True, nogil=True)
 def _flood(mask, start_row, start_column, diagonals, label, labels, stack):
-    """Give a label to all pixels of the mask that are connected with one; `stack` has room for all of them."""
+    """Label all pixels of the mask that are connected with one; `stack` has room for every pixel."""
     w = mask.shape[1]
     labels[start_row, start_column] = label
     stack[0] = start_row * w + start_column
