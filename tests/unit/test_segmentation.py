@@ -23,7 +23,7 @@ from appulse.network import OperatingPoint
 from appulse.network.calibration import ErrorBars
 from appulse.objects import COLUMNS, ObjectFlag, PixelFlag, Separation, label_objects
 from appulse.objects.ensemble import Ensemble
-from appulse.objects.proposals import MAX_GALAXIES
+from appulse.objects.thresholds import MAX_GALAXIES
 from appulse.products import read_catalog
 from appulse.segmentation import segment
 from by_hand import BRIGHTNESS, SAMPLES, SIZE, by_hand, discs, thresholding_model

@@ -4,21 +4,20 @@ import numpy as np
 from scipy import ndimage
 
 from appulse.evaluation.detection import Detection
-from appulse.objects.components import distinct_pairs
+from appulse.objects.components import MIN_OVERLAP, distinct_pairs, label_connected
 from appulse.objects.pairs import BRIGHT_BORDER
 from appulse.objects.peaks import smooth
-from appulse.sky.true_objects import MIN_OVERLAP, label_components
 
 # Light that the pixels of a border must have, once smoothed, in units of the noise: any, or what the model's
 # own galaxies must have (`appulse.objects.pairs`). Each detector is tuned with either.
 BORDER_LIGHTS = (0.0, BRIGHT_BORDER)
 
 
-def detection_from_segments(segments, image=None, *, min_border=MIN_OVERLAP, border_light=0.0):
+def detection_from_segments(segments, image=None, *, border_light=0.0):
     """Read a segmentation map, in which segments cannot overlap, as objects and blends.
 
     Segments that are neighbours (8-connected) form one object. It is a blend if two of its segments share at
-    least ``min_border`` border pixels: this many pixels of each have a neighbour in the other, and enough
+    least `MIN_OVERLAP` border pixels: this many pixels of each have a neighbour in the other, and enough
     light. Of a segment in several objects only the part in one of them counts (`without_fragments`).
 
     Parameters
@@ -27,7 +26,6 @@ def detection_from_segments(segments, image=None, *, min_border=MIN_OVERLAP, bor
         One label per galaxy, 0 background.
     image : (height, width) float array, units of the noise
         Needed for ``border_light``.
-    min_border : int, pixels
     border_light : float, units of the noise
         Only border pixels count whose smoothed light exceeds it; 0 counts all.
 
@@ -37,8 +35,7 @@ def detection_from_segments(segments, image=None, *, min_border=MIN_OVERLAP, bor
         ``n_galaxies`` is the number of segments in an object; ``masks`` are the segments.
     """
     segments = without_fragments(np.asarray(segments))
-    objects = label_components(segments > 0)
-    n_objects = int(objects.max(initial=0))
+    objects, n_objects = label_connected(segments > 0)
     inside = np.flatnonzero(segments)
     members, _ = distinct_pairs(objects.ravel()[inside], segments.ravel()[inside])
     n_galaxies = np.bincount(members[:, 0], minlength=n_objects + 1)
@@ -54,7 +51,7 @@ def detection_from_segments(segments, image=None, *, min_border=MIN_OVERLAP, bor
     opposite = _places(sides, sides[:, ::-1])
     shared = np.where(opposite < 0, 0, np.minimum(n_border, n_border[opposite]))
     blended = np.zeros(n_objects + 1, dtype=bool)
-    blended[objects.ravel()[pixel[first_row[shared >= min_border]]]] = True
+    blended[objects.ravel()[pixel[first_row[shared >= MIN_OVERLAP]]]] = True
     boxes = ndimage.find_objects(segments)
     masks = tuple((box, segments[box] == k) for k, box in enumerate(boxes, start=1) if box is not None)
     return Detection(objects, n_galaxies, blended, masks)
@@ -86,7 +83,7 @@ def without_fragments(segments):
     (height, width) int array
         The same array where no segment is in two objects.
     """
-    flat, objects = segments.ravel(), label_components(segments > 0).ravel()
+    flat, objects = segments.ravel(), label_connected(segments > 0)[0].ravel()
     inside = np.flatnonzero(flat)
     parts, _ = distinct_pairs(flat[inside], objects[inside])
     if len(np.unique(parts[:, 0])) == len(parts):

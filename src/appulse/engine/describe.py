@@ -19,8 +19,8 @@ from appulse.objects.ensemble import Ensemble, measure_ensemble
 from appulse.objects.flags import ObjectFlag
 from appulse.objects.measurement import flux_noise, light_shares, measure
 from appulse.objects.pairs import meeting_pairs
-from appulse.objects.proposals import MAX_GALAXIES
 from appulse.objects.separation import Separation, separate
+from appulse.objects.thresholds import MAX_GALAXIES
 
 # Pixels around an object in which its realisations may reach.
 REACH = 12

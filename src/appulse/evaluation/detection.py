@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from appulse.objects.components import distinct_pairs
+from appulse.objects.components import MIN_OVERLAP, distinct_pairs, label_objects
 from appulse.objects.pairs import overlapping
-from appulse.sky.true_objects import MIN_OVERLAP, Kind, label_components, object_kinds
+from appulse.sky.true_objects import Kind, object_kinds
 
 if TYPE_CHECKING:  # training scores maps without it
     from appulse.result import Result
@@ -62,12 +62,8 @@ def detection_from_ternary(ternary, *, min_area=5):
         Replace it where :func:`appulse.objects.separation.separate` has counted the galaxies.
     """
     ternary = np.asarray(ternary)
-    labels = label_components(ternary > 0)
-    keep = np.bincount(labels.ravel()) >= min_area
-    keep[0] = False
-    renumber = (np.cumsum(keep) * keep).astype(np.int32)
-    objects = renumber[labels]
-    n_overlap = np.bincount(objects[ternary == 2], minlength=np.count_nonzero(keep) + 1)
+    objects, boxes = label_objects(ternary, min_area)
+    n_overlap = np.bincount(objects[ternary == 2], minlength=len(boxes) + 1)
     blended = n_overlap >= MIN_OVERLAP
     blended[0] = False
     n_galaxies = np.where(blended, 2, 1)

@@ -10,9 +10,10 @@ from appulse.evaluation.scores import ObjectCounts, tally
 from appulse.files import InputError
 from appulse.network.calibration import OperatingPoint
 from appulse.objects.bridges import bridges_of_field
+from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.pairs import meeting_pairs
 from appulse.objects.separation import MARGIN, divide_at_peaks
-from appulse.sky.true_objects import MIN_OVERLAP, Kind, TrueObjects, label_components, object_kinds
+from appulse.sky.true_objects import Kind, TrueObjects, object_kinds
 
 # 8 x 12 = 96 trials; other detectors are tuned with as many.
 T_GALAXY = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -109,7 +110,7 @@ def count_at(field, t_galaxy, t_overlap, min_area):
     """
     foreground = field.p_galaxy > t_galaxy
     bridges = bridges_of_field(foreground, field.image, min_area, field.p_overlap)
-    objects = label_components(foreground & ~bridges)
+    objects = label_connected(foreground & ~bridges)[0]
     match = match_objects(field.truth.labels, objects)
     excluded = excluded_predictions(field.truth, objects, match)
     n_objects = len(match.predicted_area)

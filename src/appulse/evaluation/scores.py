@@ -177,21 +177,19 @@ def tally(truth, match, predicted_kinds, excluded):
     return ObjectCounts(table, int(np.count_nonzero(on_blends & (predicted_kinds == Kind.BLENDED))))
 
 
-def count_objects(truth, detection, iou_min=0.5):
+def count_objects(truth, detection):
     """Score a detection against the true objects of the same image.
 
     Parameters
     ----------
     truth : TrueObjects
     detection : Detection
-    iou_min : float
-        See :func:`match_objects`.
 
     Returns
     -------
     ObjectCounts
     """
-    match = match_objects(truth.labels, detection.objects, iou_min)
+    match = match_objects(truth.labels, detection.objects)
     excluded = excluded_predictions(truth, detection.objects, match)
     return tally(truth, match, detection.kinds, excluded)
 

@@ -30,11 +30,11 @@ from appulse.inference.store import MemoryStore
 from appulse.inference.two_step import FieldMaps
 from appulse.network.calibration import OperatingPoint
 from appulse.network.weights import Model
-from appulse.objects.components import label_objects
+from appulse.objects.components import label_connected, label_objects
 from appulse.progress import Progress
 from appulse.result import Result
 from appulse.sky.survey import Survey
-from appulse.sky.true_objects import TrueObjects, label_components, true_objects
+from appulse.sky.true_objects import TrueObjects, true_objects
 from appulse.stamps import ObjectStamps, list_test_set, read_test_set
 
 # Empty sky around every stamp, pixels: wider than what a galaxy's surroundings are looked at for.
@@ -178,7 +178,7 @@ class Mosaic:
             image[window], classes[window] = stamps.images[place], stamps.ternary[place]
             for ids, numbers in ((id1, stamps.id1[place]), (id2, stamps.id2[place])):
                 ids[window] = np.where(numbers > 0, numbers.astype(np.int32) + _PER_STAMP * place, 0)
-            labels = label_components(stamps.ternary[place] > 0)
+            labels, _ = label_connected(stamps.ternary[place] > 0)
             first = np.flatnonzero(labels == stamps.objects["label"][place])[0]
             pixels.append((y + first // size, x + first % size))
         truth = true_objects(classes, id1, id2)

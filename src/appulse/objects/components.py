@@ -10,6 +10,25 @@ MIN_OVERLAP = 4
 
 
 @njit(cache=True, nogil=True)
+def _flood(mask, start_row, start_column, diagonals, label, labels, stack):
+    """Label all pixels of the mask that are connected with one; `stack` has room for every pixel."""
+    w = mask.shape[1]
+    labels[start_row, start_column] = label
+    stack[0] = start_row * w + start_column
+    waiting = 1
+    while waiting:
+        waiting -= 1
+        row, column = divmod(stack[waiting], w)
+        for i in range(max(row - 1, 0), min(row + 2, mask.shape[0])):
+            for j in range(max(column - 1, 0), min(column + 2, w)):
+                if not mask[i, j] or labels[i, j] or not (diagonals or i == row or j == column):
+                    continue
+                labels[i, j] = label
+                stack[waiting] = i * w + j
+                waiting += 1
+
+
+@njit(cache=True, nogil=True)
 def label_connected(mask, diagonals=True):
     """Label connected pixels; an order of magnitude quicker than SciPy on the cutout of one object.
 
@@ -34,20 +53,50 @@ def label_connected(mask, diagonals=True):
             if not mask[start_row, start_column] or labels[start_row, start_column]:
                 continue
             count += 1
-            labels[start_row, start_column] = count
-            stack[0] = start_row * w + start_column
-            waiting = 1
-            while waiting:
-                waiting -= 1
-                row, column = divmod(stack[waiting], w)
-                for i in range(max(row - 1, 0), min(row + 2, h)):
-                    for j in range(max(column - 1, 0), min(column + 2, w)):
-                        if not mask[i, j] or labels[i, j] or not (diagonals or i == row or j == column):
-                            continue
-                        labels[i, j] = count
-                        stack[waiting] = i * w + j
-                        waiting += 1
+            _flood(mask, start_row, start_column, diagonals, count, labels, stack)
     return labels, count
+
+
+@njit(cache=True, nogil=True)
+def connected_with(mask, seeds):
+    """Pixels of the 8-connected components that share a pixel with ``seeds``.
+
+    Parameters
+    ----------
+    mask, seeds : (height, width) bool array
+
+    Returns
+    -------
+    (height, width) bool array
+    """
+    found = np.zeros(mask.shape, dtype=np.bool_)
+    stack = np.empty(mask.size, dtype=np.int64)
+    for row in range(mask.shape[0]):
+        for column in range(mask.shape[1]):
+            if seeds[row, column] and mask[row, column] and not found[row, column]:
+                _flood(mask, row, column, True, True, found, stack)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def iou(first, second):
+    """Intersection over union of two masks.
+
+    Parameters
+    ----------
+    first, second : (height, width) bool array
+
+    Returns
+    -------
+    float
+        0 for two empty ones.
+    """
+    shared = either = 0
+    for row in range(first.shape[0]):
+        for column in range(first.shape[1]):
+            shared += first[row, column] & second[row, column]
+            either += first[row, column] | second[row, column]
+    return shared / max(either, 1)
 
 
 def label_objects(ternary, min_area=1):

@@ -18,7 +18,18 @@ _COMPILE = {"cache": True, "nogil": True}
 
 
 @njit(**_COMPILE)
-def _level(ellipse, x, y):
+def level(ellipse, x, y):
+    """Square of the elliptical radius: 1 on the boundary, less inside.
+
+    Parameters
+    ----------
+    ellipse : (5,) float array
+    x, y : float, or (n,) float arrays, pixels
+
+    Returns
+    -------
+    float or (n,) float array
+    """
     dx = x - ellipse[0]
     dy = y - ellipse[1]
     return ellipse[2] * dx * dx + 2.0 * ellipse[3] * dx * dy + ellipse[4] * dy * dy
@@ -31,11 +42,10 @@ def _depth(ellipse, x, y):
     dy = y - ellipse[1]
     gx = ellipse[2] * dx + ellipse[3] * dy
     gy = ellipse[3] * dx + ellipse[4] * dy
-    level = gx * dx + gy * dy
     slope = np.sqrt(gx * gx + gy * gy)
     if slope < 1e-9:
         return MAX_MISFIT
-    rho = np.sqrt(max(level, 0.0))
+    rho = np.sqrt(max(gx * dx + gy * dy, 0.0))
     return (1.0 - rho) * rho / slope
 
 
@@ -101,7 +111,7 @@ def _two_deepest(ellipses, x, y, levels):
     first = 0
     second = -1
     for j in range(ellipses.shape[0]):
-        levels[j] = _level(ellipses[j], x, y)
+        levels[j] = level(ellipses[j], x, y)
         if j > 0:
             if levels[j] < levels[first]:
                 second = first
@@ -214,7 +224,7 @@ def misfit(ternary, ellipses):
         for column in range(ternary.shape[1]):
             covered = 0
             for j in range(k):
-                if _level(ellipses[j], float(column), float(i)) < 1.0:
+                if level(ellipses[j], float(column), float(i)) < 1.0:
                     covered += 1
             want = ternary[i, column]
             if min(covered, 2) == want:

@@ -8,11 +8,12 @@ import numpy as np
 from numba import njit
 from scipy.optimize import linear_sum_assignment
 
-from appulse.objects.components import MIN_OVERLAP, label_connected
+from appulse.objects.catalog import MEASURED
+from appulse.objects.components import MIN_OVERLAP, connected_with, iou
 from appulse.objects.following import MIN_IOU, follow
 from appulse.objects.measurement import light_shares, measure_pixels, measure_values
 
-_VALUES = ("area", "flux", "half_light_radius", "ellipticity", "orientation", "overlap_area")
+_VALUES = (*MEASURED, "overlap_area")
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ def _measure_realisation(ternary, reference, union, image, light):
     if len(reference.masks) == 1:  # most objects, in most realisations
         alone, present, measured = _measure_lone(ternary, union, light)
         if alone:
-            return {0: (*measured[:5], 0)} if present else {}, shared
-    found = follow(_components_touching(ternary, union), reference, image)
+            return {0: (*measured[: len(MEASURED)], 0)} if present else {}, shared
+    found = follow(np.where(connected_with(ternary > 0, union), ternary, 0), reference, image)
     pairs = match_masks(found, reference.masks)
     if not pairs:
         return {}, shared
@@ -128,7 +129,7 @@ def _measure_realisation(ternary, reference, union, image, light):
     numbers = {}
     for i, j in pairs:
         overlap = 0 if covered is None else np.count_nonzero(covered[found[i]] > 1)
-        numbers[j] = (*measure_values(light, found[i], shares[i])[:5], overlap)
+        numbers[j] = (*measure_values(light, found[i], shares[i])[: len(MEASURED)], overlap)
     for (i, j), (k, m) in itertools.permutations(pairs, 2):
         shared[j, m] = np.count_nonzero(found[i] & found[k])
     return numbers, shared
@@ -136,7 +137,7 @@ def _measure_realisation(ternary, reference, union, image, light):
 
 @njit(cache=True, nogil=True)
 def _measure_lone(ternary, reference, light):
-    """What the whole of `_measure_realisation` says of a lone galaxy that stays one, many times quicker.
+    """What the rest of `_measure_realisation` says of a lone galaxy that stays one, in half the time.
 
     Returns
     -------
@@ -147,78 +148,30 @@ def _measure_lone(ternary, reference, light):
     measured : (7,) float64 array
         As `measure_values`.
     """
-    h, w = ternary.shape
-    mask = np.zeros((h, w), dtype=np.bool_)
-    stack = np.empty((h * w, 2), dtype=np.int32)
-    of_reference = area = double = 0
-    for row in range(h):
-        for column in range(w):
-            if not reference[row, column]:
-                continue
-            of_reference += 1
-            if ternary[row, column] == 0 or mask[row, column]:
-                continue
-            mask[row, column] = True
-            stack[0, 0], stack[0, 1] = row, column
-            waiting = 1
-            while waiting:
-                waiting -= 1
-                y, x = stack[waiting]
-                area += 1
-                double += ternary[y, x] == 2
-                for i in range(max(y - 1, 0), min(y + 2, h)):
-                    for j in range(max(x - 1, 0), min(x + 2, w)):
-                        if ternary[i, j] > 0 and not mask[i, j]:
-                            mask[i, j] = True
-                            stack[waiting, 0], stack[waiting, 1] = i, j
-                            waiting += 1
-    if double >= MIN_OVERLAP:
-        return False, False, np.empty(7)
-    both = 0
-    for row in range(h):
-        for column in range(w):
-            both += mask[row, column] and reference[row, column]
-    # In float32, as `match_masks`: at the limit the two must agree.
-    iou = np.float32(both) / np.float32(max(area + of_reference - both, 1))
-    if iou < MIN_IOU:
-        return True, False, np.empty(7)
-    return True, True, measure_pixels(light, mask)
+    mask = connected_with(ternary > 0, reference)
+    alone = np.count_nonzero(mask & (ternary == 2)) < MIN_OVERLAP
+    present = alone and iou(mask, reference) >= MIN_IOU
+    return alone, present, measure_pixels(light, mask) if present else np.empty(7)
 
 
-def _components_touching(ternary, union):
-    labels, count = label_connected(ternary > 0)
-    if count <= 1:
-        return ternary
-    touching = np.zeros(count + 1, dtype=bool)
-    touching[labels[union]] = True
-    touching[0] = False
-    return ternary if touching[1:].all() else np.where(touching[labels], ternary, 0)
-
-
-def match_masks(found, reference, min_iou=MIN_IOU):
-    """Pair masks one to one so that the sum of their IoUs is largest.
+def match_masks(found, reference):
+    """Pair masks one to one so that the sum of their IoUs is largest; none with less than `MIN_IOU`.
 
     Parameters
     ----------
     found : (n_found, height, width) bool array
     reference : (n_reference, height, width) bool array
-    min_iou : float
-        Pairs below are dropped.
 
     Returns
     -------
     list of (int, int)
         Index in ``found``, index in ``reference``.
     """
-    if len(found) == 0 or len(reference) == 0:
-        return []
-    found_flat = found.reshape(len(found), -1).astype(np.float32)
-    reference_flat = reference.reshape(len(reference), -1).astype(np.float32)
-    shared = found_flat @ reference_flat.T
-    total = found_flat.sum(axis=1)[:, None] + reference_flat.sum(axis=1)[None, :] - shared
-    iou = shared / np.maximum(total, 1)
-    if iou.size == 1:
-        return [(0, 0)] if iou[0, 0] >= min_iou else []
+    worth = np.array([iou(mask, other) for mask in found for other in reference])
+    worth = worth.reshape(len(found), len(reference))
     # Below the limit a pair is worth nothing, so it must not cost another pair its match.
-    rows, columns = linear_sum_assignment(-np.where(iou >= min_iou, iou, 0))
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if iou[i, j] >= min_iou]
+    worth[worth < MIN_IOU] = 0
+    if worth.size == 1:
+        return [(0, 0)] if worth[0, 0] else []
+    rows, columns = linear_sum_assignment(-worth)
+    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if worth[i, j]]

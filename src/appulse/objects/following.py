@@ -6,12 +6,12 @@ A galaxy enclosed by one other needs no fit: it is what of class 2 lies there.
 """
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
-from appulse.objects.components import MIN_OVERLAP, label_connected
+from appulse.objects.components import MIN_OVERLAP, iou, label_connected
 from appulse.objects.ellipses import assign, ellipses_of, refine
-from appulse.objects.proposals import ROUNDS
 from appulse.objects.separation import Separation, separate
+from appulse.objects.thresholds import ROUNDS
 
 # A galaxy whose masks overlap less is not the reference's (DESIGN.md).
 MIN_IOU = 0.3
@@ -38,12 +38,15 @@ def follow(ternary, reference: Separation, image):
         this realisation, the galaxies of the full search.
     """
     union = ternary > 0
+    overlaps = np.count_nonzero(ternary == 2) >= MIN_OVERLAP
+    if len(reference.masks) == 1 and not overlaps:  # most objects, in most realisations
+        return union[None]
     regions, n_regions = label_connected(ternary == 2)
     area = np.bincount(regions.ravel(), minlength=n_regions + 1)
     area[0] = 0
     if len(reference.masks) == 1:
         return _follow_lone(ternary, union, regions, area, image)
-    if np.count_nonzero(ternary == 2) < MIN_OVERLAP and not (reference.masks.sum(axis=0) > 1).any():
+    if not overlaps and not (reference.masks.sum(axis=0) > 1).any():
         return _follow_borders(union, reference.masks)
     masks = np.zeros(reference.masks.shape, dtype=bool)
     followed = list(np.flatnonzero(~reference.nested))
@@ -61,9 +64,9 @@ def follow(ternary, reference: Separation, image):
     classes = np.where(of_nested[regions] & (regions > 0), 1, ternary).astype(np.uint8)
     while followed:
         masks[followed] = _follow_ellipses(classes, union, reference.masks[followed])
-        iou = [_iou(masks[galaxy], reference.masks[galaxy]) for galaxy in followed]
-        worst = int(np.argmin(iou))
-        if iou[worst] >= MIN_IOU or len(followed) == 1:
+        kept = [iou(masks[galaxy], reference.masks[galaxy]) for galaxy in followed]
+        worst = int(np.argmin(kept))
+        if kept[worst] >= MIN_IOU or len(followed) == 1:
             break
         # It is not there: its pixels are the others'.
         masks[followed.pop(worst)] = False
@@ -101,20 +104,12 @@ def _follow_ellipses(classes, union, reference_masks):
     return masks
 
 
-def _iou(first, second):
-    return np.count_nonzero(first & second) / max(np.count_nonzero(first | second), 1)
-
-
 def _follow_lone(ternary, union, regions, area, image):
     large = area >= MIN_OVERLAP
     if not large.any():
         return union[None]
-    background = np.pad(~union, 1, constant_values=True)
     # Cusps touch the background, up to a ragged pixel; what lies deeper is nested and leaves the host whole.
-    near = np.zeros(union.shape, dtype=bool)
-    for dy in range(3):
-        for dx in range(3):
-            near |= background[dy : dy + union.shape[0], dx : dx + union.shape[1]]
+    near = binary_dilation(~union, np.ones((3, 3)), border_value=1)
     if large[np.unique(regions[near])].any():
         return separate(ternary, image).masks
     return np.concatenate([union[None], [regions == region for region in np.flatnonzero(large)]])

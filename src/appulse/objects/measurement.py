@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from scipy.ndimage import correlate1d
 
-from appulse.objects.ellipses import ellipses_of
+from appulse.objects.ellipses import ellipses_of, level
 
 # Pixels are divided this finely, and radii binned this finely, for the curve of growth.
 SUBPIXELS = 5
@@ -275,11 +275,7 @@ def _profiles(light, members, covered, ys, xs, ellipses, rounds):
     radii = np.empty((k, n))
     for j in range(k):
         for i in range(n):
-            dx = xs[i] - ellipses[j, 0]
-            dy = ys[i] - ellipses[j, 1]
-            radii[j, i] = np.sqrt(
-                ellipses[j, 2] * dx * dx + 2.0 * ellipses[j, 3] * dx * dy + ellipses[j, 4] * dy * dy
-            )
+            radii[j, i] = np.sqrt(level(ellipses[j], xs[i], ys[i]))
     profiles = _first_profiles(light, members, covered, radii)
     own_light = np.zeros(n)
     for _ in range(rounds):

@@ -1,6 +1,7 @@
 """Peaks of an object's light, smoothed or sharpened, and how deep the saddles between them are."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -18,6 +19,26 @@ SHARPENED_NOISE = float(np.sqrt(np.sum(_DIFFERENCE**2)))
 # Of the pixels around one; with less it has no value.
 _LEAST_WEIGHT = 0.05
 _COMPILE = {"cache": True, "nogil": True}
+
+
+class Peaks(NamedTuple):
+    """Local maxima of an image inside a mask, highest first.
+
+    Attributes
+    ----------
+    places : (n_peaks, 2) float array
+        ``y, x``.
+    height : (n_peaks,) float array
+    dip : (n_peaks,) float array
+        Height minus saddle; equals the height for the highest peak of a connected mask.
+    inside : (n_peaks,) bool array
+        False where a pixel outside the mask beside the peak is higher: only the flank of something else.
+    """
+
+    places: np.ndarray
+    height: np.ndarray
+    dip: np.ndarray
+    inside: np.ndarray
 
 
 def smooth(image):
@@ -109,10 +130,7 @@ def find_peaks(image, mask):
 
     Returns
     -------
-    (n_peaks, 5) float array
-        ``y, x, height, dip, inside``; ``dip`` is height minus saddle, and equals the
-        height for the highest peak of a connected mask. ``inside`` is 0 where a pixel outside the mask beside
-        the peak is higher, so that the peak is only the flank of something else.
+    Peaks
     """
     h, w = image.shape
     flat = np.flatnonzero(mask.ravel())
@@ -151,17 +169,17 @@ def find_peaks(image, mask):
     for pixel in order:
         if is_peak[pixel]:
             count += 1
-    peaks = np.empty((count, 5))
+    places = np.empty((count, 2))
+    heights, dips = np.empty(count), np.empty(count)
+    inside = np.empty(count, dtype=np.bool_)
     n = 0
     for pixel in order:
         if is_peak[pixel]:
-            height = image[pixel // w, pixel % w]
-            peaks[n, 0] = pixel // w
-            peaks[n, 1] = pixel % w
-            peaks[n, 2] = height
-            peaks[n, 3] = height - saddle[pixel]
             row, column = pixel // w, pixel % w
             around = image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-            peaks[n, 4] = 1.0 if around.max() <= height else 0.0
+            places[n, 0], places[n, 1] = row, column
+            heights[n] = image[row, column]
+            dips[n] = heights[n] - saddle[pixel]
+            inside[n] = around.max() <= heights[n]
             n += 1
-    return peaks
+    return Peaks(places, heights, dips, inside)

@@ -4,29 +4,53 @@ Every proposal is a set of ellipses (`appulse.objects.ellipses`), as rough as it
 `Problem.best` to settle.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
 
 from appulse.objects.components import MIN_OVERLAP, label_connected
-from appulse.objects.ellipses import MAX_MISFIT, assign, ellipses_of, misfit, refine
+from appulse.objects.ellipses import MAX_MISFIT, assign, ellipses_of, level, misfit, refine
 from appulse.objects.peaks import drainage
+from appulse.objects.thresholds import (
+    BEAM,
+    LEAST_CROSSING,
+    MAX_GALAXIES,
+    MAX_HALVED,
+    MAX_HOSTS,
+    MAX_REGIONS,
+    MAX_UNCOVERED,
+    NEAR_PEAK,
+    POLISH_ROUNDS,
+    ROUNDS,
+    SAME_MISFIT,
+)
 
-# Of one object; the search costs the more the more it looks for. Where it is reached, a flag says so.
-MAX_GALAXIES = 12
-# Larger sets come from peaks and class-2 regions, not from halves of what there is.
-MAX_HALVED = 6
-# Rounds of `refine` for every proposal, and for the `BEAM` best of them.
-ROUNDS = 12
-POLISH_ROUNDS = 60
-BEAM = 3
-# Class-2 regions, largest first, each of which is tried as one galaxy more.
-MAX_REGIONS = 3
-# Points, brightest first, that are tried as the galaxy in which all others lie.
-MAX_HOSTS = 3
-# A class-2 region this near to a peak belongs to its galaxy, pixels.
-NEAR_PEAK = 3.0
-# Solutions whose misfits differ by less are taken for the same one (pixels squared).
-SAME_MISFIT = 0.5
+# Background around the box, pixels: ellipses that stick out of the box must pay for it.
+_MARGIN = 3
+
+
+class Solution(NamedTuple):
+    """Galaxies that an object may consist of, and what of its map they leave unexplained.
+
+    Attributes
+    ----------
+    misfit : float, pixels squared
+        By `appulse.objects.ellipses.misfit`.
+    ellipses : (n_galaxies, 5) float array
+    """
+
+    misfit: float
+    ellipses: np.ndarray
+
+    @property
+    def n_galaxies(self):
+        """How many galaxies."""
+        return len(self.ellipses)
+
+    def without_one(self):
+        """Proposals that leave one of the galaxies out, each in turn."""
+        return [np.delete(self.ellipses, j, axis=0) for j in range(self.n_galaxies)]
 
 
 class Problem:
@@ -40,33 +64,30 @@ class Problem:
         ys, xs = np.nonzero(self.union)
         self.ys, self.xs = ys.astype(np.float64), xs.astype(np.float64)
         self.flat_classes = classes[self.union] if blended else np.ones(ys.size, dtype=np.uint8)
-        # Ellipses that stick out of the box must pay for it.
-        self.padded = np.pad(classes if blended else self.union.astype(np.uint8), 3)
+        self.padded = np.pad(classes if blended else self.union.astype(np.uint8), _MARGIN)
         self.overlaps, self.n_overlaps = label_connected(classes == 2)
         filled = np.pad(self.union, 1).astype(np.int8)
         self.outline = np.abs(np.diff(filled, axis=0)).sum() + np.abs(np.diff(filled, axis=1)).sum()
 
     def best(self, proposals):
-        """Settle every proposal on self-consistent ellipses: the best few, as (misfit, ellipses)."""
+        """Settle every proposal on self-consistent ellipses: the best few, as `distinct` leaves them."""
         roughly = distinct([self._settle(ellipses, ROUNDS) for ellipses in proposals])
-        return distinct([self._settle(ellipses, POLISH_ROUNDS) for _, ellipses in roughly])
+        return distinct([self._settle(rough.ellipses, POLISH_ROUNDS) for rough in roughly])
 
     def _settle(self, ellipses, rounds):
         pixels = self.ys, self.xs, self.flat_classes
-        of_all = refine(*pixels, ellipses, rounds)
-        misfit_of_all = self._misfit(of_all)
-        if misfit_of_all > SAME_MISFIT:
+        of_all = self._solution(refine(*pixels, ellipses, rounds))
+        if of_all.misfit > SAME_MISFIT:
             # Some pixels may be another galaxy's, that is not there yet.
-            of_near = refine(*pixels, ellipses, rounds, MAX_MISFIT)
-            misfit_of_near = self._misfit(of_near)
-            if misfit_of_near < misfit_of_all - SAME_MISFIT:
-                return misfit_of_near, of_near
-        return misfit_of_all, of_all
+            of_near = self._solution(refine(*pixels, ellipses, rounds, MAX_MISFIT))
+            if of_near.misfit < of_all.misfit - SAME_MISFIT:
+                return of_near
+        return of_all
 
-    def _misfit(self, ellipses):
+    def _solution(self, ellipses):
         shifted = ellipses.copy()
-        shifted[:, :2] += 3
-        return misfit(self.padded, shifted)
+        shifted[:, :2] += _MARGIN
+        return Solution(misfit(self.padded, shifted), ellipses)
 
     def from_members(self, members):
         """From the second moments of each galaxy's pixels."""
@@ -74,8 +95,8 @@ class Problem:
 
     def from_points(self, points):
         """Equal circles around the points (y, x), together as large as the object."""
-        level = np.pi * len(points) / self.ys.size
-        return np.array([(x, y, level, 0.0, level) for y, x in points])
+        q = np.pi * len(points) / self.ys.size
+        return np.array([(x, y, q, 0.0, q) for y, x in points])
 
     def from_basins(self, points):
         """What of the object drains to each of the points (y, x) in the light."""
@@ -108,10 +129,10 @@ class Problem:
 
 def distinct(solutions):
     """The best solutions that differ, least misfit first, at most `BEAM`."""
-    solutions = sorted(solutions, key=lambda s: s[0])
+    solutions = sorted(solutions, key=lambda solution: solution.misfit)
     chosen = solutions[:1]
     for candidate in solutions[1:]:
-        if len(chosen) < BEAM and candidate[0] > chosen[-1][0] + SAME_MISFIT:
+        if len(chosen) < BEAM and candidate.misfit > chosen[-1].misfit + SAME_MISFIT:
             chosen.append(candidate)
     return chosen
 
@@ -188,8 +209,7 @@ def _major_axis(ys, xs):
 
 def _cusp_chord(classes):
     """Ends of the lens: the class-2 pixels next to the background that lie furthest apart, or None."""
-    background = np.pad(classes, 1) == 0
-    near = ndimage.binary_dilation(background, structure=np.ones((3, 3)))[1:-1, 1:-1]
+    near = ndimage.binary_dilation(classes == 0, np.ones((3, 3)), border_value=1)
     ys, xs = np.nonzero(near & (classes == 2))
     if ys.size < 2:
         return None
@@ -205,15 +225,14 @@ def _regions(problem):
 
 
 def _uncovered(problem, ellipses):
-    """Connected pixels that fewer ellipses cover than the map asks for, largest region first; at most two."""
+    """Connected pixels that fewer ellipses cover than the map asks for, largest region first."""
     covered = np.zeros(problem.ys.size, dtype=int)
-    for x, y, qxx, qxy, qyy in ellipses:
-        dy, dx = problem.ys - y, problem.xs - x
-        covered += qxx * dx * dx + 2 * qxy * dx * dy + qyy * dy * dy <= 1
+    for ellipse in ellipses:
+        covered += level(ellipse, problem.xs, problem.ys) <= 1
     missing = np.zeros(problem.union.shape, dtype=bool)
     missing[problem.union] = covered < problem.flat_classes
     labels, count = label_connected(missing, False)
-    return _largest(labels[problem.union], count, 2)
+    return _largest(labels[problem.union], count, MAX_UNCOVERED)
 
 
 def _pieces(problem):
@@ -241,7 +260,7 @@ def _crossing(problem, cy, cx):
     furthest = np.argmax(distance)
     angle = np.arctan2(dy, dx)
     off_line = np.abs(np.sin(angle - angle[furthest]))
-    second = np.argmax(distance * (off_line > 0.5))
+    second = np.argmax(distance * (off_line > LEAST_CROSSING))
     toward_first = np.abs(np.cos(angle - angle[furthest])) > np.abs(np.cos(angle - angle[second]))
     overlap = problem.flat_classes == 2
     return problem.from_members(np.stack([toward_first | overlap, ~toward_first | overlap]))

@@ -22,43 +22,34 @@ from appulse.objects.peaks import (
     REACH,
     SHARPENED_NOISE,
     SMOOTHED_NOISE,
+    Peaks,
     drainage,
     find_peaks,
     sharpen,
     smooth,
 )
-from appulse.objects.proposals import MAX_GALAXIES, Problem, at_points, distinct, one_more, pairs
+from appulse.objects.proposals import Problem, at_points, distinct, one_more, pairs
+from appulse.objects.thresholds import (
+    CORE_CONTRAST,
+    CORE_SIGNIFICANCE,
+    CORE_SIZE,
+    GROSS_MISFIT,
+    MAX_FITTED_PIXELS,
+    MAX_GALAXIES,
+    MIN_GAIN,
+    MIN_GAIN_PER_OUTLINE,
+    MIN_GAIN_PER_OUTLINE_TOUCHING,
+    MIN_GAIN_TOUCHING,
+    NESTED_SHARE,
+    PEAK_DIP,
+    PEAK_HINT_SIGNIFICANCE,
+    PEAK_SIGNIFICANCE,
+    PEAKLESS_GAIN,
+    PROBABILITY_DIP,
+    RECONSIDER,
+    WORTHWHILE_ROUND,
+)
 
-# A further galaxy must remove this share of the misfit, and this much of it per pixel of the object's outline
-# (pixelisation alone leaves 0.01 to 0.03). Chosen on random ellipses with smooth and ragged outlines.
-MIN_GAIN = 0.5
-MIN_GAIN_PER_OUTLINE = 0.05
-# Where there is an image and the galaxy has no peak of its own in it:
-PEAKLESS_GAIN = 0.65
-# Without an overlap, two galaxies are claimed on stronger evidence only.
-MIN_GAIN_TOUCHING = 0.6
-MIN_GAIN_PER_OUTLINE_TOUCHING = 0.15
-# A peak proves a galaxy of its own if its saddle is this deep, in units of the smoothed noise and of its
-# height. The relative limit keeps spiral arms and photon noise, which grow with the height, out. Ellipses may
-# still put two of several peaks into one galaxy.
-PEAK_SIGNIFICANCE = 5.0
-PEAK_DIP = 0.25
-PEAK_HINT_SIGNIFICANCE = 3.0
-# Or if it stands out of the sharpened image, in units of its noise and of the light there: it is the core of
-# a companion on the flank of a galaxy, where the light has no peak. Decision 12 says what this finds.
-CORE_SIGNIFICANCE = 8.0
-CORE_CONTRAST = 0.1
-# Peaks of the smoothed light this near to a core, pixels, are its own, or lie between two of them.
-CORE_SIZE = 4.0
-# P_GALAXY has no noise of its own; dips below this are the network's ripples.
-PROBABILITY_DIP = 0.1
-NESTED_SHARE = 0.9
-# Above this misfit per pixel of outline the search is thorough: it reconsiders, and looks one galaxy further.
-# Half-pixel irregularities of the outline stay below.
-GROSS_MISFIT = 0.15
-RECONSIDER = 2
-# Ellipses of larger objects are fitted to every second, third, ... row and column.
-MAX_FITTED_PIXELS = 8000
 # Pixels of the image around the object that tell a peak inside from the flank of a neighbour outside.
 MARGIN = REACH
 
@@ -191,18 +182,19 @@ def _separate_box(classes, image, probability):
     light = None if image is None else smooth(image)[::stride, ::stride]
     problem, seeds = Problem(coarse, blended, light), proven / stride
     demanded = problem.best(at_points(problem, seeds))
-    best = _choose(problem, demanded, seeds, hints / stride)
-    if len(proven) > 1 and (parted := _peaks_parted(best, seeds)) < len(proven):
+    ellipses = _choose(problem, demanded, seeds, hints / stride)
+    if len(proven) > 1 and (parted := _peaks_parted(ellipses, seeds)) < len(proven):
         # An overlap drawn too small looks nested, and peaks with a deep saddle between them say otherwise.
-        if _peaks_parted(demanded[0][1], seeds) == len(proven):
-            best = demanded[0][1]
+        if _peaks_parted(demanded[0].ellipses, seeds) == len(proven):
+            ellipses = demanded[0].ellipses
         elif parted < 2:
             return _divide_at_saddles(image, proven, union, classes)
-    if best is None:
+    if len(ellipses) == 1:
         return union[None]
-    best = best * np.array([stride, stride, *3 * [stride**-2.0]])
+    # From the rows and columns fitted to all of them.
+    ellipses = ellipses * np.array([stride, stride, *3 * [stride**-2.0]])
     ys, xs = (axis.astype(np.float64) for axis in np.nonzero(union))
-    members = assign(ys, xs, classes[union], best)
+    members = assign(ys, xs, classes[union], ellipses)
     members = members[members.any(axis=1)]
     masks = np.zeros((len(members), *classes.shape), dtype=bool)
     masks[:, union] = members
@@ -211,8 +203,6 @@ def _separate_box(classes, image, probability):
 
 def _peaks_parted(ellipses, peaks):
     """How many galaxies own a peak (y, x)."""
-    if ellipses is None:
-        return 1
     ys, xs = np.ascontiguousarray(peaks[:, 0]), np.ascontiguousarray(peaks[:, 1])
     owners = assign(ys, xs, np.ones(len(peaks), dtype=np.uint8), ellipses).argmax(axis=0)
     return len(np.unique(owners))
@@ -237,31 +227,31 @@ def _image_seeds(image, probability, union):
     if image is not None:
         light, sharp = smooth(image), sharpen(image)
         peaks, cores = (_own_peaks(map_, union) for map_ in (light, sharp))
-        significance = peaks[:, 3] / SMOOTHED_NOISE
-        clear = peaks[(significance > PEAK_SIGNIFICANCE) & (peaks[:, 3] > PEAK_DIP * peaks[:, 2]), :2]
-        contrast = cores[:, 2] / np.maximum(_at(light, cores), SMOOTHED_NOISE)
+        significance = peaks.dip / SMOOTHED_NOISE
+        clear = (significance > PEAK_SIGNIFICANCE) & (peaks.dip > PEAK_DIP * peaks.height)
+        contrast = cores.height / np.maximum(_at(light, cores.places), SMOOTHED_NOISE)
         # Around a bright core the sharpened image is negative: there noise has deep saddles, but no height.
-        least = np.minimum(cores[:, 2], cores[:, 3])
-        cores = cores[(least > CORE_SIGNIFICANCE * SHARPENED_NOISE) & (contrast > CORE_CONTRAST), :2]
-        proven = _with_others(cores, clear)
+        least = np.minimum(cores.height, cores.dip)
+        outstanding = (least > CORE_SIGNIFICANCE * SHARPENED_NOISE) & (contrast > CORE_CONTRAST)
+        proven = _with_others(cores.places[outstanding], peaks.places[clear])
         proven = proven[np.argsort(-_at(light, proven), kind="stable")][:MAX_GALAXIES]
-        hints = _with_others(proven, peaks[significance > PEAK_HINT_SIGNIFICANCE, :2])[:MAX_GALAXIES]
+        hints = _with_others(proven, peaks.places[significance > PEAK_HINT_SIGNIFICANCE])[:MAX_GALAXIES]
     if probability is not None:
         peaks = find_peaks(smooth(probability), union)
-        distinct = peaks[peaks[:, 3] > PROBABILITY_DIP][:MAX_GALAXIES, :2]
-        if len(distinct) > len(hints):
-            hints = distinct
+        deep = peaks.places[peaks.dip > PROBABILITY_DIP][:MAX_GALAXIES]
+        if len(deep) > len(hints):
+            hints = deep
     return proven, hints
 
 
 def _own_peaks(image, union):
     """Peaks of the object itself, not the flank of something outside."""
     peaks = find_peaks(image, union)
-    return peaks[peaks[:, 4] > 0]
+    return Peaks(*(values[peaks.inside] for values in peaks))
 
 
-def _at(image, peaks):
-    y, x = peaks[:, :2].astype(int).T
+def _at(image, places):
+    y, x = places.astype(int).T
     return image[y, x]
 
 
@@ -272,63 +262,69 @@ def _with_others(peaks, others):
 
 
 def _choose(problem, demanded, proven, hints):
-    """Ellipses of the smallest set of galaxies that explains the map; None for a lone galaxy.
+    """Ellipses of the smallest set of galaxies that explains the map.
 
     `demanded` are the best sets with a galaxy at each proven peak, none where there are not two.
     """
-    has_image = problem.light is not None
     if problem.blended:
-        gain, gain_per_outline = MIN_GAIN, MIN_GAIN_PER_OUTLINE
+        gain, least = MIN_GAIN, MIN_GAIN_PER_OUTLINE * problem.outline
         # What the peaks demand is enough if it explains the map, and saves a long search.
-        if len(proven) > 2 and demanded[0][0] < gain_per_outline * problem.outline:
-            return demanded[0][1]
-        current = problem.best([*pairs(problem), *at_points(problem, hints[:2])])
+        if len(proven) > 2 and demanded[0].misfit < least:
+            return demanded[0].ellipses
+        first = problem.best([*pairs(problem), *at_points(problem, hints[:2])])
     else:
-        gain, gain_per_outline = MIN_GAIN_TOUCHING, MIN_GAIN_PER_OUTLINE_TOUCHING
-        current = problem.best([problem.from_members(np.ones((1, problem.ys.size), dtype=bool))])
-    least = gain_per_outline * problem.outline
+        gain, least = MIN_GAIN_TOUCHING, MIN_GAIN_PER_OUTLINE_TOUCHING * problem.outline
+        first = problem.best([problem.from_members(np.ones((1, problem.ys.size), dtype=bool))])
+    chosen = _grow(problem, first, proven, hints, gain, least)
+    return _prune(problem, chosen, max(least, chosen.misfit / (1 - gain)), max(2, len(proven))).ellipses
+
+
+def _grow(problem, best, proven, hints, gain, least):
+    """Add galaxies to the best sets, one at a time, as long as one pays or a peak demands it."""
+    has_image = problem.light is not None
     gross = GROSS_MISFIT * problem.outline
-    chosen = current[0]
-    while len(current[0][1]) < MAX_GALAXIES:
-        count = len(current[0][1]) + 1
+    chosen = best[0]
+    while best[0].n_galaxies < MAX_GALAXIES:
+        count = best[0].n_galaxies + 1
         is_demanded = len(proven) >= count
-        if not is_demanded and (chosen[0] < least or (has_image and not problem.blended)):
+        if not is_demanded and (chosen.misfit < least or (has_image and not problem.blended)):
             break
-        following = _extend(problem, current, hints)
-        if not following:
+        larger = _extend(problem, best, hints)
+        if not larger:
             break
-        if chosen[0] > gross and following[0][0] > least and count > 2:
-            current, following = _reconsider(problem, current, following, hints)
-            if len(chosen[1]) == count - 1 and current[0][0] < chosen[0]:
-                chosen = current[0]
-        added = count - len(chosen[1])
-        # A set two larger must have gained twice over.
+        if chosen.misfit > gross and larger[0].misfit > least and count > 2:
+            best, larger = _reconsider(problem, best, larger, hints)
+            if chosen.n_galaxies == count - 1 and best[0].misfit < chosen.misfit:
+                chosen = best[0]
         share = gain if not has_image or len(hints) >= count else PEAKLESS_GAIN
-        bar = min((1 - share) ** added * chosen[0], chosen[0] - added * least)
-        if is_demanded or following[0][0] < bar:
-            chosen = following[0]
-        elif added > 1 or chosen[0] < gross:
+        if is_demanded or _pays(larger[0], chosen, share, least):
+            chosen = larger[0]
+        elif count > chosen.n_galaxies + 1 or chosen.misfit < gross:
             break
-        current = following
-    if len(chosen[1]) > max(2, len(proven)):
-        chosen = _prune(problem, chosen, max(least, chosen[0] / (1 - gain)), max(2, len(proven)))
-    return None if len(chosen[1]) == 1 else chosen[1]
+        best = larger
+    return chosen
+
+
+def _pays(larger, chosen, share, least):
+    """Whether a set gains enough on a smaller one: one that is two larger must have gained twice over."""
+    added = larger.n_galaxies - chosen.n_galaxies
+    return larger.misfit < min((1 - share) ** added * chosen.misfit, chosen.misfit - added * least)
 
 
 def _prune(problem, chosen, bar, fewest):
     """Leave galaxies out again while the others, settled anew, explain the map as well."""
-    while len(chosen[1]) > fewest:
-        fewer = problem.best([np.delete(chosen[1], j, axis=0) for j in range(len(chosen[1]))])[0]
-        if fewer[0] > bar:
+    while chosen.n_galaxies > fewest:
+        fewer = problem.best(chosen.without_one())[0]
+        if fewer.misfit > bar:
             break
         chosen = fewer
     return chosen
 
 
-def _extend(problem, current, hints):
+def _extend(problem, best, hints):
     """Best solutions with one galaxy more."""
-    count = len(current[0][1]) + 1
-    proposals = [e for _, ellipses in current for e in one_more(problem, ellipses)]
+    count = best[0].n_galaxies + 1
+    proposals = [more for solution in best for more in one_more(problem, solution.ellipses)]
     if len(hints) >= count:
         proposals += at_points(problem, hints[:count])
     if count == 2:
@@ -336,14 +332,13 @@ def _extend(problem, current, hints):
     return problem.best(proposals)
 
 
-def _reconsider(problem, current, following, hints):
+def _reconsider(problem, best, larger, hints):
     """Leave out each galaxy of the larger sets and add one again: a way out of a wrong start."""
     for _ in range(RECONSIDER):
-        before = following[0][0]
-        fewer = [np.delete(e, j, axis=0) for _, e in following for j in range(len(e))]
-        base = problem.best(fewer)
-        current = distinct(current + base)
-        following = distinct(following + _extend(problem, base, hints))
-        if following[0][0] > 0.7 * before:
+        before = larger[0].misfit
+        fewer = problem.best([others for solution in larger for others in solution.without_one()])
+        best = distinct(best + fewer)
+        larger = distinct(larger + _extend(problem, fewer, hints))
+        if larger[0].misfit > WORTHWHILE_ROUND * before:
             break
-    return current, following
+    return best, larger

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 
+from appulse.objects.catalog import MEASURED
 from appulse.objects.measurement import measure
 from appulse.sky.noise import draw_noise
 from appulse.sky.rendering import Renderer, Stamp
@@ -23,7 +24,8 @@ from appulse.sky.truth import Layers, add_light, blendedness, shared_light, summ
 # Rows of a strip. Not an option: sums over galaxies that straddle strips are added strip by strip, so another
 # height could change their last bit. 1024 rows of 25,000 pixels keep a worker near 1 GB.
 STRIP_ROWS = 1024
-ISOPHOTAL = ("area", "flux", "half_light_radius", "ellipticity", "orientation")
+# What is measured of each galaxy inside its own noise-free isophote.
+ISOPHOTAL = MEASURED
 # Columns of the sources that only the drawing needs.
 _UNPUBLISHED = ("kind",)
 

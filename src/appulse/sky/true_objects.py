@@ -12,7 +12,7 @@ MIN_TRUE_AREA = 10
 
 
 class Kind(IntEnum):
-    """What an object is, or is claimed to be. The values index :attr:`ObjectCounts.table`."""
+    """What an object is, or is claimed to be. The values index tables of counts."""
 
     NONE = 0  #: no object: the background, a missed object (as a prediction), a false one (as a truth)
     ISOLATED = 1  #: one galaxy
@@ -64,21 +64,6 @@ def object_kinds(n_galaxies, blended):
     return np.where(blended, Kind.BLENDED, several).astype(np.int8)
 
 
-def label_components(foreground):
-    """Label the 8-connected components of a mask.
-
-    Parameters
-    ----------
-    foreground : (height, width) bool array
-
-    Returns
-    -------
-    (height, width) int32 array
-        1 to n in the order of their first pixels, 0 background.
-    """
-    return label_connected(np.asarray(foreground, dtype=bool))[0]
-
-
 def true_objects(ternary, id1, id2):
     """Find the true objects, and what each of them is.
 
@@ -106,7 +91,7 @@ def true_objects(ternary, id1, id2):
         raise ValueError(
             f"true_objects: ternary {ternary.shape}, id1 {id1.shape}, id2 {id2.shape}; expected equal shapes."
         )
-    labels = label_components(ternary > 0)
+    labels, _ = label_connected(ternary > 0)
     area = np.bincount(labels.ravel())
     area[0] = 0
     n_overlap = np.bincount(labels[ternary == 2], minlength=len(area))
@@ -150,7 +135,7 @@ def galaxy_pixels(ternary, id1, id2):
     Parameters
     ----------
     ternary, id1, id2 : (height, width) integer arrays
-        As for :func:`appulse.evaluation.true_objects`.
+        As for :func:`true_objects`.
 
     Returns
     -------
@@ -170,7 +155,7 @@ def true_galaxy_masks(ternary, id1, id2):
     Parameters
     ----------
     ternary, id1, id2 : (height, width) integer arrays
-        As for :func:`appulse.evaluation.true_objects`.
+        As for :func:`true_objects`.
 
     Returns
     -------

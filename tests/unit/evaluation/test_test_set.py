@@ -14,11 +14,12 @@ from appulse.evaluation.evidence import gather
 from appulse.evaluation.jobs import StampJob
 from appulse.evaluation.test_set import GAP, Mosaic, segment_stamps, stamp_evidence, unseen_test_set
 from appulse.files import InputError, UsageError
+from appulse.objects import label_objects
 from appulse.segmentation import segment
 from appulse.sky import write_field
 from appulse.sky.field import field_name
 from appulse.sky.population import Pairs
-from appulse.sky.true_objects import label_components, true_galaxy_masks
+from appulse.sky.true_objects import true_galaxy_masks
 from appulse.stamps import build_test_set, read_test_set
 from appulse.stamps.test_set import write_test_set
 from by_hand import SAMPLES, SIZE, SURVEY, by_hand, field_of_discs, thresholding_model
@@ -64,11 +65,11 @@ class Oracle:
                 rows = np.flatnonzero((objects == label).any(axis=1))
                 for row in np.quantile(rows, [1 / 3, 2 / 3]).astype(int):
                     objects[row][objects[row] == label] = 0
-            objects = label_components(objects > 0)
+            objects = label_objects(objects)[0]
         if self.invents:  # in every stamp's corner
             for y, x in self.truth.corners:
                 objects[y : y + 5, x : x + 5] = 1
-            objects = label_components(objects > 0)
+            objects = label_objects(objects)[0]
         if self.breaks or self.invents:
             return replace(detection_from_ternary((objects > 0).astype(np.uint8)), masks=tuple(masks))
         several = np.ones_like(known.n_galaxies) if self.joins else known.n_galaxies

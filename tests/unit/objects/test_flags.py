@@ -3,7 +3,7 @@
 import pytest
 
 from appulse.objects import OBJECT_MEANING, PIXEL_MEANING, ObjectFlag, PixelFlag, describe
-from appulse.objects.proposals import MAX_GALAXIES
+from appulse.objects.thresholds import MAX_GALAXIES
 
 
 def test_bits_are_those_of_the_published_contract():

@@ -19,7 +19,7 @@ def test_peaks_deeper_than_a_limit_are_the_h_maxima(dip):
     expected = label(h_maxima(smoothed, dip), connectivity=2).max()
     peaks = find_peaks(smooth(image), np.ones(image.shape, dtype=bool))
     assert expected > 3
-    assert (peaks[:, 3] >= dip).sum() == expected
+    assert (peaks.dip >= dip).sum() == expected
 
 
 def test_two_gaussians_have_their_saddle_between_them():
@@ -30,14 +30,14 @@ def test_two_gaussians_have_their_saddle_between_them():
         for x, peak in ((30 - half_distance, 10.0), (30 + half_distance, 10.0))
     )
     peaks = find_peaks(smooth(image), np.ones(image.shape, dtype=bool))
-    peaks = peaks[peaks[:, 3] > 0.1]
+    deep = peaks.dip > 0.1
     # Smoothing adds its variance of 1: peak 10 s^2 / (s^2 + 1), saddle 2 peak exp(-d^2 / (2 (s^2 + 1))).
     variance = sigma**2 + 1
     height = 10 * sigma**2 / variance
     saddle = 2 * height * np.exp(-(half_distance**2) / (2 * variance))
-    assert sorted(peaks[:, 1]) == [21, 39]
-    np.testing.assert_allclose(peaks[:, 2], height, rtol=0.01)
-    np.testing.assert_allclose(peaks[:, 3].min(), height - saddle, rtol=0.01)
+    assert sorted(peaks.places[deep, 1]) == [21, 39]
+    np.testing.assert_allclose(peaks.height[deep], height, rtol=0.01)
+    np.testing.assert_allclose(peaks.dip[deep].min(), height - saddle, rtol=0.01)
 
 
 def test_noise_after_smoothing():
@@ -49,7 +49,8 @@ def test_bad_pixels_are_no_peaks():
     image = np.ones((9, 9))
     image[4, 4] = np.nan
     image[2, 6] = np.inf
-    assert np.isfinite(find_peaks(smooth(image), np.ones((9, 9), dtype=bool))).all()
+    peaks = find_peaks(smooth(image), np.ones((9, 9), dtype=bool))
+    assert np.isfinite(peaks.height).all() and np.isfinite(peaks.dip).all()
 
 
 def test_noise_after_sharpening():

@@ -85,7 +85,7 @@ def test_a_companion_on_the_flank_without_a_peak_of_its_own_is_found():
     main, companion = light(30, 30, 200, 6), light(38, 30, 60, 1.5)
     union = main > 1
     peaks = find_peaks(smooth(main + companion), union)
-    assert (peaks[:, 3] > 0.25 * peaks[:, 2]).sum() == 1  # the light has no second peak with a deep saddle
+    assert (peaks.dip > 0.25 * peaks.height).sum() == 1  # the light has no second peak with a deep saddle
     assert len(divide_at_peaks(union, main + companion + noise)) == 2
     assert len(divide_at_peaks(union, main + noise)) == 1
 
