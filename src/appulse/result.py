@@ -18,6 +18,9 @@ from appulse.files import write_json
 from appulse.files.pixels import UNREADABLE
 from appulse.inference.exposure import Window
 from appulse.objects.catalog import COLUMNS
+from appulse.objects.ensemble import masks_in_realisations
+from appulse.objects.flags import ObjectFlag
+from appulse.objects.separation import Separation
 from appulse.pictures import save_figure
 from appulse.words import counted
 
@@ -215,6 +218,34 @@ class Result:
         """
         whole = (slice(0, self.ternary.shape[0]), slice(0, self.ternary.shape[1]))
         return self.realisation_store.get(whole if label is None else self.cutout(label).window)
+
+    def galaxy_masks(self, label: int) -> np.ndarray:
+        """Pixels of one galaxy in every realisation, which its error bars are made of.
+
+        Any quantity that is measured in each of them has the segmentation's doubt in its spread. The
+        catalogue measures the light of shared pixels in proportion to the galaxies' profiles, and calibrates
+        its spreads; these masks hold shared pixels whole.
+
+        Parameters
+        ----------
+        label : int
+            As in the catalogue.
+
+        Returns
+        -------
+        (samples, height, width) bool array
+            In the ``window`` of its cutout; an empty mask where a realisation does not hold the galaxy.
+        """
+        window, blend = self.cutout(label).window, self.catalog["blend_id"][label - 1]
+        members = np.asarray(self.catalog["label"][self.catalog["blend_id"] == blend]) if blend else [label]
+        flags = np.asarray(self.catalog["flags"])[np.asarray(members) - 1]
+        nested = (flags & ObjectFlag.NESTED) > 0
+        reference = Separation(np.stack([self.cutout(int(one)).mask for one in members]), nested)
+        segm, bad = self.segm[window], np.isnan(self.p_galaxy[window])
+        elsewhere = (segm > 0) & ~np.isin(segm, members) | bad
+        realisations = np.where(elsewhere, 0, self.realisations(label))
+        image = np.where(bad, 0.0, self.image[window]).astype(np.float32)
+        return masks_in_realisations(realisations, reference, image)[list(members).index(label)]
 
     def plot(self, window: Window | None = None) -> Figure:
         """Image, mean, standard deviation and outlines, in the manner of the paper's Figures 1 and 5.

@@ -618,6 +618,22 @@ def test_astropys_masked_arrays_are_as_numpys(kind, unit):
         np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
 
 
+def test_masks_in_realisations_are_what_the_catalogue_measured():
+    """In blends and alone, beside bad pixels and beside neighbours that share a window."""
+    image = discs(SHAPE, *SCENE, (20, 100, 6), (20, 114, 6), noise=1.5)
+    image[22:25, 98:101] = np.nan
+    result = run(image, samples=12)
+    assert len(result.pairs) and (result.catalog["area_std"] > 0).any()
+    for row in result.catalog:
+        masks = result.galaxy_masks(row["label"])
+        areas = masks.sum(axis=(1, 2))
+        assert masks.shape[1:] == result.cutout(row["label"]).mask.shape
+        assert (areas > 0).sum() == row["n_realisations"]
+        assert areas[areas > 0].std() == pytest.approx(row["area_std"].value, rel=1e-6)
+    with pytest.raises(ValueError, match="label 99"):
+        result.galaxy_masks(99)
+
+
 def test_a_product_is_no_image_unless_its_hdu_is_named(tmp_path):
     run(discs((70, 70), (40, 40, 8))).write(tmp_path, "a", preview=False)
     with pytest.raises(InputError, match="a product of appulse; give the image that it was made of"):

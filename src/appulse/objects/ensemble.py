@@ -120,8 +120,7 @@ def _measure_realisation(ternary, reference, union, image, light):
         alone, present, measured = _measure_lone(ternary, union, light)
         if alone:
             return {0: (*measured[: len(MEASURED)], 0)} if present else {}, shared
-    found = follow(np.where(connected_with(ternary > 0, union), ternary, 0), reference, image)
-    pairs = match_masks(found, reference.masks)
+    found, pairs = _followed(ternary, reference, union, image)
     if not pairs:
         return {}, shared
     covered = found.sum(axis=0) if len(found) > 1 else None
@@ -133,6 +132,35 @@ def _measure_realisation(ternary, reference, union, image, light):
     for (i, j), (k, m) in itertools.permutations(pairs, 2):
         shared[j, m] = np.count_nonzero(found[i] & found[k])
     return numbers, shared
+
+
+def _followed(ternary, reference, union, image):
+    """Masks of the galaxies of a realisation, and which of them is which reference galaxy."""
+    found = follow(np.where(connected_with(ternary > 0, union), ternary, 0), reference, image)
+    return found, match_masks(found, reference.masks)
+
+
+def masks_in_realisations(realisations, reference, image):
+    """Pixels of the reference galaxies in every realisation, as `measure_ensemble` measures them.
+
+    Parameters
+    ----------
+    realisations, reference, image
+        As for `measure_ensemble`.
+
+    Returns
+    -------
+    (n_galaxies, samples, height, width) bool array
+        Empty masks where a galaxy is absent.
+    """
+    union = np.asarray(reference.masks, dtype=bool).any(axis=0)
+    image = np.asarray(image, dtype=np.float64)
+    masks = np.zeros((len(reference.masks), len(realisations), *union.shape), dtype=bool)
+    for sample, ternary in enumerate(realisations):
+        found, pairs = _followed(np.ascontiguousarray(ternary, np.uint8), reference, union, image)
+        for i, j in pairs:
+            masks[j, sample] = found[i]
+    return masks
 
 
 @njit(cache=True, nogil=True)
