@@ -22,7 +22,7 @@ _AROUND = int(OVERLAP_REACH) + 1
 _EIGHT = np.ones((3, 3), bool)
 
 
-def faint_bridges(union, image, p_overlap=None):
+def faint_bridges(union: np.ndarray, image: np.ndarray, p_overlap: np.ndarray | None = None) -> np.ndarray:
     """Pixels that join galaxies of one object although neither of them is above the noise there.
 
     On the line that divides two galaxies each gives half of the light. Where all of that line lies below
@@ -64,11 +64,11 @@ def faint_bridges(union, image, p_overlap=None):
     return bridges
 
 
-def _pairs_with_overlap(galaxies, overlap):
+def _pairs_with_overlap(galaxies: np.ndarray, overlap: np.ndarray) -> set[tuple[int, int]]:
     """Pairs (a, b), a < b, that share an overlap: the galaxies that it meets, or else the two nearest."""
     labels, count = label_connected(overlap)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    pairs = set()
+    pairs: set[tuple[int, int]] = set()
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if sizes[label] < MIN_OVERLAP:
             continue
@@ -82,7 +82,7 @@ def _pairs_with_overlap(galaxies, overlap):
 
 
 @njit(cache=True)
-def _saddle(one, other, smoothed):
+def _saddle(one: np.ndarray, other: np.ndarray, smoothed: np.ndarray) -> float:
     """Highest level at which a step from ``one`` to ``other`` can be made, over all 8-connected steps."""
     highest = -np.inf
     height, width = one.shape
@@ -96,7 +96,9 @@ def _saddle(one, other, smoothed):
     return highest
 
 
-def bridges_of_field(foreground, image, min_area, p_overlap=None):
+def bridges_of_field(
+    foreground: np.ndarray, image: np.ndarray, min_area: int, p_overlap: np.ndarray | None = None
+) -> np.ndarray:
     """Faint bridges of every object of a field.
 
     Parameters

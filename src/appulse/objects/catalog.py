@@ -1,5 +1,6 @@
 """The catalogue: every column declared once, and the table built from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -20,7 +21,7 @@ class CatalogColumn:
     description: str
 
 
-def _with_spread(name, unit, description):
+def _with_spread(name: str, unit: object, description: str) -> tuple[CatalogColumn, ...]:
     """A measured quantity, its spread over realisations, and an interval for the true value."""
     noise = "; without flux_noise, which adds to it in quadrature" if unit is FLUX else ""
     spread = f"standard deviation of {name} over realisations, calibrated{noise}"
@@ -69,7 +70,14 @@ class Summary:
     p84: float
 
 
-def summarise(values, *, value=None, scale=1.0, shift=0.0, period=None):
+def summarise(
+    values: np.ndarray,
+    *,
+    value: float | None = None,
+    scale: float = 1.0,
+    shift: float = 0.0,
+    period: float | None = None,
+) -> Summary:
     """Value and spread of one quantity over realisations.
 
     Parameters
@@ -111,7 +119,12 @@ def summarise(values, *, value=None, scale=1.0, shift=0.0, period=None):
     return Summary(float(median if value is None else value), float(std), middle - half, middle + half)
 
 
-def build_catalog(rows, *, flux_unit=None, pixel_scale_arcsec=None):
+def build_catalog(
+    rows: list[dict] | dict[str, Sequence],
+    *,
+    flux_unit: u.UnitBase | str | None = None,
+    pixel_scale_arcsec: float | None = None,
+) -> QTable:
     """Catalogue with every column of `COLUMNS`, in that order.
 
     Parameters
@@ -160,7 +173,7 @@ def build_catalog(rows, *, flux_unit=None, pixel_scale_arcsec=None):
     return table
 
 
-def _columns_of(rows):
+def _columns_of(rows: list[dict]) -> dict[str, list]:
     names = dict.fromkeys(name for row in rows for name in row)
     kinds = {c.name: c.dtype for c in COLUMNS}
     missing = {name: 0 if kinds.get(name, "f8").startswith("i") else np.nan for name in names}

@@ -10,7 +10,15 @@ MIN_OVERLAP = 4
 
 
 @njit(cache=True, nogil=True)
-def _flood(mask, start_row, start_column, diagonals, label, labels, stack):
+def _flood(
+    mask: np.ndarray,
+    start_row: int,
+    start_column: int,
+    diagonals: bool,
+    label: int,
+    labels: np.ndarray,
+    stack: np.ndarray,
+) -> None:
     """Label all pixels of the mask that are connected with one; `stack` has room for every pixel."""
     w = mask.shape[1]
     labels[start_row, start_column] = label
@@ -29,7 +37,7 @@ def _flood(mask, start_row, start_column, diagonals, label, labels, stack):
 
 
 @njit(cache=True, nogil=True)
-def label_connected(mask, diagonals=True):
+def label_connected(mask: np.ndarray, diagonals: bool = True) -> tuple[np.ndarray, int]:
     """Label connected pixels; an order of magnitude quicker than SciPy on the cutout of one object.
 
     Parameters
@@ -58,7 +66,7 @@ def label_connected(mask, diagonals=True):
 
 
 @njit(cache=True, nogil=True)
-def connected_with(mask, seeds):
+def connected_with(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Pixels of the 8-connected components that share a pixel with ``seeds``.
 
     Parameters
@@ -79,7 +87,7 @@ def connected_with(mask, seeds):
 
 
 @njit(cache=True, nogil=True)
-def iou(first, second):
+def iou(first: np.ndarray, second: np.ndarray) -> float:
     """Intersection over union of two masks.
 
     Parameters
@@ -99,7 +107,7 @@ def iou(first, second):
     return shared / max(either, 1)
 
 
-def label_objects(ternary, min_area=1):
+def label_objects(ternary: np.ndarray, min_area: int = 1) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
     """Label the 8-connected components of ``ternary > 0``.
 
     Parameters
@@ -124,7 +132,9 @@ def label_objects(ternary, min_area=1):
     return labels, ndimage.find_objects(labels)
 
 
-def central_component(ternary, y, x, reference_mask=None):
+def central_component(
+    ternary: np.ndarray, y: float, x: float, reference_mask: np.ndarray | None = None
+) -> np.ndarray:
     """Mask of the object that a stamp is centred on.
 
     Parameters
@@ -153,7 +163,7 @@ def central_component(ternary, y, x, reference_mask=None):
     return labels == labels[rows[nearest], columns[nearest]]
 
 
-def distinct_pairs(first, second):
+def distinct_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct pairs of two columns, say object and galaxy; many times quicker than `numpy.unique` of rows.
 
     Parameters

@@ -18,7 +18,7 @@ _COMPILE = {"cache": True, "nogil": True}
 
 
 @njit(**_COMPILE)
-def level(ellipse, x, y):
+def level(ellipse: np.ndarray, x: float | np.ndarray, y: float | np.ndarray) -> float | np.ndarray:
     """Square of the elliptical radius: 1 on the boundary, less inside.
 
     Parameters
@@ -36,7 +36,7 @@ def level(ellipse, x, y):
 
 
 @njit(**_COMPILE)
-def _depth(ellipse, x, y):
+def _depth(ellipse: np.ndarray, x: float, y: float) -> float:
     """Distance (pixels) from the point to the boundary, to first order; positive inside."""
     dx = x - ellipse[0]
     dy = y - ellipse[1]
@@ -50,7 +50,7 @@ def _depth(ellipse, x, y):
 
 
 @njit(**_COMPILE)
-def _from_moments(moments, ellipse):
+def _from_moments(moments: np.ndarray, ellipse: np.ndarray) -> None:
     """Uniform ellipse with the same moments: its boundary lies at twice the standard deviation."""
     n = moments[0]
     mx = moments[1] / n
@@ -68,7 +68,7 @@ def _from_moments(moments, ellipse):
 
 
 @njit(**_COMPILE)
-def _accumulate(moments, x, y):
+def _accumulate(moments: np.ndarray, x: float, y: float) -> None:
     moments[0] += 1.0
     moments[1] += x
     moments[2] += y
@@ -78,7 +78,7 @@ def _accumulate(moments, x, y):
 
 
 @njit(**_COMPILE)
-def ellipses_of(members, ys, xs):
+def ellipses_of(members: np.ndarray, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
     """Ellipses of galaxies whose pixels are known.
 
     Parameters
@@ -106,7 +106,7 @@ def ellipses_of(members, ys, xs):
 
 
 @njit(**_COMPILE)
-def _two_deepest(ellipses, x, y, levels):
+def _two_deepest(ellipses: np.ndarray, x: float, y: float, levels: np.ndarray) -> tuple[int, int]:
     """Of the ellipses, the two that a point lies deepest in; the second is -1 where there is but one."""
     first = 0
     second = -1
@@ -122,7 +122,7 @@ def _two_deepest(ellipses, x, y, levels):
 
 
 @njit(**_COMPILE)
-def assign(ys, xs, classes, ellipses):
+def assign(ys: np.ndarray, xs: np.ndarray, classes: np.ndarray, ellipses: np.ndarray) -> np.ndarray:
     """Share pixels out among ellipses.
 
     Parameters
@@ -153,7 +153,14 @@ def assign(ys, xs, classes, ellipses):
 
 
 @njit(**_COMPILE)
-def refine(ys, xs, classes, ellipses, rounds, reach=np.inf):
+def refine(
+    ys: np.ndarray,
+    xs: np.ndarray,
+    classes: np.ndarray,
+    ellipses: np.ndarray,
+    rounds: int,
+    reach: float = np.inf,
+) -> np.ndarray:
     """Alternate `assign` and moments until no pixel changes hands, at most ``rounds`` times.
 
     Parameters
@@ -203,7 +210,7 @@ def refine(ys, xs, classes, ellipses, rounds, reach=np.inf):
 
 
 @njit(**_COMPILE)
-def misfit(ternary, ellipses):
+def misfit(ternary: np.ndarray, ellipses: np.ndarray) -> float:
     """How far boundaries would have to move for the ellipses to give the ternary map.
 
     Parameters

@@ -2,7 +2,9 @@
 
 import hashlib
 import itertools
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 from numba import njit
@@ -12,8 +14,13 @@ from appulse.objects.catalog import MEASURED
 from appulse.objects.components import MIN_OVERLAP, connected_with, iou
 from appulse.objects.following import MIN_IOU, follow
 from appulse.objects.measurement import light_shares, measure_pixels, measure_values
+from appulse.objects.separation import Separation
 
 _VALUES = (*MEASURED, "overlap_area")
+
+
+class _TernaryMaps(Sized, Iterable[np.ndarray], Protocol):
+    """An array of them, or what makes one after the other."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Ensemble:
     shared: np.ndarray
 
     @classmethod
-    def empty(cls, galaxies: int, samples: int):
+    def empty(cls, galaxies: int, samples: int) -> Self:
         """An ensemble in which nothing was found.
 
         Parameters
@@ -61,7 +68,12 @@ class Ensemble:
         )
 
 
-def measure_ensemble(realisations, reference, image, light=None):
+def measure_ensemble(
+    realisations: _TernaryMaps,
+    reference: Separation,
+    image: np.ndarray,
+    light: np.ndarray | None = None,
+) -> Ensemble:
     """Follow the reference galaxies into every realisation, match them one to one, and measure them.
 
     Parameters
@@ -91,7 +103,7 @@ def measure_ensemble(realisations, reference, image, light=None):
     masks = np.asarray(reference.masks, dtype=bool)
     result = Ensemble.empty(len(masks), len(realisations))
     values = [getattr(result, name) for name in _VALUES]
-    union = masks.any(axis=0)
+    union = np.any(masks, axis=0)
     measured = {}
     for sample, ternary in enumerate(realisations):
         ternary = np.ascontiguousarray(ternary, dtype=np.uint8)
@@ -100,7 +112,7 @@ def measure_ensemble(realisations, reference, image, light=None):
                 f"realisations {ternary.shape}, reference masks {masks.shape} and image {image.shape} "
                 "must agree in height and width."
             )
-        key = hashlib.blake2b(ternary.ravel()).digest()
+        key = hashlib.blake2b(ternary.data).digest()
         if key not in measured:
             measured[key] = _measure_realisation(ternary, reference, union, image, light)
         numbers, shared = measured[key]
@@ -113,7 +125,9 @@ def measure_ensemble(realisations, reference, image, light=None):
     return result
 
 
-def _measure_realisation(ternary, reference, union, image, light):
+def _measure_realisation(
+    ternary: np.ndarray, reference: Separation, union: np.ndarray, image: np.ndarray, light: np.ndarray
+) -> tuple[dict[int, tuple], np.ndarray]:
     """Numbers of each reference galaxy found, in the order of `_VALUES`, and what each pair shares."""
     shared = np.zeros(2 * (len(reference.masks),), dtype=np.int32)
     if len(reference.masks) == 1:  # most objects, in most realisations
@@ -164,7 +178,9 @@ def masks_in_realisations(realisations, reference, image):
 
 
 @njit(cache=True, nogil=True)
-def _measure_lone(ternary, reference, light):
+def _measure_lone(
+    ternary: np.ndarray, reference: np.ndarray, light: np.ndarray
+) -> tuple[np.bool, np.bool, np.ndarray]:
     """What the rest of `_measure_realisation` says of a lone galaxy that stays one, in half the time.
 
     Returns
@@ -182,7 +198,7 @@ def _measure_lone(ternary, reference, light):
     return alone, present, measure_pixels(light, mask) if present else np.empty(7)
 
 
-def match_masks(found, reference):
+def match_masks(found: np.ndarray, reference: np.ndarray) -> list[tuple[int, int]]:
     """Pair masks one to one so that the sum of their IoUs is largest; none with less than `MIN_IOU`.
 
     Parameters

@@ -42,7 +42,7 @@ PIXEL_MEANING = {
 }
 
 
-def describe(flags):
+def describe(flags: ObjectFlag | PixelFlag) -> list[str]:
     """Spell out the bits set in ``flags``.
 
     Parameters

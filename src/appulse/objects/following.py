@@ -19,7 +19,7 @@ MIN_IOU = 0.3
 NESTED_OVERLAP = 0.5
 
 
-def follow(ternary, reference: Separation, image):
+def follow(ternary: np.ndarray, reference: Separation, image: np.ndarray) -> np.ndarray:
     """Masks of the reference's galaxies in one realisation.
 
     Parameters
@@ -49,9 +49,9 @@ def follow(ternary, reference: Separation, image):
     if not overlaps and not (reference.masks.sum(axis=0) > 1).any():
         return _follow_borders(union, reference.masks)
     masks = np.zeros(reference.masks.shape, dtype=bool)
-    followed = list(np.flatnonzero(~reference.nested))
+    followed = np.flatnonzero(~reference.nested).tolist()
     of_nested = np.zeros(n_regions + 1, dtype=bool)
-    for galaxy in np.flatnonzero(reference.nested):
+    for galaxy in np.flatnonzero(reference.nested).tolist():
         mask = reference.masks[galaxy]
         inside = np.bincount(regions[mask], minlength=n_regions + 1)
         own = (inside >= NESTED_OVERLAP * np.minimum(area, np.count_nonzero(mask))) & (area > 0)
@@ -73,23 +73,23 @@ def follow(ternary, reference: Separation, image):
     return masks
 
 
-def _follow_borders(union, masks):
+def _follow_borders(union: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Galaxies that touch and do not overlap keep their border; a pixel that is new is the nearest one's."""
     owners = np.where(masks.any(axis=0), masks.argmax(axis=0), -1)
     nearest = distance_transform_edt(owners < 0, return_distances=False, return_indices=True)
     return (owners[tuple(nearest)] == np.arange(len(masks))[:, None, None]) & union
 
 
-def _is_enclosed(masks, galaxy, region):
+def _is_enclosed(masks: np.ndarray, galaxy: int, region: np.ndarray) -> bool:
     """Whether a region of class 2 is one galaxy's: it lies in one other, and no two others meet there."""
     mask = masks[galaxy]
     covered = masks.sum(axis=0)
     sticks_out = (mask & (covered == 1)).any()
     met_by_others = region & ~mask & (covered - mask >= 2) | region & mask & (covered > 2)
-    return not sticks_out and np.count_nonzero(met_by_others) < MIN_OVERLAP
+    return bool(not sticks_out and np.count_nonzero(met_by_others) < MIN_OVERLAP)
 
 
-def _follow_ellipses(classes, union, reference_masks):
+def _follow_ellipses(classes: np.ndarray, union: np.ndarray, reference_masks: np.ndarray) -> np.ndarray:
     if len(reference_masks) == 1:
         return union[None]
     reference_union = reference_masks.any(axis=0)
@@ -104,7 +104,9 @@ def _follow_ellipses(classes, union, reference_masks):
     return masks
 
 
-def _follow_lone(ternary, union, regions, area, image):
+def _follow_lone(
+    ternary: np.ndarray, union: np.ndarray, regions: np.ndarray, area: np.ndarray, image: np.ndarray
+) -> np.ndarray:
     large = area >= MIN_OVERLAP
     if not large.any():
         return union[None]

@@ -55,7 +55,7 @@ class Measurement:
     y_centroid: float
 
 
-def measure(image, mask, share=None):
+def measure(image: np.ndarray, mask: np.ndarray, share: np.ndarray | None = None) -> Measurement:
     """Measure one galaxy.
 
     Parameters
@@ -76,7 +76,7 @@ def measure(image, mask, share=None):
     return Measurement(*measure_values(image, mask, share))
 
 
-def measure_values(image, mask, share=None):
+def measure_values(image: np.ndarray, mask: np.ndarray, share: np.ndarray | None = None) -> np.ndarray:
     """`measure` as a (7,) float64 array in the order of `Measurement`'s fields."""
     image = np.asarray(image, dtype=np.float64)
     mask = np.ascontiguousarray(mask, dtype=bool)
@@ -87,7 +87,7 @@ def measure_values(image, mask, share=None):
 
 
 @njit(**_COMPILE)
-def measure_pixels(light, mask):
+def measure_pixels(light: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """`measure_values` for compiled code.
 
     Parameters
@@ -175,7 +175,7 @@ def measure_pixels(light, mask):
     return result
 
 
-def flux_noise(noise, share, correlation=0.0, scatter=1.0):
+def flux_noise(noise: np.ndarray, share: np.ndarray, correlation: float = 0.0, scatter: float = 1.0) -> float:
     """Standard deviation of a flux from the noise of its pixels.
 
     Parameters
@@ -204,7 +204,7 @@ def flux_noise(noise, share, correlation=0.0, scatter=1.0):
     return float(np.sqrt(variance))
 
 
-def aperture_factor(correlation, scatter=1.0):
+def aperture_factor(correlation: float, scatter: float = 1.0) -> float:
     """What `flux_noise` of a large aperture is, over that of independent pixels.
 
     Parameters
@@ -219,7 +219,7 @@ def aperture_factor(correlation, scatter=1.0):
     return max(1.0, min(scatter, 1.0) * float(_autocorrelation(correlation).sum()))
 
 
-def _autocorrelation(correlation):
+def _autocorrelation(correlation: float) -> np.ndarray:
     """Correlation of pixels along one axis, (2 r + 1,), as far as it tells."""
     if correlation < LEAST_CORRELATION:
         return np.ones(1)
@@ -228,7 +228,7 @@ def _autocorrelation(correlation):
     return correlation ** (np.arange(-reach, reach + 1, dtype=np.float64) ** 2)
 
 
-def light_shares(image, masks, rounds=SHARING_ROUNDS):
+def light_shares(image: np.ndarray, masks: np.ndarray, rounds: int = SHARING_ROUNDS) -> np.ndarray:
     """Share each pixel's light among the galaxies that claim it.
 
     A galaxy's light is modelled as a profile that falls with elliptical radius, fitted to the pixels that are
@@ -269,7 +269,15 @@ def light_shares(image, masks, rounds=SHARING_ROUNDS):
 
 
 @njit(**_COMPILE)
-def _profiles(light, members, covered, ys, xs, ellipses, rounds):
+def _profiles(
+    light: np.ndarray,
+    members: np.ndarray,
+    covered: np.ndarray,
+    ys: np.ndarray,
+    xs: np.ndarray,
+    ellipses: np.ndarray,
+    rounds: int,
+) -> np.ndarray:
     """Fitted surface brightness of each galaxy at each pixel, (n_galaxies, n_pixels), at least the floor."""
     k, n = members.shape
     radii = np.empty((k, n))
@@ -297,7 +305,9 @@ def _profiles(light, members, covered, ys, xs, ellipses, rounds):
 
 
 @njit(**_COMPILE)
-def _first_profiles(light, members, covered, radii):
+def _first_profiles(
+    light: np.ndarray, members: np.ndarray, covered: np.ndarray, radii: np.ndarray
+) -> np.ndarray:
     """Profiles from the pixels that are a galaxy's own, or, where these are few, from what others leave.
 
     Several galaxies without pixels of their own divide equally what is left: no order of theirs has a say.
@@ -333,7 +343,7 @@ def _first_profiles(light, members, covered, radii):
 
 
 @njit(**_COMPILE)
-def _fit_profile(light, radii, use, profile):
+def _fit_profile(light: np.ndarray, radii: np.ndarray, use: np.ndarray, profile: np.ndarray) -> None:
     """Least squares of the logarithm of ring means against rho^p; the best p fills ``profile``."""
     count = np.zeros(PROFILE_BINS)
     total = np.zeros(PROFILE_BINS)

@@ -42,7 +42,7 @@ class Pair:
         return bool(overlapping(self.overlap_area, self.border_area))
 
 
-def overlapping(overlap_area, border_area):
+def overlapping(overlap_area: int | np.ndarray, border_area: int | np.ndarray) -> bool | np.ndarray:
     """Whether two galaxies overlap, from the pixels they share and their bright border.
 
     Parameters
@@ -58,7 +58,7 @@ def overlapping(overlap_area, border_area):
     return np.maximum(overlap_area, border_area) >= MIN_OVERLAP
 
 
-def meeting_pairs(masks, image):
+def meeting_pairs(masks: np.ndarray, image: np.ndarray) -> list[Pair]:
     """List the galaxies of one object that overlap or share a bright border.
 
     Parameters

@@ -41,7 +41,7 @@ class Peaks(NamedTuple):
     inside: np.ndarray
 
 
-def smooth(image):
+def smooth(image: np.ndarray) -> np.ndarray:
     """Binomial 5x5 smoothing (standard deviation 1 pixel); non-finite pixels and those outside count 0.
 
     Parameters
@@ -56,7 +56,7 @@ def smooth(image):
     return _convolved(np.where(np.isfinite(image), image, 0.0), _NARROW)
 
 
-def sharpen(image):
+def sharpen(image: np.ndarray) -> np.ndarray:
     """Smoothed with 1 pixel less smoothed with 2: what stands out of its surroundings, as companions do.
 
     Parameters
@@ -79,12 +79,12 @@ def sharpen(image):
     return narrow - wide
 
 
-def _convolved(image, kernel):
+def _convolved(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     rows = ndimage.correlate1d(np.asarray(image, np.float64), kernel, axis=1, mode="constant")
     return ndimage.correlate1d(rows, kernel, axis=0, mode="constant")
 
 
-def drainage(image, peaks, mask):
+def drainage(image: np.ndarray, peaks: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """To which peak each pixel drains: the valleys of the light divide an object.
 
     Parameters
@@ -108,7 +108,7 @@ def drainage(image, peaks, mask):
 
 
 @njit(**_COMPILE)
-def _root(parent, i):
+def _root(parent: np.ndarray, i: int) -> int:
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
@@ -116,7 +116,7 @@ def _root(parent, i):
 
 
 @njit(**_COMPILE)
-def find_peaks(image, mask):
+def find_peaks(image: np.ndarray, mask: np.ndarray) -> Peaks:
     """Local maxima of an image inside ``mask``, highest first.
 
     The mask is flooded from its brightest pixel down; where two lakes meet, the lower of the two peaks gets

@@ -44,11 +44,11 @@ class Solution(NamedTuple):
     ellipses: np.ndarray
 
     @property
-    def n_galaxies(self):
+    def n_galaxies(self) -> int:
         """How many galaxies."""
         return len(self.ellipses)
 
-    def without_one(self):
+    def without_one(self) -> list[np.ndarray]:
         """Proposals that leave one of the galaxies out, each in turn."""
         return [np.delete(self.ellipses, j, axis=0) for j in range(self.n_galaxies)]
 
@@ -56,7 +56,7 @@ class Solution(NamedTuple):
 class Problem:
     """One object, laid out for the fits: its pixels, its light, and the galaxies its classes suggest."""
 
-    def __init__(self, classes, blended, light=None):
+    def __init__(self, classes: np.ndarray, blended: bool, light: np.ndarray | None = None) -> None:
         self.classes = classes
         self.blended = blended
         self.light = light
@@ -69,12 +69,12 @@ class Problem:
         filled = np.pad(self.union, 1).astype(np.int8)
         self.outline = np.abs(np.diff(filled, axis=0)).sum() + np.abs(np.diff(filled, axis=1)).sum()
 
-    def best(self, proposals):
+    def best(self, proposals: list[np.ndarray]) -> list[Solution]:
         """Settle every proposal on self-consistent ellipses: the best few, as `distinct` leaves them."""
         roughly = distinct([self._settle(ellipses, ROUNDS) for ellipses in proposals])
         return distinct([self._settle(rough.ellipses, POLISH_ROUNDS) for rough in roughly])
 
-    def _settle(self, ellipses, rounds):
+    def _settle(self, ellipses: np.ndarray, rounds: int) -> Solution:
         pixels = self.ys, self.xs, self.flat_classes
         of_all = self._solution(refine(*pixels, ellipses, rounds))
         if of_all.misfit > SAME_MISFIT:
@@ -84,29 +84,29 @@ class Problem:
                 return of_near
         return of_all
 
-    def _solution(self, ellipses):
+    def _solution(self, ellipses: np.ndarray) -> Solution:
         shifted = ellipses.copy()
         shifted[:, :2] += _MARGIN
         return Solution(misfit(self.padded, shifted), ellipses)
 
-    def from_members(self, members):
+    def from_members(self, members: np.ndarray) -> np.ndarray:
         """From the second moments of each galaxy's pixels."""
         return ellipses_of(np.ascontiguousarray(members), self.ys, self.xs)
 
-    def from_points(self, points):
+    def from_points(self, points: np.ndarray) -> np.ndarray:
         """Equal circles around the points (y, x), together as large as the object."""
         q = np.pi * len(points) / self.ys.size
         return np.array([(x, y, q, 0.0, q) for y, x in points])
 
-    def from_basins(self, points):
+    def from_basins(self, points: np.ndarray, light: np.ndarray) -> np.ndarray:
         """What of the object drains to each of the points (y, x) in the light."""
         # A peak on a thin arm may lie between the pixels that are left of a large object.
         nearest = [np.argmin(np.hypot(self.ys - y, self.xs - x)) for y, x in points]
         inside = np.column_stack([self.ys[nearest], self.xs[nearest]])
-        basins = drainage(self.light, inside, self.union)[self.union]
+        basins = drainage(light, inside, self.union)[self.union]
         return self.from_members(basins == np.arange(1, len(points) + 1)[:, None])
 
-    def nested_at(self, points, host):
+    def nested_at(self, points: np.ndarray, host: int) -> np.ndarray:
         """All of the object for one of the points (y, x); for the others, as far as class 2 reaches there."""
         y, x = np.delete(points, host, axis=0).T
         distances = np.hypot(self.ys - y[:, None], self.xs - x[:, None])
@@ -120,14 +120,14 @@ class Problem:
             members[j + 1] = (nearest == j) & (away <= away[shared].max(initial=NEAR_PEAK))
         return self.from_members(members)
 
-    def two_sides(self, y, x, normal_y, normal_x):
+    def two_sides(self, y: float, x: float, normal_y: float, normal_x: float) -> np.ndarray:
         """Cut by the line through (y, x): each side with all class-2 pixels is one galaxy."""
         side = (self.ys - y) * normal_y + (self.xs - x) * normal_x > 0
         overlap = self.flat_classes == 2
         return self.from_members(np.stack([side | overlap, ~side | overlap]))
 
 
-def distinct(solutions):
+def distinct(solutions: list[Solution]) -> list[Solution]:
     """The best solutions that differ, least misfit first, at most `BEAM`."""
     solutions = sorted(solutions, key=lambda solution: solution.misfit)
     chosen = solutions[:1]
@@ -137,7 +137,7 @@ def distinct(solutions):
     return chosen
 
 
-def pairs(problem):
+def pairs(problem: Problem) -> list[np.ndarray]:
     """Proposals of two galaxies: cuts by a line, class-2 regions inside the whole, pieces."""
     everything = np.ones(problem.ys.size, dtype=bool)
     proposals = []
@@ -161,18 +161,18 @@ def pairs(problem):
     return proposals
 
 
-def at_points(problem, points):
+def at_points(problem: Problem, points: np.ndarray) -> list[np.ndarray]:
     """Proposals with a galaxy at each point (y, x): side by side, parted at valleys, or all others in one."""
     if len(points) < 2:
         return []
     proposals = [problem.from_points(points)]
     proposals += [problem.nested_at(points, host) for host in range(min(len(points), MAX_HOSTS))]
     if problem.light is not None:
-        proposals.append(problem.from_basins(points))
+        proposals.append(problem.from_basins(points, problem.light))
     return proposals
 
 
-def one_more(problem, ellipses):
+def one_more(problem: Problem, ellipses: np.ndarray) -> list[np.ndarray]:
     """Proposals with one more: halves of one, a region not covered, a class-2 region, a piece."""
     members = assign(problem.ys, problem.xs, problem.flat_classes, ellipses)
     proposals = []
@@ -200,14 +200,14 @@ def one_more(problem, ellipses):
     return proposals
 
 
-def _major_axis(ys, xs):
+def _major_axis(ys: np.ndarray, xs: np.ndarray) -> tuple[float, float]:
     """Unit vector (y, x) along which the pixels extend furthest."""
     dy, dx = ys - ys.mean(), xs - xs.mean()
     angle = 0.5 * np.arctan2(2 * (dx * dy).sum(), (dx * dx).sum() - (dy * dy).sum())
     return np.sin(angle), np.cos(angle)
 
 
-def _cusp_chord(classes):
+def _cusp_chord(classes: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Ends of the lens: the class-2 pixels next to the background that lie furthest apart, or None."""
     near = ndimage.binary_dilation(classes == 0, np.ones((3, 3)), border_value=1)
     ys, xs = np.nonzero(near & (classes == 2))
@@ -219,12 +219,12 @@ def _cusp_chord(classes):
     return (ys[a], xs[a]), (ys[b], xs[b])
 
 
-def _regions(problem):
+def _regions(problem: Problem) -> list[np.ndarray]:
     """Class-2 regions of at least `MIN_OVERLAP` pixels, largest first, as pixel masks."""
     return _largest(problem.overlaps[problem.union], problem.n_overlaps, MAX_GALAXIES - 1)
 
 
-def _uncovered(problem, ellipses):
+def _uncovered(problem: Problem, ellipses: np.ndarray) -> list[np.ndarray]:
     """Connected pixels that fewer ellipses cover than the map asks for, largest region first."""
     covered = np.zeros(problem.ys.size, dtype=int)
     for ellipse in ellipses:
@@ -235,7 +235,7 @@ def _uncovered(problem, ellipses):
     return _largest(labels[problem.union], count, MAX_UNCOVERED)
 
 
-def _pieces(problem):
+def _pieces(problem: Problem) -> list[np.ndarray]:
     """Class-1 pieces with the class-2 regions they touch, largest first, as (n_pixels,) masks."""
     labels, count = label_connected(problem.classes == 1, False)
     pieces = []
@@ -247,13 +247,13 @@ def _pieces(problem):
     return pieces
 
 
-def _largest(flat_labels, count, keep):
+def _largest(flat_labels: np.ndarray, count: int, keep: int) -> list[np.ndarray]:
     area = np.bincount(flat_labels, minlength=count + 1)[1:]
     order = np.argsort(-area, kind="stable")[:keep]
     return [flat_labels == i + 1 for i in order if area[i] >= MIN_OVERLAP]
 
 
-def _crossing(problem, cy, cx):
+def _crossing(problem: Problem, cy: float, cx: float) -> np.ndarray:
     """Two long galaxies crossing at (cy, cx): to the furthest pixel, and the furthest off that line."""
     dy, dx = problem.ys - cy, problem.xs - cx
     distance = np.hypot(dy, dx)

@@ -28,7 +28,7 @@ from appulse.objects.peaks import (
     sharpen,
     smooth,
 )
-from appulse.objects.proposals import Problem, at_points, distinct, one_more, pairs
+from appulse.objects.proposals import Problem, Solution, at_points, distinct, one_more, pairs
 from appulse.objects.thresholds import (
     CORE_CONTRAST,
     CORE_SIGNIFICANCE,
@@ -70,7 +70,9 @@ class Separation:
     nested: np.ndarray
 
 
-def separate(ternary, image=None, *, p_galaxy=None):
+def separate(
+    ternary: np.ndarray, image: np.ndarray | None = None, *, p_galaxy: np.ndarray | None = None
+) -> Separation:
     """Separate one object into galaxies whose masks share the pixels of class 2.
 
     Parameters
@@ -122,7 +124,7 @@ def separate(ternary, image=None, *, p_galaxy=None):
     return Separation(masks, nested_galaxies(masks))
 
 
-def divide_at_peaks(union, image):
+def divide_at_peaks(union: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Divide an object at the valleys between the peaks that prove a galaxy each.
 
     Parameters
@@ -144,7 +146,7 @@ def divide_at_peaks(union, image):
     return _divide_at_saddles(image, proven, union, union.astype(np.uint8))
 
 
-def nested_galaxies(masks):
+def nested_galaxies(masks: np.ndarray) -> np.ndarray:
     """Which galaxies lie at least 90 % inside one other, larger one.
 
     Parameters
@@ -161,29 +163,33 @@ def nested_galaxies(masks):
     shared = flat @ flat.T
     area = np.diag(shared)
     inside = (shared >= NESTED_SHARE * area[:, None]) & (area[None, :] > area[:, None])
-    return inside.any(axis=1)
+    return np.any(inside, axis=1)
 
 
-def _separate_box(classes, image, probability):
+def _separate_box(
+    classes: np.ndarray, image: np.ndarray | None, probability: np.ndarray | None
+) -> np.ndarray:
     """Masks (n, height, width) of an object that fills its box, largest first."""
-    blended = np.count_nonzero(classes == 2) >= MIN_OVERLAP
+    blended = bool(np.count_nonzero(classes == 2) >= MIN_OVERLAP)
     union = classes > 0
     proven, hints = _image_seeds(image, probability, union)
-    if not blended and image is not None and len(hints) < 2:
-        return union[None]
-    if not blended and len(proven) > 1:
-        return _divide_at_saddles(image, proven, union, classes)
+    if image is not None and not blended:
+        if len(hints) < 2:
+            return union[None]
+        if len(proven) > 1:
+            return _divide_at_saddles(image, proven, union, classes)
     stride = int(np.ceil(np.sqrt(np.count_nonzero(union) / MAX_FITTED_PIXELS)))
     coarse = np.ascontiguousarray(classes[::stride, ::stride])
     if blended and np.count_nonzero(coarse == 2) < MIN_OVERLAP:
-        if len(proven) > 1:
+        if image is not None and len(proven) > 1:
             return _divide_at_saddles(image, proven, union, classes)
         stride, coarse = 1, classes
     light = None if image is None else smooth(image)[::stride, ::stride]
     problem, seeds = Problem(coarse, blended, light), proven / stride
     demanded = problem.best(at_points(problem, seeds))
     ellipses = _choose(problem, demanded, seeds, hints / stride)
-    if len(proven) > 1 and (parted := _peaks_parted(ellipses, seeds)) < len(proven):
+    parted = _peaks_parted(ellipses, seeds)
+    if image is not None and 1 < len(proven) > parted:
         # An overlap drawn too small looks nested, and peaks with a deep saddle between them say otherwise.
         if _peaks_parted(demanded[0].ellipses, seeds) == len(proven):
             ellipses = demanded[0].ellipses
@@ -201,14 +207,16 @@ def _separate_box(classes, image, probability):
     return masks[np.argsort(-members.sum(axis=1), kind="stable")]
 
 
-def _peaks_parted(ellipses, peaks):
+def _peaks_parted(ellipses: np.ndarray, peaks: np.ndarray) -> int:
     """How many galaxies own a peak (y, x)."""
     ys, xs = np.ascontiguousarray(peaks[:, 0]), np.ascontiguousarray(peaks[:, 1])
     owners = assign(ys, xs, np.ones(len(peaks), dtype=np.uint8), ellipses).argmax(axis=0)
     return len(np.unique(owners))
 
 
-def _divide_at_saddles(image, peaks, union, classes):
+def _divide_at_saddles(
+    image: np.ndarray, peaks: np.ndarray, union: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
     """Galaxies with a peak each: the valleys divide them, and overlaps belong to the next peak as well."""
     basins = drainage(image, peaks, union)
     masks = np.stack([basins == number for number in range(1, len(peaks) + 1)])
@@ -221,7 +229,9 @@ def _divide_at_saddles(image, peaks, union, classes):
     return masks[np.argsort(-masks.sum(axis=(1, 2)), kind="stable")]
 
 
-def _image_seeds(image, probability, union):
+def _image_seeds(
+    image: np.ndarray | None, probability: np.ndarray | None, union: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Peaks as (y, x): those that prove a galaxy each, and all that may hint at one, brightest first."""
     proven = hints = np.zeros((0, 2))
     if image is not None:
@@ -244,24 +254,24 @@ def _image_seeds(image, probability, union):
     return proven, hints
 
 
-def _own_peaks(image, union):
+def _own_peaks(image: np.ndarray, union: np.ndarray) -> Peaks:
     """Peaks of the object itself, not the flank of something outside."""
     peaks = find_peaks(image, union)
     return Peaks(*(values[peaks.inside] for values in peaks))
 
 
-def _at(image, places):
+def _at(image: np.ndarray, places: np.ndarray) -> np.ndarray:
     y, x = places.astype(int).T
     return image[y, x]
 
 
-def _with_others(peaks, others):
+def _with_others(peaks: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Peaks, and those of the others that are not near one of them."""
     distances = np.hypot(*(others[:, None] - peaks[None]).transpose(2, 0, 1))
     return np.concatenate([peaks, others[(distances > CORE_SIZE).all(axis=1)]])
 
 
-def _choose(problem, demanded, proven, hints):
+def _choose(problem: Problem, demanded: list[Solution], proven: np.ndarray, hints: np.ndarray) -> np.ndarray:
     """Ellipses of the smallest set of galaxies that explains the map.
 
     `demanded` are the best sets with a galaxy at each proven peak, none where there are not two.
@@ -279,7 +289,9 @@ def _choose(problem, demanded, proven, hints):
     return _prune(problem, chosen, max(least, chosen.misfit / (1 - gain)), max(2, len(proven))).ellipses
 
 
-def _grow(problem, best, proven, hints, gain, least):
+def _grow(
+    problem: Problem, best: list[Solution], proven: np.ndarray, hints: np.ndarray, gain: float, least: float
+) -> Solution:
     """Add galaxies to the best sets, one at a time, as long as one pays or a peak demands it."""
     has_image = problem.light is not None
     gross = GROSS_MISFIT * problem.outline
@@ -305,13 +317,13 @@ def _grow(problem, best, proven, hints, gain, least):
     return chosen
 
 
-def _pays(larger, chosen, share, least):
+def _pays(larger: Solution, chosen: Solution, share: float, least: float) -> bool:
     """Whether a set gains enough on a smaller one: one that is two larger must have gained twice over."""
     added = larger.n_galaxies - chosen.n_galaxies
     return larger.misfit < min((1 - share) ** added * chosen.misfit, chosen.misfit - added * least)
 
 
-def _prune(problem, chosen, bar, fewest):
+def _prune(problem: Problem, chosen: Solution, bar: float, fewest: int) -> Solution:
     """Leave galaxies out again while the others, settled anew, explain the map as well."""
     while chosen.n_galaxies > fewest:
         fewer = problem.best(chosen.without_one())[0]
@@ -321,7 +333,7 @@ def _prune(problem, chosen, bar, fewest):
     return chosen
 
 
-def _extend(problem, best, hints):
+def _extend(problem: Problem, best: list[Solution], hints: np.ndarray) -> list[Solution]:
     """Best solutions with one galaxy more."""
     count = best[0].n_galaxies + 1
     proposals = [more for solution in best for more in one_more(problem, solution.ellipses)]
@@ -332,7 +344,9 @@ def _extend(problem, best, hints):
     return problem.best(proposals)
 
 
-def _reconsider(problem, best, larger, hints):
+def _reconsider(
+    problem: Problem, best: list[Solution], larger: list[Solution], hints: np.ndarray
+) -> tuple[list[Solution], list[Solution]]:
     """Leave out each galaxy of the larger sets and add one again: a way out of a wrong start."""
     for _ in range(RECONSIDER):
         before = larger[0].misfit
