@@ -148,13 +148,15 @@ def _measure_realisation(
     return numbers, shared
 
 
-def _followed(ternary, reference, union, image):
+def _followed(
+    ternary: np.ndarray, reference: Separation, union: np.ndarray, image: np.ndarray
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Masks of the galaxies of a realisation, and which of them is which reference galaxy."""
     found = follow(np.where(connected_with(ternary > 0, union), ternary, 0), reference, image)
     return found, match_masks(found, reference.masks)
 
 
-def masks_in_realisations(realisations, reference, image):
+def masks_in_realisations(realisations: _TernaryMaps, reference: Separation, image: np.ndarray) -> np.ndarray:
     """Pixels of the reference galaxies in every realisation, as `measure_ensemble` measures them.
 
     Parameters
@@ -167,7 +169,7 @@ def masks_in_realisations(realisations, reference, image):
     (n_galaxies, samples, height, width) bool array
         Empty masks where a galaxy is absent.
     """
-    union = np.asarray(reference.masks, dtype=bool).any(axis=0)
+    union = np.logical_or.reduce(reference.masks)
     image = np.asarray(image, dtype=np.float64)
     masks = np.zeros((len(reference.masks), len(realisations), *union.shape), dtype=bool)
     for sample, ternary in enumerate(realisations):
