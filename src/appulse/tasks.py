@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
@@ -24,6 +25,7 @@ _Result = TypeVar("_Result")
 
 # Times in a row that workers may die without any task being finished.
 _MOST_DEATHS = 3
+_PATIENCE = 30  # seconds, with a scheduler that does not answer
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -50,9 +52,12 @@ def dask_client(address: str) -> Client:
         No scheduler at the address.
     """
     from distributed import Client
+    from distributed.comm import get_address_host_port
 
     try:
-        return Client(address, timeout="30s", set_as_default=False)
+        if not address.startswith("inproc:"):  # a client that finds nobody holds up the end of the program
+            socket.create_connection(get_address_host_port(address), timeout=_PATIENCE).close()
+        return Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"--dask {address}: no Dask scheduler answers there ({error}).") from None
 
