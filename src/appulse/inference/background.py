@@ -2,9 +2,10 @@
 
 SEP would measure this well, but it joins its mesh with one global spline, so that a masked pixel changes the
 whole field. Here a mesh cell depends on its own pixels only, the mesh is smoothed by a 3x3 median and joined
-linearly: nothing reaches further than two cells. The tests hold the result against SEP's. What is known of
-the whole image goes into warnings; no pixel's value follows from it, but for what is of its format: the step
-of a quantised image, and how large a block of zeros must be that noise does not make.
+linearly, and the level goes on straight to the image's borders: nothing reaches further than two cells, but
+where there is no sky for as long. The tests hold the result against SEP's. What is known of the whole image
+goes into warnings; no pixel's value follows from it, but for what is of its format: the step of a quantised
+image, and how large a block of zeros must be that noise does not make.
 
 An image is measured in strips of one row of cells, so that nothing needs the whole of it.
 """
@@ -26,6 +27,7 @@ from appulse.inference.mesh import (
     cut_cells,
     even_cells,
     filtered,
+    filtered_level,
     flat_cells,
     join_cells,
     join_mesh,
@@ -33,6 +35,7 @@ from appulse.inference.mesh import (
     medians,
     mesh_shape,
     of_pixels,
+    too_few,
 )
 from appulse.inference.noise import Noise
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
@@ -240,12 +243,13 @@ def _measure_mesh(strips, step):
     rounding = step / np.sqrt(12)
     shape = mesh_shape(strips.exposure.shape)
     level, sigma = np.empty(shape), np.empty(shape)
-    flat, even = np.zeros(shape, bool), np.zeros(shape, bool)
+    flat, even, outside = (np.zeros(shape, bool) for _ in range(3))
     sources = []
     for strip in strips:
         cells, row = cut_cells(strip.image, strip.bad), strip.row
         level[row], sigma[row], found = measure_cells(cells, rounding)
         flat[row], even[row] = flat_cells(cells), even_cells(cells, level[row], sigma[row])
+        outside[row] = too_few(cells)
         sources.append(np.packbits(join_cells(found, strip.bad.shape), axis=1))
     sigma = np.maximum(sigma, rounding)
     known = np.isfinite(level)
@@ -255,7 +259,8 @@ def _measure_mesh(strips, step):
         level[:], sigma[:] = _one_cell(strips, rounding)
         return _Mesh(level, sigma, level, sigma, rounding, np.zeros(shape, bool), sources)
     level[~measured] = sigma[~measured] = np.nan
-    return _Mesh(level, sigma, filtered(level), filtered(sigma), rounding, empty, sources)
+    smooth = filtered_level(level, outside | empty, strips.exposure.shape)
+    return _Mesh(level, sigma, smooth, filtered(sigma), rounding, empty, sources)
 
 
 def _empty_cells(known, sigma, flat, even, step):
@@ -340,7 +345,7 @@ def _compare_supplied(strips, mesh, sky):
 
 def _without_photon_noise(strip, shape, level, slopes, sky_variance):
     """Supplied variance of a strip, without what rises with the noise of its pixels."""
-    light = strip.image - join_mesh(level, shape, strip.window)
+    light = strip.image - join_mesh(level, shape, strip.window, onwards=True)
     removed = of_pixels(slopes, strip.window) * light
     around = join_mesh(sky_variance, shape, strip.window, np.float64)
     return np.where(removed != 0, within_sky(strip.variance, around, removed), strip.variance)

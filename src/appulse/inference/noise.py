@@ -183,7 +183,7 @@ class Noise(NoiseQuality):
         window = window or whole(self.shape)
         image, variance, bad = exposure.read(window)
         bad = self._bad(exposure, window, image, bad)
-        background = join_mesh(self.level, self.shape, window)
+        background = join_mesh(self.level, self.shape, window, onwards=True)
         if variance is None:
             sigma = noise = join_mesh(self.sigma, self.shape, window)
         else:
@@ -258,7 +258,7 @@ class Noise(NoiseQuality):
         rows, columns = outer
         sources = self.sources[rows, columns.start // 8 : -(-columns.stop // 8)]
         sources = np.unpackbits(sources, axis=1, count=bad.shape[1]).astype(bool)
-        light = (image - join_mesh(self.level, self.shape, outer)).astype(np.float64)
+        light = (image - join_mesh(self.level, self.shape, outer, onwards=True)).astype(np.float64)
         level = join_mesh(self.sky_variance, self.shape, outer, np.float64)
         slope = of_pixels(self.slopes, outer)
         sky, sources = ~(bad | sources) & (slope > 0), sources & ~bad & (slope > 0)
