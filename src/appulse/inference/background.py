@@ -42,6 +42,7 @@ from appulse.inference.padding import SIDES, padding, padding_side, zeros_outsid
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
+NO_DATA = 1e8  # times the smallest noise: no depth varies as much
 FINE = 1.5  # steps in the noise of an image whose sky has many values
 
 
@@ -95,8 +96,9 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
     """
     passes = 3 if exposure.kind is None else 4
     strips = _Strips(exposure, side=0, tell=_teller(progress, passes * mesh_shape(exposure.shape)[0]))
-    step, zeros = _image_format(strips)
-    side = padding_side(exposure, strips.windows, zeros, quantised=step > 0)
+    step, zeros, largest = _image_format(strips)
+    strips = strips.without_noise_above(largest)
+    side = padding_side(strips.exposure, strips.windows, zeros, quantised=step > 0)
     strips = strips.without(side)
     mesh = _measure_mesh(strips, step)
     sky = _sky_statistics(strips, mesh)
@@ -110,6 +112,7 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
         sigma=mesh.sigma,
         rounding=mesh.rounding,
         padding_side=side,
+        largest_variance=largest,
         subtract_background=subtract_background,
         correlations=sky.pairs.local_correlations(),
         slopes=supplied.slopes,
@@ -154,6 +157,10 @@ class _Strips:
             yield _Strip(row, window, image, variance, bad)
             self.tell()
 
+    def without_noise_above(self, largest_variance: float) -> _Strips:
+        """The same where more noise means that there is no data."""
+        return replace(self, exposure=replace(self.exposure, largest_variance=largest_variance))
+
     def without(self, side: int) -> _Strips:
         """The same without the padding in blocks of a side."""
         return replace(self, side=side)
@@ -171,17 +178,20 @@ def _teller(progress, total):
 
 
 def _image_format(strips):
-    """Step of the values of an image, 0 where they have none, and counts of zeros for `padding_side`.
+    """Step of the values of an image, 0 where they have none, counts of zeros for `padding_side`, and the
+    largest variance.
 
     In one pass, which also refuses an image of which there is nothing to measure.
     """
     lowest, highest = np.inf, -np.inf
-    sample, zeros = EveryNth(), []
+    sample, supplied, zeros = EveryNth(), EveryNth(), []
     for strip in strips:
         values = strip.image[~strip.bad]
         if values.size:
             lowest, highest = min(lowest, values.min()), max(highest, values.max())
             sample.add(values[values != 0])
+            if strip.variance is not None:
+                supplied.add(strip.variance[~strip.bad])
         zeros.append(zeros_outside(strips.exposure, strip.window, strip.image, strip.bad, SIDES[0]))
     if lowest > highest:
         raise InputError(
@@ -193,7 +203,15 @@ def _image_format(strips):
             f"every pixel has the same value ({float(lowest)}); "
             "there is no noise to measure and nothing to segment."
         )
-    return _quantisation_step(sample.values().astype(np.float64)), zeros
+    return _quantisation_step(sample.values().astype(np.float64)), zeros, _largest_variance(supplied.values())
+
+
+def _largest_variance(sample):
+    """The variance beyond which there is no data; infinite without a map.
+
+    Of the noise that a tenth is below, because most of a mosaic may be without data.
+    """
+    return float(NO_DATA**2 * np.quantile(sample, 0.1)) if sample.size else np.inf
 
 
 def _quantisation_step(sample):

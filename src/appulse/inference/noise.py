@@ -6,7 +6,7 @@ depends on the window. `background.measure_noise` finds the numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy import ndimage
@@ -110,6 +110,8 @@ class Noise(NoiseQuality):
     padding_side : int, pixels
         A block of so many by so many exact zeros is pixels that no exposure reached; 0 where zeros are values
         like others.
+    largest_variance : float, units of the image squared
+        Where more is supplied, there is no data.
     subtract_background : bool
         Whether `level` is taken off.
     correlations : (rows, columns) float64 array
@@ -131,6 +133,7 @@ class Noise(NoiseQuality):
     sigma: np.ndarray
     rounding: float
     padding_side: int
+    largest_variance: float
     subtract_background: bool
     correlations: np.ndarray
     slopes: np.ndarray | None
@@ -181,8 +184,7 @@ class Noise(NoiseQuality):
             The same numbers whatever the window.
         """
         window = window or whole(self.shape)
-        image, variance, bad = exposure.read(window)
-        bad = self._bad(exposure, window, image, bad)
+        image, variance, bad = self._read(exposure, window)
         background = join_mesh(self.level, self.shape, window, onwards=True)
         if variance is None:
             sigma = noise = join_mesh(self.sigma, self.shape, window)
@@ -241,11 +243,14 @@ class Noise(NoiseQuality):
         -------
         (height, width) bool array
         """
-        image, _, bad = exposure.read(window)
-        return self._bad(exposure, window, image, bad)
+        return self._read(exposure, window)[2]
 
-    def _bad(self, exposure, window, image, bad):
-        return bad | padding(exposure, window, image, self.padding_side) if self.padding_side else bad
+    def _read(self, exposure, window):
+        """Image, variance and bad pixels of a window, with what is known of the whole image."""
+        image, variance, bad = replace(exposure, largest_variance=self.largest_variance).read(window)
+        if self.padding_side:
+            bad = bad | padding(exposure, window, image, self.padding_side)
+        return image, variance, bad
 
     def _sky_variance(self, exposure, window):
         """Supplied variance without what rises with the light of sources."""
@@ -253,8 +258,7 @@ class Noise(NoiseQuality):
             slice(max(side.start - _REACH, 0) // CELL * CELL, min(-(-(side.stop + _REACH) // CELL) * CELL, n))
             for side, n in zip(window, self.shape, strict=True)
         )
-        image, variance, bad = exposure.read(outer)
-        bad = self._bad(exposure, outer, image, bad)
+        image, variance, bad = self._read(exposure, outer)
         rows, columns = outer
         sources = self.sources[rows, columns.start // 8 : -(-columns.stop // 8)]
         sources = np.unpackbits(sources, axis=1, count=bad.shape[1]).astype(bool)

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -10,6 +11,7 @@ from skimage.data import hubble_deep_field
 from appulse.files import InputError
 from appulse.inference.background import CELL, measure_noise, scale_to_noise
 from appulse.inference.exposure import ArraySource, Exposure
+from appulse.inference.noise import Noise
 
 
 def white_noise(height, width, seed=0):
@@ -365,6 +367,45 @@ def test_a_map_without_a_usable_noise_is_bad_there(name, value):
     values[:30] = value
     result = scale_to_noise(white_noise(100, 100), **{name: values})
     np.testing.assert_array_equal(result.bad, values != 1)
+
+
+@pytest.mark.parametrize("unit", [1e-18, 1.0, 1e6])
+@pytest.mark.parametrize(("name", "power"), [("rms", 1), ("variance", 2), ("weight", -2)])
+@pytest.mark.parametrize("share", [0.02, 0.8])
+def test_a_very_large_noise_means_no_data(name, power, share, unit):
+    """As SExtractor has it: whatever is there is as if it were NaN."""
+    random = np.random.default_rng(4)
+    rms = random.uniform(0.5, 5, (256, 256))
+    image = 7 + galaxies(256, 20) + rms * white_noise(256, 256)
+    missing = np.arange(256) < share * 256
+    rms[:, missing] = np.nan
+    expected = scale_to_noise(unit * np.where(missing, np.nan, image), **{name: (unit * rms) ** power})
+    rms[:, missing] = 1e30
+    image[:, missing] = random.uniform(-1e6, 1e6)
+    exposure = Exposure.of(ArraySource(unit * image), **{name: (unit * rms) ** power})
+    noise = measure_noise(exposure)
+    assert noise.bad(exposure, np.s_[0:256, 0:256]).tobytes() == expected.bad.tobytes()
+    for window in (np.s_[0:256, 0:256], np.s_[17:99, 3:70]):
+        result = noise.scale(exposure, window)
+        for part in ("scaled", "sigma", "noise", "background", "bad"):
+            np.testing.assert_array_equal(getattr(result, part), getattr(expected, part)[window])
+
+
+def test_depths_that_differ_a_thousandfold_are_data():
+    rms = np.where(np.arange(256) < 230, 1.0, 1000.0) * np.ones((256, 1))
+    assert not scale_to_noise(rms * white_noise(256, 256), rms=rms).bad.any()
+
+
+def test_a_record_gives_back_what_was_measured():
+    for maps in ({}, {"rms": 1.0}, {"rms": np.where(np.arange(150) < 3, 1e30, 1.0) * np.ones((150, 1))}):
+        noise = measure_noise(Exposure.of(ArraySource(white_noise(150, 150)), **maps))
+        file = io.BytesIO()
+        np.savez(file, **noise.record())
+        with np.load(io.BytesIO(file.getvalue()), allow_pickle=False) as record:
+            again = Noise.from_record(dict(record))
+        assert again.warnings == noise.warnings
+        for field in dataclasses.fields(Noise):
+            np.testing.assert_equal(getattr(again, field.name), getattr(noise, field.name))
 
 
 @pytest.mark.parametrize("claimed", [0.5, 1.0, 2.0])
