@@ -35,9 +35,11 @@ from appulse.inference.mesh import (
     medians,
     mesh_shape,
     of_pixels,
+    piled_up,
     too_few,
 )
 from appulse.inference.noise import Noise
+from appulse.inference.oddities import of_clipping, of_one_value
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
 
@@ -115,6 +117,7 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
         largest_variance=largest,
         subtract_background=subtract_background,
         correlations=sky.pairs.local_correlations(),
+        oddities=_oddities(mesh, exposure.kind is not None),
         slopes=supplied.slopes,
         follows_pixels=supplied.follows_pixels,
         sky_variance=supplied.sky_variance,
@@ -178,8 +181,7 @@ def _teller(progress, total):
 
 
 def _image_format(strips):
-    """Step of the values of an image, 0 where they have none, counts of zeros for `padding_side`, and the
-    largest variance.
+    """Step of an image's values (0 where they have none), counts for `padding_side`, and largest variance.
 
     In one pass, which also refuses an image of which there is nothing to measure.
     """
@@ -245,6 +247,8 @@ class _Mesh:
     rounding: float
     empty: np.ndarray
     sources: list[np.ndarray]
+    lowest: float
+    has_noise: bool
 
     def sky(self, strip):
         """Good pixels of a strip that are near no source."""
@@ -262,23 +266,26 @@ def _measure_mesh(strips, step):
     shape = mesh_shape(strips.exposure.shape)
     level, sigma = np.empty(shape), np.empty(shape)
     flat, even, outside = (np.zeros(shape, bool) for _ in range(3))
-    sources = []
+    sources, piles = [], []
     for strip in strips:
         cells, row = cut_cells(strip.image, strip.bad), strip.row
         level[row], sigma[row], found = measure_cells(cells, rounding)
         flat[row], even[row] = flat_cells(cells), even_cells(cells, level[row], sigma[row])
         outside[row] = too_few(cells)
+        piles.append(piled_up(cells, step))
         sources.append(np.packbits(join_cells(found, strip.bad.shape), axis=1))
     sigma = np.maximum(sigma, rounding)
     known = np.isfinite(level)
     empty = _empty_cells(known, sigma, flat, even, step)
     measured = known & ~empty
+    lowest = _clipped_at(np.concatenate(piles)[~outside.ravel()])
     if not measured.any():
-        level[:], sigma[:] = _one_cell(strips, rounding)
-        return _Mesh(level, sigma, level, sigma, rounding, np.zeros(shape, bool), sources)
+        level[:], sigma[:], has_noise = _one_cell(strips, rounding)
+        none = np.zeros(shape, bool)
+        return _Mesh(level, sigma, level, sigma, rounding, none, sources, lowest, has_noise)
     level[~measured] = sigma[~measured] = np.nan
     smooth = filtered_level(level, outside | empty, strips.exposure.shape)
-    return _Mesh(level, sigma, smooth, filtered(sigma), rounding, empty, sources)
+    return _Mesh(level, sigma, smooth, filtered(sigma), rounding, empty, sources, lowest, has_noise=True)
 
 
 def _empty_cells(known, sigma, flat, even, step):
@@ -291,13 +298,20 @@ def _empty_cells(known, sigma, flat, even, step):
 
 
 def _one_cell(strips, rounding):
-    """Level and noise of a small or sparse image, as if it were one cell."""
+    """Level and noise of a small or sparse image, as if it were one cell, and whether it has any noise."""
     nth = EveryNth()
     for strip in strips:
         nth.add(strip.image[~strip.bad])
     values = nth.values().astype(np.float64)
     level, sigma = (float(statistic[0]) for statistic in clipped(values[None, :], rounding))
-    return level, max(sigma, rounding) or values.std()
+    sigma = max(sigma, rounding)
+    return level, sigma or values.std(), sigma > 0
+
+
+def _clipped_at(piles):
+    """The lowest value at which most of the cells' pixels pile up; NaN where they do not at one."""
+    lowest = np.median(piles) if len(piles) else np.nan
+    return float(lowest) if 2 * np.count_nonzero(piles == lowest) > len(piles) else np.nan
 
 
 @dataclass(frozen=True)
@@ -338,6 +352,14 @@ class _Supplied:
     @property
     def holds_photon_noise(self) -> bool:
         return self.slopes is not None and bool(self.slopes.any())
+
+
+def _oddities(mesh, is_given):
+    """What else is odd, in words."""
+    found = of_clipping(mesh.lowest, is_given=is_given)
+    if not (found or mesh.has_noise or is_given):
+        found += of_one_value()
+    return tuple(found)
 
 
 def _compare_supplied(strips, mesh, sky):

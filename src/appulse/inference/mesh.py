@@ -18,6 +18,9 @@ SOURCE_THRESHOLD = 2.5  # sigma of the smoothed image
 SOURCE_MARGIN = 4  # pixels around what the threshold finds
 # Noise of rounding: fewer than this share of it lies beyond so many sigma, and neighbours correlate less.
 EVEN_END, EVEN_SHARE, WHITE = 2.0, 0.005, 0.1
+# Share of the pixels at the lowest value from which on the sky is clipped. That of counts may be as common:
+# the share up to which they have a spread, and the least and the sure distance of the others, in steps.
+PILED, SPARSE, PILED_STEPS, SURE_STEPS = 0.05, 0.9, 1.5, 100
 ENOUGH = 0.15  # share of a cell's pixels that must be left for a measurement
 
 
@@ -87,6 +90,39 @@ def flat_cells(cells):
     """Which of (n, CELL, CELL) cells hold no noise: most pixels are equal to their left neighbours."""
     pairs = (np.isfinite(cells[:, :, 1:]) & np.isfinite(cells[:, :, :-1])).sum(axis=(1, 2))
     return 2 * (cells[:, :, 1:] == cells[:, :, :-1]).sum(axis=(1, 2)) > pairs
+
+
+def piled_up(cells, step):
+    """The lowest value of each of (n, CELL, CELL) cells if the sky is clipped there; NaN where it is not.
+
+    In noise without steps no value comes often. The lowest of counts may, but then the next one does as well,
+    or few others are left; clipped noise reaches several steps further.
+
+    Parameters
+    ----------
+    cells : (n, CELL, CELL) float64 array
+        NaN where bad.
+    step : float
+        Of the values of a quantised image, else 0.
+
+    Returns
+    -------
+    (n,) float64 array
+    """
+    flat = cells.reshape(len(cells), -1)
+    lowest = np.fmin.reduce(flat, axis=1)
+    count = np.isfinite(flat).sum(axis=1)
+    at_lowest = (flat == lowest[:, None]).sum(axis=1)
+    piled = (at_lowest > PILED * count) & (at_lowest < count)
+    for cell in np.flatnonzero(piled) if step else ():
+        steps = (flat[cell][flat[cell] > lowest[cell]] - lowest[cell]) / step
+        typical, next_to_it = np.median(steps), np.count_nonzero(steps < 1.5)
+        piled[cell] = typical > SURE_STEPS or (
+            at_lowest[cell] < SPARSE * count[cell]
+            and typical > PILED_STEPS
+            and at_lowest[cell] > 2 * next_to_it
+        )
+    return np.where(piled, lowest, np.nan)
 
 
 def even_cells(cells, level, sigma):

@@ -38,11 +38,14 @@ class NoiseQuality:
     empty : float
         Share of the mesh cells whose good pixels hold no sky: nearly all of one value, or only the noise of
         rounding with dither, as lossy compression makes of padding.
+    oddities : tuple of str
+        What else is odd about the image; one sentence each.
     """
 
     noise_ratio: float
     correlation: float
     empty: float
+    oddities: tuple[str, ...]
 
     @property
     def noise_disagrees(self) -> bool:
@@ -64,7 +67,7 @@ class NoiseQuality:
                 f"{share} % of the image hold nearly one value, or only the noise of lossy compression: "
                 "padding that is not 0? its pixels are not flagged; give a --mask or --weight"
             )
-        return found
+        return [*found, *self.oddities]
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ class Noise(NoiseQuality):
             Plain arrays.
         """
         plain = {name: value.item() if value.ndim == 0 else value for name, value in record.items()}
+        plain["oddities"] = tuple(record["oddities"].tolist())
         plain["shape"] = tuple(int(side) for side in record["shape"])
         for name in ("slopes", "follows_pixels", "sky_variance", "sources"):
             plain[name] = None if record[name].ndim == 0 and np.isnan(record[name]) else plain[name]
@@ -204,6 +208,7 @@ class Noise(NoiseQuality):
             noise_ratio=self.noise_ratio,
             correlation=self.correlation,
             empty=self.empty,
+            oddities=self.oddities,
             scaled=scaled,
             sigma=sigma,
             background=background,

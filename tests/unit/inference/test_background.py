@@ -450,6 +450,48 @@ def test_a_map_without_photon_noise_is_kept_to_the_bit():
     np.testing.assert_array_equal(result.sigma, depth)
 
 
+# ------------------------------------------------------------------------------------------ told
+
+
+def told(image, words, **options):
+    return [text for text in scale_to_noise(image, **options).warnings if words in text]
+
+
+@pytest.mark.parametrize("at", [-1.2, -0.5, 0.0, 0.5, 1.2])
+@pytest.mark.parametrize("form", [np.float32, np.int16])
+def test_a_clipped_sky_is_told(at, form):
+    image = galaxies(256, 20) + white_noise(256, 256)
+    image = np.maximum(20 * image, 20 * at).astype(form)
+    (warning,) = told(image, "the sky is clipped there")
+    assert f"value, {20 * at:g}:" in warning and "give the image before clipping, or a noise map" in warning
+    padded = np.where(np.arange(256) < 100, np.nan, image)
+    assert told(padded, "the sky is clipped there") == [warning]
+    (warning,) = told(image, "the sky is clipped there", rms=20.0)
+    assert warning.endswith("give the image before clipping")
+
+
+def honest_images():
+    noise = white_noise(256, 256)
+    yield from (noise, 5 + noise, galaxies(256, 60, brightest=600) + noise)
+    yield from (np.round(sigma * noise).astype(np.int16) for sigma in (0.4, 0.7, 1, 3, 20))
+    yield from (np.clip(np.round(3 + sigma * noise), 0, 255).astype(np.uint8) for sigma in (0.5, 1, 2))
+    random = np.random.default_rng(1)
+    yield from (random.poisson(mean + galaxies(256, 20), noise.shape) for mean in (0.01, 0.1, 0.3, 1, 3))
+    yield np.where(np.arange(256) < 80, 0, 5 + noise)
+    yield from (hubble_deep_field()[:256, :256, band] for band in range(3))
+
+
+def test_low_counts_padding_and_eight_bits_are_not_clipped():
+    for image in honest_images():
+        assert not told(image, "clipped") and not told(image, "one value, and")
+
+
+def test_an_image_of_nearly_one_value_is_told_that_it_has_no_noise():
+    image = np.zeros((128, 128))
+    image[::3, ::3] = white_noise(43, 43)
+    assert told(image, "one value, and") and not told(image, "one value, and", rms=1.0)
+
+
 # ------------------------------------------------------------------------------------------ refused
 
 
