@@ -2,9 +2,10 @@
 
 SEP would measure this well, but it joins its mesh with one global spline, so that a masked pixel changes the
 whole field. Here a mesh cell depends on its own pixels only, the mesh is smoothed by a 3x3 median and joined
-linearly: nothing reaches further than two cells. The tests hold the result against SEP's. What is known of
-the whole image goes into warnings; no pixel's value follows from it, but for what is of its format: the step
-of a quantised image, and how large a block of zeros must be that noise does not make.
+linearly, and the level goes on straight to the image's borders: nothing reaches further than two cells, but
+where there is no sky for as long. The tests hold the result against SEP's. What is known of the whole image
+goes into warnings; no pixel's value follows from it, but for what is of its format: the step of a quantised
+image, and how large a block of zeros must be that noise does not make.
 
 An image is measured in strips of one row of cells, so that nothing needs the whole of it.
 """
@@ -26,6 +27,7 @@ from appulse.inference.mesh import (
     cut_cells,
     even_cells,
     filtered,
+    filtered_level,
     flat_cells,
     join_cells,
     join_mesh,
@@ -33,12 +35,16 @@ from appulse.inference.mesh import (
     medians,
     mesh_shape,
     of_pixels,
+    piled_up,
+    too_few,
 )
 from appulse.inference.noise import Noise
+from appulse.inference.oddities import of_clipping, of_one_value
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
+NO_DATA = 1e8  # times the smallest noise: no depth varies as much
 FINE = 1.5  # steps in the noise of an image whose sky has many values
 
 
@@ -92,8 +98,9 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
     """
     passes = 3 if exposure.kind is None else 4
     strips = _Strips(exposure, side=0, tell=_teller(progress, passes * mesh_shape(exposure.shape)[0]))
-    step, zeros = _image_format(strips)
-    side = padding_side(exposure, strips.windows, zeros, quantised=step > 0)
+    step, zeros, largest = _image_format(strips)
+    strips = strips.without_noise_above(largest)
+    side = padding_side(strips.exposure, strips.windows, zeros, quantised=step > 0)
     strips = strips.without(side)
     mesh = _measure_mesh(strips, step)
     sky = _sky_statistics(strips, mesh)
@@ -107,8 +114,10 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
         sigma=mesh.sigma,
         rounding=mesh.rounding,
         padding_side=side,
+        largest_variance=largest,
         subtract_background=subtract_background,
         correlations=sky.pairs.local_correlations(),
+        oddities=_oddities(mesh, exposure.kind is not None),
         slopes=supplied.slopes,
         follows_pixels=supplied.follows_pixels,
         sky_variance=supplied.sky_variance,
@@ -151,6 +160,10 @@ class _Strips:
             yield _Strip(row, window, image, variance, bad)
             self.tell()
 
+    def without_noise_above(self, largest_variance: float) -> _Strips:
+        """The same where more noise means that there is no data."""
+        return replace(self, exposure=replace(self.exposure, largest_variance=largest_variance))
+
     def without(self, side: int) -> _Strips:
         """The same without the padding in blocks of a side."""
         return replace(self, side=side)
@@ -168,17 +181,19 @@ def _teller(progress, total):
 
 
 def _image_format(strips):
-    """Step of the values of an image, 0 where they have none, and counts of zeros for `padding_side`.
+    """Step of an image's values (0 where they have none), counts for `padding_side`, and largest variance.
 
     In one pass, which also refuses an image of which there is nothing to measure.
     """
     lowest, highest = np.inf, -np.inf
-    sample, zeros = EveryNth(), []
+    sample, supplied, zeros = EveryNth(), EveryNth(), []
     for strip in strips:
         values = strip.image[~strip.bad]
         if values.size:
             lowest, highest = min(lowest, values.min()), max(highest, values.max())
             sample.add(values[values != 0])
+            if strip.variance is not None:
+                supplied.add(strip.variance[~strip.bad])
         zeros.append(zeros_outside(strips.exposure, strip.window, strip.image, strip.bad, SIDES[0]))
     if lowest > highest:
         raise InputError(
@@ -190,7 +205,15 @@ def _image_format(strips):
             f"every pixel has the same value ({float(lowest)}); "
             "there is no noise to measure and nothing to segment."
         )
-    return _quantisation_step(sample.values().astype(np.float64)), zeros
+    return _quantisation_step(sample.values().astype(np.float64)), zeros, _largest_variance(supplied.values())
+
+
+def _largest_variance(sample):
+    """The variance beyond which there is no data; infinite without a map.
+
+    Of the noise that a tenth is below, because most of a mosaic may be without data.
+    """
+    return float(NO_DATA**2 * np.quantile(sample, 0.1)) if sample.size else np.inf
 
 
 def _quantisation_step(sample):
@@ -224,6 +247,8 @@ class _Mesh:
     rounding: float
     empty: np.ndarray
     sources: list[np.ndarray]
+    lowest: float
+    has_noise: bool
 
     def sky(self, strip):
         """Good pixels of a strip that are near no source."""
@@ -240,22 +265,27 @@ def _measure_mesh(strips, step):
     rounding = step / np.sqrt(12)
     shape = mesh_shape(strips.exposure.shape)
     level, sigma = np.empty(shape), np.empty(shape)
-    flat, even = np.zeros(shape, bool), np.zeros(shape, bool)
-    sources = []
+    flat, even, outside = (np.zeros(shape, bool) for _ in range(3))
+    sources, piles = [], []
     for strip in strips:
         cells, row = cut_cells(strip.image, strip.bad), strip.row
         level[row], sigma[row], found = measure_cells(cells, rounding)
         flat[row], even[row] = flat_cells(cells), even_cells(cells, level[row], sigma[row])
+        outside[row] = too_few(cells)
+        piles.append(piled_up(cells, step))
         sources.append(np.packbits(join_cells(found, strip.bad.shape), axis=1))
     sigma = np.maximum(sigma, rounding)
     known = np.isfinite(level)
     empty = _empty_cells(known, sigma, flat, even, step)
     measured = known & ~empty
+    lowest = _clipped_at(np.concatenate(piles)[~outside.ravel()])
     if not measured.any():
-        level[:], sigma[:] = _one_cell(strips, rounding)
-        return _Mesh(level, sigma, level, sigma, rounding, np.zeros(shape, bool), sources)
+        level[:], sigma[:], has_noise = _one_cell(strips, rounding)
+        none = np.zeros(shape, bool)
+        return _Mesh(level, sigma, level, sigma, rounding, none, sources, lowest, has_noise)
     level[~measured] = sigma[~measured] = np.nan
-    return _Mesh(level, sigma, filtered(level), filtered(sigma), rounding, empty, sources)
+    smooth = filtered_level(level, outside | empty, strips.exposure.shape)
+    return _Mesh(level, sigma, smooth, filtered(sigma), rounding, empty, sources, lowest, has_noise=True)
 
 
 def _empty_cells(known, sigma, flat, even, step):
@@ -268,13 +298,20 @@ def _empty_cells(known, sigma, flat, even, step):
 
 
 def _one_cell(strips, rounding):
-    """Level and noise of a small or sparse image, as if it were one cell."""
+    """Level and noise of a small or sparse image, as if it were one cell, and whether it has any noise."""
     nth = EveryNth()
     for strip in strips:
         nth.add(strip.image[~strip.bad])
     values = nth.values().astype(np.float64)
     level, sigma = (float(statistic[0]) for statistic in clipped(values[None, :], rounding))
-    return level, max(sigma, rounding) or values.std()
+    sigma = max(sigma, rounding)
+    return level, sigma or values.std(), sigma > 0
+
+
+def _clipped_at(piles):
+    """The lowest value at which most of the cells' pixels pile up; NaN where they do not at one."""
+    lowest = np.median(piles) if len(piles) else np.nan
+    return float(lowest) if 2 * np.count_nonzero(piles == lowest) > len(piles) else np.nan
 
 
 @dataclass(frozen=True)
@@ -317,6 +354,14 @@ class _Supplied:
         return self.slopes is not None and bool(self.slopes.any())
 
 
+def _oddities(mesh, is_given):
+    """What else is odd, in words."""
+    found = of_clipping(mesh.lowest, is_given=is_given)
+    if not (found or mesh.has_noise or is_given):
+        found += of_one_value()
+    return tuple(found)
+
+
 def _compare_supplied(strips, mesh, sky):
     """Photon noise in a supplied map, and the measured noise over the rest of it, in one pass."""
     shape = strips.exposure.shape
@@ -340,7 +385,7 @@ def _compare_supplied(strips, mesh, sky):
 
 def _without_photon_noise(strip, shape, level, slopes, sky_variance):
     """Supplied variance of a strip, without what rises with the noise of its pixels."""
-    light = strip.image - join_mesh(level, shape, strip.window)
+    light = strip.image - join_mesh(level, shape, strip.window, onwards=True)
     removed = of_pixels(slopes, strip.window) * light
     around = join_mesh(sky_variance, shape, strip.window, np.float64)
     return np.where(removed != 0, within_sky(strip.variance, around, removed), strip.variance)

@@ -57,12 +57,15 @@ class Exposure:
         Noise, its square, or its inverse square, in the image's units.
     mask : Source or None
         Non-zero or NaN is bad.
+    largest_variance : float
+        More than that means that there is no data, which many write as a noise of 1e30.
     """
 
     image: Source
     kind: str | None = None
     noise: Source | float | None = None
     mask: Source | None = None
+    largest_variance: float = np.inf
 
     @classmethod
     def of(cls, image, *, rms=None, variance=None, weight=None, mask=None):
@@ -107,9 +110,9 @@ class Exposure:
         -------
         image : (height, width) array
         variance : (height, width) float64 array or None
-            NaN where there is no positive noise.
+            NaN where there is no positive noise, or more than the largest.
         bad : (height, width) bool array
-            Not finite, masked, or without a positive and finite noise.
+            Not finite, masked, or without a positive noise up to the largest.
         """
         image = self.image.window(*window)
         bad = ~np.isfinite(image)
@@ -122,6 +125,7 @@ class Exposure:
         noise = np.where(noise > 0, noise, np.nan)
         with np.errstate(over="ignore", under="ignore"):
             variance = {"rms": np.square, "variance": np.positive, "weight": np.reciprocal}[self.kind](noise)
+        variance[variance > self.largest_variance] = np.nan
         bad |= ~(np.isfinite(variance) & (variance > 0))
         return image, variance, bad
 

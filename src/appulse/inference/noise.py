@@ -6,7 +6,7 @@ depends on the window. `background.measure_noise` finds the numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy import ndimage
@@ -38,11 +38,14 @@ class NoiseQuality:
     empty : float
         Share of the mesh cells whose good pixels hold no sky: nearly all of one value, or only the noise of
         rounding with dither, as lossy compression makes of padding.
+    oddities : tuple of str
+        What else is odd about the image; one sentence each.
     """
 
     noise_ratio: float
     correlation: float
     empty: float
+    oddities: tuple[str, ...]
 
     @property
     def noise_disagrees(self) -> bool:
@@ -64,7 +67,7 @@ class NoiseQuality:
                 f"{share} % of the image hold nearly one value, or only the noise of lossy compression: "
                 "padding that is not 0? its pixels are not flagged; give a --mask or --weight"
             )
-        return found
+        return [*found, *self.oddities]
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class Noise(NoiseQuality):
     padding_side : int, pixels
         A block of so many by so many exact zeros is pixels that no exposure reached; 0 where zeros are values
         like others.
+    largest_variance : float, units of the image squared
+        Where more is supplied, there is no data.
     subtract_background : bool
         Whether `level` is taken off.
     correlations : (rows, columns) float64 array
@@ -131,6 +136,7 @@ class Noise(NoiseQuality):
     sigma: np.ndarray
     rounding: float
     padding_side: int
+    largest_variance: float
     subtract_background: bool
     correlations: np.ndarray
     slopes: np.ndarray | None
@@ -153,6 +159,7 @@ class Noise(NoiseQuality):
             Plain arrays.
         """
         plain = {name: value.item() if value.ndim == 0 else value for name, value in record.items()}
+        plain["oddities"] = tuple(record["oddities"].tolist())
         plain["shape"] = tuple(int(side) for side in record["shape"])
         for name in ("slopes", "follows_pixels", "sky_variance", "sources"):
             plain[name] = None if record[name].ndim == 0 and np.isnan(record[name]) else plain[name]
@@ -181,9 +188,8 @@ class Noise(NoiseQuality):
             The same numbers whatever the window.
         """
         window = window or whole(self.shape)
-        image, variance, bad = exposure.read(window)
-        bad = self._bad(exposure, window, image, bad)
-        background = join_mesh(self.level, self.shape, window)
+        image, variance, bad = self._read(exposure, window)
+        background = join_mesh(self.level, self.shape, window, onwards=True)
         if variance is None:
             sigma = noise = join_mesh(self.sigma, self.shape, window)
         else:
@@ -202,6 +208,7 @@ class Noise(NoiseQuality):
             noise_ratio=self.noise_ratio,
             correlation=self.correlation,
             empty=self.empty,
+            oddities=self.oddities,
             scaled=scaled,
             sigma=sigma,
             background=background,
@@ -241,11 +248,14 @@ class Noise(NoiseQuality):
         -------
         (height, width) bool array
         """
-        image, _, bad = exposure.read(window)
-        return self._bad(exposure, window, image, bad)
+        return self._read(exposure, window)[2]
 
-    def _bad(self, exposure, window, image, bad):
-        return bad | padding(exposure, window, image, self.padding_side) if self.padding_side else bad
+    def _read(self, exposure, window):
+        """Image, variance and bad pixels of a window, with what is known of the whole image."""
+        image, variance, bad = replace(exposure, largest_variance=self.largest_variance).read(window)
+        if self.padding_side:
+            bad = bad | padding(exposure, window, image, self.padding_side)
+        return image, variance, bad
 
     def _sky_variance(self, exposure, window):
         """Supplied variance without what rises with the light of sources."""
@@ -253,12 +263,11 @@ class Noise(NoiseQuality):
             slice(max(side.start - _REACH, 0) // CELL * CELL, min(-(-(side.stop + _REACH) // CELL) * CELL, n))
             for side, n in zip(window, self.shape, strict=True)
         )
-        image, variance, bad = exposure.read(outer)
-        bad = self._bad(exposure, outer, image, bad)
+        image, variance, bad = self._read(exposure, outer)
         rows, columns = outer
         sources = self.sources[rows, columns.start // 8 : -(-columns.stop // 8)]
         sources = np.unpackbits(sources, axis=1, count=bad.shape[1]).astype(bool)
-        light = (image - join_mesh(self.level, self.shape, outer)).astype(np.float64)
+        light = (image - join_mesh(self.level, self.shape, outer, onwards=True)).astype(np.float64)
         level = join_mesh(self.sky_variance, self.shape, outer, np.float64)
         slope = of_pixels(self.slopes, outer)
         sky, sources = ~(bad | sources) & (slope > 0), sources & ~bad & (slope > 0)
