@@ -23,8 +23,8 @@ _BUNDLED = resources.files("appulse") / "weights"
 # SHA-256 of the bundled weight files; loading one that differs is an error.
 BUNDLED_SHA256 = {
     "euclid": "1eb285361c015d1aabfee776579261c16f434ec2426e4f2416956e2f29a05d36",
-    "mixed": "39b7335aa8f1a58c1bf7ba97fbd72de7b8ec651d1ef027e57808462d905e46dd",
-    "paper": "ed30790aa157ac60f0cd8cc7b4fea87854fb539da2ad31486b4143015b3dbbbe",
+    "mixed": "255dd3200caa244a43b6c09cfef248e8934cc74c7aa1ece09d491fac0f0a2cc2",
+    "paper": "075f01603b0cf207fa911bf3c3473d6607e44b4bfd38ef3c02fdf0a65ef4b3c2",
 }
 # Models that a warning may advise. What `paper` knows, `euclid` knows better.
 _ADVISED = ("euclid", "mixed")
