@@ -66,7 +66,11 @@ def warnings_of(job: Job) -> tuple[str, ...]:
     return (
         *job.noise.warnings,
         *range_warnings(
-            model.validity, job.noise.correlation, *crowding, noise_given=job.exposure.kind is not None
+            model.validity,
+            job.noise.correlation,
+            *crowding,
+            noise_given=job.exposure.kind is not None,
+            subtracted=job.noise.subtract_background,
         ),
         *calibration_warnings(fitted_for(model.calibration, job.sampler.mode)),
         *_few_realisations(job.sampler.samples),

@@ -39,7 +39,7 @@ from appulse.inference.mesh import (
     too_few,
 )
 from appulse.inference.noise import Noise
-from appulse.inference.oddities import of_clipping, of_one_value
+from appulse.inference.oddities import of_clipping, of_one_value, of_rise
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
 
@@ -117,7 +117,7 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
         largest_variance=largest,
         subtract_background=subtract_background,
         correlations=sky.pairs.local_correlations(),
-        oddities=_oddities(mesh, exposure.kind is not None),
+        oddities=_oddities(mesh, exposure.kind is not None, subtract_background),
         slopes=supplied.slopes,
         follows_pixels=supplied.follows_pixels,
         sky_variance=supplied.sky_variance,
@@ -236,8 +236,10 @@ class _Mesh:
     """Level and noise of mesh cells, and which of their pixels are sky.
 
     ``own_level`` and ``own_sigma`` are of each cell's own pixels, NaN where these hold no sky; ``level`` and
-    ``sigma`` are filtered; ``empty`` cells hold none for all their good pixels. ``sources`` has a bit per
-    pixel, strip by strip: strips are looked at again, and measuring a cell costs far more than reading it.
+    ``sigma`` are filtered; ``empty`` cells hold none for all their good pixels, of which those ``outside``
+    have too few. ``sources`` has a bit per pixel, strip by strip: strips are looked at again, and measuring a
+    cell costs far more than reading it. At ``lowest`` the sky is clipped, if it is; where not ``has_noise``,
+    none was found.
     """
 
     own_level: np.ndarray
@@ -246,6 +248,7 @@ class _Mesh:
     sigma: np.ndarray
     rounding: float
     empty: np.ndarray
+    outside: np.ndarray
     sources: list[np.ndarray]
     lowest: float
     has_noise: bool
@@ -282,10 +285,10 @@ def _measure_mesh(strips, step):
     if not measured.any():
         level[:], sigma[:], has_noise = _one_cell(strips, rounding)
         none = np.zeros(shape, bool)
-        return _Mesh(level, sigma, level, sigma, rounding, none, sources, lowest, has_noise)
+        return _Mesh(level, sigma, level, sigma, rounding, none, outside, sources, lowest, has_noise)
     level[~measured] = sigma[~measured] = np.nan
     smooth = filtered_level(level, outside | empty, strips.exposure.shape)
-    return _Mesh(level, sigma, smooth, filtered(sigma), rounding, empty, sources, lowest, has_noise=True)
+    return _Mesh(level, sigma, smooth, filtered(sigma), rounding, empty, outside, sources, lowest, True)
 
 
 def _empty_cells(known, sigma, flat, even, step):
@@ -354,11 +357,13 @@ class _Supplied:
         return self.slopes is not None and bool(self.slopes.any())
 
 
-def _oddities(mesh, is_given):
+def _oddities(mesh, is_given, is_subtracted):
     """What else is odd, in words."""
     found = of_clipping(mesh.lowest, is_given=is_given)
     if not (found or mesh.has_noise or is_given):
         found += of_one_value()
+    if is_subtracted:
+        found += of_rise(np.where(mesh.outside, np.nan, mesh.level), mesh.sigma)
     return tuple(found)
 
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+
+import numpy as np
+
+from appulse.inference.mesh import CELL
+
+# Rise of the level over its surroundings, times the noise, from which on a galaxy loses much of its light;
+# cells from its middle to these. Simulated fields and real ones of small galaxies have 0.02, at most 0.1.
+RISE = 0.5
+REACHES = range(1, 5)
 
 
 def of_clipping(lowest: float, *, is_given: bool) -> list[str]:
@@ -32,3 +42,55 @@ def of_one_value() -> list[str]:
         "nearly all pixels hold one value, and the scatter of all, sources too, is taken for the noise: give "
         "a noise map (--rms)"
     ]
+
+
+def of_rise(level: np.ndarray, sigma: np.ndarray) -> list[str]:
+    """A level that takes the light of a large galaxy.
+
+    Parameters
+    ----------
+    level, sigma : (rows, columns) float64 array
+        Background and noise of mesh cells, as they are used; NaN where no pixel is.
+    """
+    rise, place = largest_rise(level, sigma)
+    if rise <= RISE:
+        return []
+    y, x = (CELL * index + CELL // 2 for index in place)
+    return [
+        f"the background rises by {rise:.1f} times the noise around pixel ({x}, {y}), as under a galaxy "
+        "wider than some 150 pixels, whose light it takes: subtract it yourself and use --no-background"
+    ]
+
+
+def largest_rise(level: np.ndarray, sigma: np.ndarray) -> tuple[float, tuple[int, int]]:
+    """How far a level rises somewhere over all that is around: not along a gradient, a ridge or a step.
+
+    Parameters
+    ----------
+    level, sigma : (rows, columns) float64 array
+        Of mesh cells; NaN has no say.
+
+    Returns
+    -------
+    rise : float
+        Over the highest of the eight cells at one distance, in units of the noise there: the largest of all
+        places and distances; minus infinity where the mesh is too small.
+    place : (row, column)
+        Of the mesh.
+    """
+    best, place = -math.inf, (0, 0)
+    for reach in REACHES:
+        rows, columns = (length - 2 * reach for length in level.shape)
+        if min(rows, columns) < 1:
+            break
+        top = level[reach : reach + rows, reach : reach + columns]
+        rise = np.full(top.shape, np.inf)
+        for y, x in itertools.product((0, reach, 2 * reach), repeat=2):
+            if (y, x) != (reach, reach):
+                there = slice(y, y + rows), slice(x, x + columns)
+                rise = np.minimum(rise, (top - level[there]) / sigma[there])
+        rise[np.isnan(rise)] = -np.inf
+        if rise.max() > best:
+            row, column = np.unravel_index(rise.argmax(), rise.shape)
+            best, place = float(rise.max()), (int(row) + reach, int(column) + reach)
+    return best, place

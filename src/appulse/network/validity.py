@@ -64,7 +64,13 @@ class Validity:
         return least - LARGEST_CORRELATION, max(LARGEST_CORRELATION, most + SCATTER)
 
     def warnings(
-        self, correlation: float, coverage: float, width: float, *, noise_given: bool = False
+        self,
+        correlation: float,
+        coverage: float,
+        width: float,
+        *,
+        noise_given: bool = False,
+        subtracted: bool = True,
     ) -> list[str]:
         """What of an image lies outside; one sentence each.
 
@@ -78,6 +84,8 @@ class Validity:
             Of the most compact bright sources; NaN where there are too few.
         noise_given : bool
             Whether the noise was given, rather than measured between the sources.
+        subtracted : bool
+            Whether the background was measured between them and subtracted.
         """
         found = []
         low, high = self.correlations
@@ -87,10 +95,15 @@ class Validity:
                 f"neighbouring sky pixels correlate by {correlation:.2f} (drizzled?); the model knows "
                 f"{known}, so expect false small objects and too small error bars"
             )
+        crowded = (
+            f"{100 * coverage:.0f} % of the pixels hold sources, which leaves little sky to measure the "
+        )
         if coverage > LARGEST_COVERAGE and not noise_given:
+            found.append(crowded + "noise on: give a noise map (--rms)")
+        elif coverage > LARGEST_COVERAGE and subtracted:
             found.append(
-                f"{100 * coverage:.0f} % of the pixels hold sources, which leaves little sky to measure the "
-                "noise on: give a noise map (--rms)"
+                crowded + "background on: it comes out too high, and so does the scatter that a noise map is "
+                "held against; subtract the background yourself and use --no-background"
             )
         if self.widths and math.isfinite(width):
             low, high = self.widths

@@ -224,7 +224,13 @@ def bundled_ranges() -> dict[str, Validity]:
 
 
 def range_warnings(
-    taken: Validity, correlation: float, coverage: float, width: float, *, noise_given: bool = False
+    taken: Validity,
+    correlation: float,
+    coverage: float,
+    width: float,
+    *,
+    noise_given: bool = False,
+    subtracted: bool = True,
 ) -> list[str]:
     """What of an image lies outside a model's range, and which bundled models it lies inside instead.
 
@@ -232,7 +238,7 @@ def range_warnings(
     ----------
     taken : Validity
         The model's.
-    correlation, coverage, width, noise_given
+    correlation, coverage, width, noise_given, subtracted
         As `Validity.warnings` takes them.
 
     Returns
@@ -240,12 +246,11 @@ def range_warnings(
     list of str
         One sentence each; empty where the model fits.
     """
-    measured = (correlation, coverage, width)
-    found = taken.warnings(*measured, noise_given=noise_given)
-    if not found:
-        return []
+    found = taken.warnings(correlation, coverage, width, noise_given=noise_given, subtracted=subtracted)
+    if not taken.warnings(correlation, 0.0, width):  # of a crowd no model knows more than another
+        return found
     ranges = bundled_ranges()
-    fitting = [name for name in _ADVISED if not ranges[name].warnings(*measured, noise_given=noise_given)]
+    fitting = [name for name in _ADVISED if not ranges[name].warnings(correlation, 0.0, width)]
     if fitting:
         known = "such a PSF and such noise" if math.isfinite(width) else "such noise"
         found.append(f"model {' or '.join(map(repr, fitting))} knows images with {known}")

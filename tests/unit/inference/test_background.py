@@ -492,6 +492,40 @@ def test_an_image_of_nearly_one_value_is_told_that_it_has_no_noise():
     assert told(image, "one value, and") and not told(image, "one value, and", rms=1.0)
 
 
+RISE = "the background rises by"
+
+
+@pytest.mark.parametrize("given", [{}, {"rms": 1.0}])
+def test_a_galaxy_that_loses_light_to_the_background_is_told_with_its_place(given):
+    y, x = np.mgrid[:512, :512]
+    galaxy = 20 * np.exp(-np.hypot(y - 200, x - 290) / 53)  # isophote of 1 sigma: 318 pixels wide
+    image = 7 + 0.002 * x + galaxy + white_noise(512, 512)
+    taken = scale_to_noise(image).background - 7 - 0.002 * x
+    assert taken.sum() > 0.15 * galaxy.sum()
+    (warning,) = told(image, RISE, **given)
+    place = [int(word.strip("(),")) for word in warning.split("pixel ")[1].split()[:2]]
+    assert np.hypot(place[0] - 290, place[1] - 200) < CELL
+    assert "--no-background" in warning and not told(image, RISE, subtract_background=False)
+
+
+def test_no_other_background_is_taken_for_a_galaxy():
+    y, x = np.mgrid[:512, :512]
+    noise, middle = white_noise(512, 512), np.hypot(y - 256, x - 256)
+    for sky in (
+        0.05 * x + 0.03 * y,
+        3 * (x > 256),  # two amplifiers
+        3 * ((x > 256) & (y > 256)),
+        3 * (np.abs(x - 256) < CELL),
+        20 * np.cos(middle / 2000),  # a flat field's bowl
+        galaxies(512, 150, brightest=600),
+        1e5 / (1 + (middle / 1.5) ** 2) ** 1.5,  # a star
+    ):
+        assert not told(sky + noise, RISE)
+    image = sky + noise
+    image[160:352, 180:340] = np.nan
+    assert not told(image, RISE)
+
+
 # ------------------------------------------------------------------------------------------ refused
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from appulse.inference.background import scale_to_noise
 from appulse.network.validity import INDEPENDENT, LARGEST_COVERAGE, Validity, neighbour_correlation
+from appulse.network.weights import range_warnings
 from appulse.segmentation import segment
 from by_hand import by_hand
 
@@ -31,8 +33,28 @@ def test_each_thing_outside_is_named_once():
         (warning,) = found
         assert words in warning
     assert KNOWN.warnings(0.0, 0.1, float("nan")) == []
-    # Sky enough to measure the noise on is not asked for where the noise was given.
-    assert KNOWN.warnings(0.0, LARGEST_COVERAGE + 0.01, 2.5, noise_given=True) == []
+
+
+def test_a_crowd_is_told_though_the_noise_is_given():
+    """The background of 600 wide sources comes out half a sigma too high; the truth is 0."""
+    rng = np.random.default_rng(0)
+    spikes = np.zeros((256, 256))
+    np.add.at(spikes, tuple(rng.integers(0, 256, (2, 600))), rng.uniform(50, 800, 600))
+    image = ndimage.gaussian_filter(spikes, 3.0) + rng.standard_normal(spikes.shape)
+    assert np.median(scale_to_noise(image, rms=1.0).background) > 0.5
+    options = {"model": by_hand(), "samples": 2, "method": "grid", "rms": 1.0}
+    (warning,) = (text for text in segment(image, **options).warnings if "hold sources" in text)
+    assert "--no-background" in warning and "--rms" not in warning
+    alone = segment(image, subtract_background=False, **options)
+    assert not [text for text in alone.warnings if "hold sources" in text]
+    (warning,) = KNOWN.warnings(0.0, LARGEST_COVERAGE + 0.01, 2.5, subtracted=False)
+    assert "--rms" in warning
+
+
+def test_a_crowd_does_not_hide_which_model_knows_the_rest():
+    found = range_warnings(KNOWN, 0.5, 0.9, 6.0, noise_given=True)
+    assert len(found) == 4 and "'mixed'" in found[-1]
+    assert len(range_warnings(KNOWN, 0.0, 0.9, 2.5)) == 1
 
 
 @pytest.mark.parametrize("length", [0.0, 0.6, 1.0, 2.0])
