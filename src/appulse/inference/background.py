@@ -39,7 +39,14 @@ from appulse.inference.mesh import (
     too_few,
 )
 from appulse.inference.noise import Noise
-from appulse.inference.oddities import of_clipping, of_one_value, of_rise
+from appulse.inference.oddities import (
+    of_clipping,
+    of_one_value,
+    of_padding,
+    of_rise,
+    of_rounding,
+    of_unevenness,
+)
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
 
@@ -117,7 +124,7 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
         largest_variance=largest,
         subtract_background=subtract_background,
         correlations=sky.pairs.local_correlations(),
-        oddities=_oddities(mesh, exposure.kind is not None, subtract_background),
+        oddities=_oddities(mesh, step, exposure.kind is not None, subtract_background),
         slopes=supplied.slopes,
         follows_pixels=supplied.follows_pixels,
         sky_variance=supplied.sky_variance,
@@ -127,13 +134,14 @@ def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progr
 
 @dataclass(frozen=True)
 class _Strip:
-    """One row of mesh cells, and its pixels as `Exposure.read` gives them."""
+    """One row of mesh cells, its pixels as `Exposure.read` gives them, and how many are padding."""
 
     row: int
     window: Window
     image: np.ndarray
     variance: np.ndarray | None
     bad: np.ndarray
+    padding: int
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,10 @@ class _Strips:
     def __iter__(self) -> Iterator[_Strip]:
         for row, window in enumerate(self.windows):
             image, variance, bad = self.exposure.read(window)
+            given = np.count_nonzero(bad)
             if self.side:
                 bad = bad | padding(self.exposure, window, image, self.side)
-            yield _Strip(row, window, image, variance, bad)
+            yield _Strip(row, window, image, variance, bad, np.count_nonzero(bad) - given)
             self.tell()
 
     def without_noise_above(self, largest_variance: float) -> _Strips:
@@ -238,8 +247,8 @@ class _Mesh:
     ``own_level`` and ``own_sigma`` are of each cell's own pixels, NaN where these hold no sky; ``level`` and
     ``sigma`` are filtered; ``empty`` cells hold none for all their good pixels, of which those ``outside``
     have too few. ``sources`` has a bit per pixel, strip by strip: strips are looked at again, and measuring a
-    cell costs far more than reading it. At ``lowest`` the sky is clipped, if it is; where not ``has_noise``,
-    none was found.
+    cell costs far more than reading it. A share of all pixels is ``padding``; at ``lowest`` the sky is
+    clipped, if it is; where not ``has_noise``, none was found.
     """
 
     own_level: np.ndarray
@@ -250,6 +259,7 @@ class _Mesh:
     empty: np.ndarray
     outside: np.ndarray
     sources: list[np.ndarray]
+    padding: float
     lowest: float
     has_noise: bool
 
@@ -269,26 +279,29 @@ def _measure_mesh(strips, step):
     shape = mesh_shape(strips.exposure.shape)
     level, sigma = np.empty(shape), np.empty(shape)
     flat, even, outside = (np.zeros(shape, bool) for _ in range(3))
-    sources, piles = [], []
+    sources, piles, padded = [], [], 0
     for strip in strips:
         cells, row = cut_cells(strip.image, strip.bad), strip.row
         level[row], sigma[row], found = measure_cells(cells, rounding)
         flat[row], even[row] = flat_cells(cells), even_cells(cells, level[row], sigma[row])
         outside[row] = too_few(cells)
         piles.append(piled_up(cells, step))
+        padded += strip.padding
         sources.append(np.packbits(join_cells(found, strip.bad.shape), axis=1))
     sigma = np.maximum(sigma, rounding)
     known = np.isfinite(level)
     empty = _empty_cells(known, sigma, flat, even, step)
     measured = known & ~empty
     lowest = _clipped_at(np.concatenate(piles)[~outside.ravel()])
+    padded /= np.prod(strips.exposure.shape)
     if not measured.any():
         level[:], sigma[:], has_noise = _one_cell(strips, rounding)
         none = np.zeros(shape, bool)
-        return _Mesh(level, sigma, level, sigma, rounding, none, outside, sources, lowest, has_noise)
+        return _Mesh(level, sigma, level, sigma, rounding, none, outside, sources, padded, lowest, has_noise)
     level[~measured] = sigma[~measured] = np.nan
     smooth = filtered_level(level, outside | empty, strips.exposure.shape)
-    return _Mesh(level, sigma, smooth, filtered(sigma), rounding, empty, outside, sources, lowest, True)
+    about = (rounding, empty, outside, sources, padded, lowest)
+    return _Mesh(level, sigma, smooth, filtered(sigma), *about, has_noise=True)
 
 
 def _empty_cells(known, sigma, flat, even, step):
@@ -357,11 +370,13 @@ class _Supplied:
         return self.slopes is not None and bool(self.slopes.any())
 
 
-def _oddities(mesh, is_given, is_subtracted):
+def _oddities(mesh, step, is_given, is_subtracted):
     """What else is odd, in words."""
     found = of_clipping(mesh.lowest, is_given=is_given)
     if not (found or mesh.has_noise or is_given):
         found += of_one_value()
+    found += of_padding(mesh.padding) + of_unevenness(mesh.own_sigma)
+    found += of_rounding(float(np.median(mesh.level)), float(np.median(mesh.sigma)), step)
     if is_subtracted:
         found += of_rise(np.where(mesh.outside, np.nan, mesh.level), mesh.sigma)
     return tuple(found)

@@ -13,6 +13,10 @@ from appulse.inference.mesh import CELL
 # cells from its middle to these. Simulated fields and real ones of small galaxies have 0.02, at most 0.1.
 RISE = 0.5
 REACHES = range(1, 5)
+# Factor between the noise of neighbouring cells, the median of all, past which it is no noise: sky has 1.1,
+# wings of galaxies without noise a hundred.
+UNEVEN = 3.0
+LARGEST_PADDING = 0.5
 
 
 def of_clipping(lowest: float, *, is_given: bool) -> list[str]:
@@ -41,6 +45,60 @@ def of_one_value() -> list[str]:
     return [
         "nearly all pixels hold one value, and the scatter of all, sources too, is taken for the noise: give "
         "a noise map (--rms)"
+    ]
+
+
+def of_padding(share: float) -> list[str]:
+    """An image that is mostly zeros.
+
+    Parameters
+    ----------
+    share : float
+        Of the pixels: in blocks of zeros, and bad for that.
+    """
+    if share <= LARGEST_PADDING:
+        return []
+    return [
+        f"{100 * share:.0f} % of the image are blocks of zeros, taken for pixels that no exposure reached: a "
+        "simulation needs noise, and so does its empty sky"
+    ]
+
+
+def of_unevenness(sigma: np.ndarray) -> list[str]:
+    """A scatter that is no noise.
+
+    Parameters
+    ----------
+    sigma : (rows, columns) float64 array
+        Noise of each mesh cell alone; NaN where not known.
+    """
+    magnitude = np.log(sigma)
+    steps = np.abs(np.concatenate([np.diff(magnitude, axis=axis).ravel() for axis in (0, 1)]))
+    steps = steps[np.isfinite(steps)]
+    factor = np.exp(np.median(steps)) if steps.size else 1.0
+    if factor <= UNEVEN:
+        return []
+    return [
+        f"the scatter of the sky differs by a factor of {factor:.3g} from place to place, as light does and "
+        "no noise: is this a simulation without noise?"
+    ]
+
+
+def of_rounding(level: float, sigma: float, step: float) -> list[str]:
+    """Noise that single precision rounds away on a large pedestal.
+
+    Parameters
+    ----------
+    level, sigma : float
+        Typical background and noise.
+    step : float
+        Of the values of a quantised image, else 0.
+    """
+    if not sigma < step <= 2.1 * np.spacing(np.float32(abs(level))):  # of 8 bits, steps are far wider
+        return []
+    return [
+        f"single precision rounds values near {level:.3g} to steps of {step:g}, more than the noise: "
+        "subtract a constant before"
     ]
 
 

@@ -526,6 +526,36 @@ def test_no_other_background_is_taken_for_a_galaxy():
     assert not told(image, RISE)
 
 
+def test_a_simulation_without_noise_is_told():
+    light = galaxies(512, 60)
+    assert told(light + 1e-12, "simulation without noise?")  # SciPy's and NumPy's exponentials leave no zeros
+    cut = np.where(light > 0.1, light, 0)
+    assert (cut == 0).mean() > 0.5 and told(cut, "a simulation needs noise")
+    assert not told(np.where(light > 0.1, light, np.nan) + white_noise(512, 512), "needs noise")
+
+
+def test_noise_of_several_depths_is_noise():
+    random = np.random.default_rng(3)
+    depths = np.kron(random.uniform(1, 8, (4, 4)), np.ones((128, 128)))
+    for sigma in (depths, np.exp(np.arange(512) / 200), 1):
+        image = sigma * ndimage.gaussian_filter(white_noise(512, 512), 1) + galaxies(512, 60, brightest=1e6)
+        image[random.random(image.shape) < 1e-3] = 1e12  # hot pixels
+        assert not told(image, "simulation")
+
+
+@pytest.mark.parametrize(("pedestal", "rounded"), [(1e6, False), (1e7, False), (5e7, True), (-1e8, True)])
+def test_noise_that_single_precision_rounds_away_is_told(pedestal, rounded):
+    image = (pedestal + white_noise(256, 256)).astype(np.float32)
+    step = np.spacing(np.float32(abs(pedestal)))
+    found = told(image, "single precision rounds")
+    assert bool(found) == rounded and (not found or f"to steps of {step:g}," in found[0])
+
+
+def test_honest_images_are_told_nothing():
+    for image in honest_images():
+        assert scale_to_noise(image).oddities == ()
+
+
 # ------------------------------------------------------------------------------------------ refused
 
 
