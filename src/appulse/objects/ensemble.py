@@ -183,7 +183,7 @@ def masks_in_realisations(realisations: _TernaryMaps, reference: Separation, ima
 def _measure_lone(
     ternary: np.ndarray, reference: np.ndarray, light: np.ndarray
 ) -> tuple[np.bool, np.bool, np.ndarray]:
-    """What the rest of `_measure_realisation` says of a lone galaxy that stays one, in half the time.
+    """What the rest of `_measure_realisation` says of a lone galaxy that stays one, but quicker.
 
     Returns
     -------
