@@ -11,7 +11,7 @@ from appulse.batch import run_batch
 from appulse.engine import large, stages
 from appulse.engine.describe import Region
 from appulse.engine.large import describe_whole
-from appulse.inference.noise import NoiseScaled
+from appulse.inference.noise import NoiseQuality, NoiseScaled
 from appulse.inference.realisations import Realisations
 from appulse.network.weights import save_model
 from appulse.objects import MEASURED, ObjectFlag
@@ -134,7 +134,8 @@ def test_memory_does_not_grow_with_the_box(monkeypatch):
         def read(window, on_trail=on_trail, realisations=realisations, shape=shape):
             mask = on_trail[window]
             plain = np.ones(mask.shape, np.float32)
-            scaled = NoiseScaled(1.0, 0.0, 0.0, plain, plain, plain, plain, ~plain.astype(bool), ~mask & mask)
+            nowhere, quality = np.zeros(mask.shape, bool), NoiseQuality(1.0, 0.0, 0.0, ())
+            scaled = NoiseScaled(*vars(quality).values(), plain, plain, plain, plain, nowhere, nowhere)
             return Region(
                 window,
                 shape,
