@@ -108,6 +108,16 @@ def write_by_windows(
     atomic_write(path, lambda temporary: _write_parts(temporary, hdus, windows, shape))
 
 
+def tells_of_appulse(primary: fits.Header) -> bool:
+    """Whether the header of a file's first HDU is that of a segmentation.
+
+    Parameters
+    ----------
+    primary : astropy.io.fits.Header
+    """
+    return PROVENANCE["version"] in primary and PROVENANCE["sha256"] in primary
+
+
 def cards_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What produced a result, as cards of a header.
 

@@ -72,7 +72,7 @@ def is_product(path: Path) -> bool:
         quiet = warnings.catch_warnings(action="ignore")  # they are given when the file is used
         with quiet, fits.open(path, disable_image_compression=True) as hdus:
             primary = hdus[0].header
-            if products.PROVENANCE["version"] in primary and products.PROVENANCE["sha256"] in primary:
+            if products.tells_of_appulse(primary):
                 return True
             # Of an image in the primary HDU nothing more is read: it may be packed.
             if primary["NAXIS"]:

@@ -15,7 +15,7 @@ from astropy.wcs import WCS
 
 from appulse.files import InputError, open_image, refuse_nonlinear, split_hdu, stem
 from appulse.inference.exposure import ArraySource, Exposure, whole
-from appulse.result import is_product
+from appulse.products import tells_of_appulse
 
 # In place of a map: not even the one in the image's own file.
 NO_MAP = "none"
@@ -94,9 +94,9 @@ def observe(
     used = {name: NO_MAP if _is_none(value) else "given" for name, value in maps.items()}
     with contextlib.ExitStack() as stack:
         if isinstance(image, str | Path):
-            if hdu is None and is_product(Path(image)):
-                raise InputError(f"{image}: a product of appulse; give the image that it was made of.")
             source = stack.enter_context(open_image(image, hdu))
+            if hdu is None and tells_of_appulse(source.primary):
+                raise InputError(f"{image}: a product of appulse; give the image that it was made of.")
             beside = source.companions_beside(maps)
             used |= {kind: plane.hdu_name for kind, plane in beside.items()}
             shape, recognised, path = source.shape, source.recognised, Path(image)

@@ -111,6 +111,8 @@ class ImageSource:
         Of the unpacked copy of a gzipped file.
     images : tuple of str
         All HDUs of the file that are images, as ``--hdu`` takes them.
+    primary : astropy.io.fits.Header
+        Of the file's first HDU.
     unused_maps : tuple of str
         A sentence on those that may be the noise or the mask that the image lacks, if there are any.
     """
@@ -126,6 +128,7 @@ class ImageSource:
     warnings: tuple[str, ...]
     temporary: int
     images: tuple[str, ...]
+    primary: fits.Header
     unused_maps: tuple[str, ...]
     _pixels: Pixels = field(repr=False)
     _hdus: fits.HDUList = field(repr=False)
@@ -321,6 +324,7 @@ def _source(
         warnings=tuple(filter(None, lost)),
         temporary=temporary,
         images=tuple(label(hdus, one.index) for one in hdus if one.shape),
+        primary=headers[0],
         unused_maps=_of_unused([label(hdus, one) for one in layout.unused]),
         _pixels=Pixels(path, opened[layout.image], plane, wide),
         _hdus=opened,
