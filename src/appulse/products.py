@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -289,17 +288,21 @@ def write_catalog(table: QTable, path: str | Path, format: str = "fits") -> Path
     """
     path = catalog_path(path, format)
     if format == "fits":
-        table = _in_units_of_fits(table)
+        table = _for_fits(table)
     with any_unit():
-        warnings.filterwarnings("ignore", message="Keyword name .* is greater than 8 characters")
         atomic_write(path, lambda temporary: table.write(temporary, format=CATALOG_FORMATS[format]))
     return path
 
 
-def _in_units_of_fits(table: QTable) -> QTable:
-    """The same quantities: FITS knows no unit with a number before it but powers of ten (3.631e-9 Jy)."""
+def _for_fits(table: QTable) -> QTable:
+    """The same quantities: FITS knows no unit with a number before it but powers of ten (3.631e-9 Jy).
+
+    Keywords of more than eight letters say themselves that they are of ESO's convention, of which astropy
+    would warn; a filter of warnings does not hold while other threads set theirs.
+    """
     odd = [name for name in table.colnames if table[name].unit and np.log10(table[name].unit.scale) % 1]
-    table = table.copy(copy_data=False) if odd else table
+    table = table.copy(copy_data=False)
+    table.meta = {key if len(key) <= 8 else f"HIERARCH {key}": value for key, value in table.meta.items()}
     for name in odd:
         about = table[name].info.description
         table[name] = table[name].to(table[name].unit / table[name].unit.scale)
