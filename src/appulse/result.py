@@ -236,16 +236,16 @@ class Result:
         (samples, height, width) bool array
             In the ``window`` of its cutout; an empty mask where a realisation does not hold the galaxy.
         """
-        window, blend = self.cutout(label).window, self.catalog["blend_id"][label - 1]
-        members = np.asarray(self.catalog["label"][self.catalog["blend_id"] == blend]) if blend else [label]
-        flags = np.asarray(self.catalog["flags"])[np.asarray(members) - 1]
-        nested = (flags & ObjectFlag.NESTED) > 0
-        reference = Separation(np.stack([self.cutout(int(one)).mask for one in members]), nested)
+        window, blends = self.cutout(label).window, np.asarray(self.catalog["blend_id"])
+        blend = blends[label - 1]
+        members = 1 + np.flatnonzero(blends == blend) if blend else np.array([label])
+        nested = (np.asarray(self.catalog["flags"])[members - 1] & ObjectFlag.NESTED) > 0
+        reference = Separation(np.stack([self.cutout(one).mask for one in members]), nested)
         segm, bad = self.segm[window], np.isnan(self.p_galaxy[window])
         elsewhere = (segm > 0) & ~np.isin(segm, members) | bad
         realisations = np.where(elsewhere, 0, self.realisations(label))
         image = np.where(bad, 0.0, self.image[window]).astype(np.float32)
-        return masks_in_realisations(realisations, reference, image)[list(members).index(label)]
+        return masks_in_realisations(realisations, reference, image)[members.searchsorted(label)]
 
     def plot(self, window: Window | None = None) -> Figure:
         """Image, mean, standard deviation and outlines, in the manner of the paper's Figures 1 and 5.

@@ -52,10 +52,10 @@ def dask_client(address: str) -> Client:
         No scheduler at the address.
     """
     from distributed import Client
-    from distributed.comm import get_address_host_port
+    from distributed.comm import get_address_host_port, parse_address
 
     try:
-        if not address.startswith("inproc:"):  # a client that finds nobody holds up the end of the program
+        if parse_address(address)[0] in ("tcp", "tls"):  # a client that finds nobody holds up the end
             socket.create_connection(get_address_host_port(address), timeout=_PATIENCE).close()
         return Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -156,6 +156,18 @@ def test_everything_is_written_under_its_name_and_can_be_read_again(tmp_path, wi
         read_catalog(written[0])
 
 
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path, result):
+    with pytest.raises(InputError, match="format 'csv' is unknown"):
+        result.write(tmp_path / "new", catalog_format="csv")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_photutils_changes_is_its_own(result):
+    before = result.segm.copy()
+    result.to_photutils().data[:] = 0
+    np.testing.assert_array_equal(result.segm, before)
+
+
 def test_pairs_come_back_as_they_were(tmp_path):
     disc = [np.hypot(*np.mgrid[-40:40, -40 - x : 40 - x]) < 9 for x in (-7, 7)]
     image = 8.0 * sum(disc) + np.random.default_rng(0).standard_normal((80, 80))

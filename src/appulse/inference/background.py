@@ -293,15 +293,27 @@ def _measure_mesh(strips, step):
     empty = _empty_cells(known, sigma, flat, even, step)
     measured = known & ~empty
     lowest = _clipped_at(np.concatenate(piles)[~outside.ravel()])
-    padded /= np.prod(strips.exposure.shape)
-    if not measured.any():
+    has_noise = True
+    if measured.any():
+        level[~measured] = sigma[~measured] = np.nan
+        smooth_level = filtered_level(level, outside | empty, strips.exposure.shape)
+        smooth_sigma = filtered(sigma)
+    else:
         level[:], sigma[:], has_noise = _one_cell(strips, rounding)
-        none = np.zeros(shape, bool)
-        return _Mesh(level, sigma, level, sigma, rounding, none, outside, sources, padded, lowest, has_noise)
-    level[~measured] = sigma[~measured] = np.nan
-    smooth = filtered_level(level, outside | empty, strips.exposure.shape)
-    about = (rounding, empty, outside, sources, padded, lowest)
-    return _Mesh(level, sigma, smooth, filtered(sigma), *about, has_noise=True)
+        smooth_level, smooth_sigma, empty = level, sigma, np.zeros(shape, bool)
+    return _Mesh(
+        own_level=level,
+        own_sigma=sigma,
+        level=smooth_level,
+        sigma=smooth_sigma,
+        rounding=rounding,
+        empty=empty,
+        outside=outside,
+        sources=sources,
+        padding=padded / np.prod(strips.exposure.shape),
+        lowest=lowest,
+        has_noise=has_noise,
+    )
 
 
 def _empty_cells(known, sigma, flat, even, step):
