@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from appulse.inference.exposure import Window
+from appulse.windows import Window
 
 # Cells in which a field's business is counted; the parts in which maps are written are multiples of it.
 CELL = 64

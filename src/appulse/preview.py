@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1 import ImageGrid
 
 from appulse.busiest import busiest_window, busyness
-from appulse.inference.exposure import Window, common, cropped, grown
 from appulse.pictures import BAD, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW, draw_classes, draw_image
+from appulse.windows import Window, common, cropped, grown, shape_of
 from appulse.words import counted
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def field_figure(result: Pictured, window: Window | None = None) -> Figure:
     """
     if window is None:
         window = busiest_window(busyness(result.ternary), result.ternary.shape)
-    figure, grid = _four_panels(*(side.stop - side.start for side in window))
+    figure, grid = _four_panels(*shape_of(window))
     extent = (
         window[1].start - 0.5,
         window[1].stop - 0.5,

@@ -14,6 +14,7 @@ from astropy.table import QTable, Table
 from astropy.table.meta import get_header_from_yaml
 
 from appulse.files import InputError, any_unit, atomic_write, wcs_cards
+from appulse.windows import Window
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ PROVENANCE = {
 }
 _FITS_BLOCK = 2880
 # A window of the image, and its maps by name.
-_Part = tuple[tuple[slice, slice], Mapping[str, np.ndarray]]
+_Part = tuple[Window, Mapping[str, np.ndarray]]
 CATALOG_FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
 
 

@@ -16,12 +16,12 @@ from appulse import products
 from appulse.busiest import CELL, busiest_window, busyness
 from appulse.files import write_json
 from appulse.files.pixels import UNREADABLE
-from appulse.inference.exposure import Window
 from appulse.objects.catalog import COLUMNS
 from appulse.objects.ensemble import masks_in_realisations
 from appulse.objects.flags import ObjectFlag
 from appulse.objects.separation import Separation
 from appulse.pictures import save_figure
+from appulse.windows import Window, cells_met
 from appulse.words import counted
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class GalaxyCutout:
         Pixels of the galaxy in that window; those of class 2 belong to its neighbours as well.
     """
 
-    window: tuple[slice, slice]
+    window: Window
     mask: np.ndarray
 
 
@@ -119,7 +119,7 @@ class _Tally:
 
     def add(self, window: Window, ternary: np.ndarray, p_galaxy: np.ndarray) -> None:
         self.classes += np.bincount(ternary[~np.isnan(p_galaxy)], minlength=3)
-        cells = tuple(slice(side.start // CELL, -(-side.stop // CELL)) for side in window)
+        cells = cells_met(window, (CELL, CELL))
         self.cells[cells] = busyness(ternary)
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from appulse.files import InputError
 from appulse.inference.blocks import Blocks, Pieces, join_pieces
-from appulse.inference.exposure import common, cropped, grown
 from appulse.objects.components import label_objects
 from appulse.segmentation import segment
+from appulse.windows import common, cropped, grown
 from by_hand import SAMPLES, by_hand, discs
 
 MAPS = ("ternary", "mean", "std", "p_galaxy", "p_overlap", "segm", "segm2", "flags", "image")

@@ -14,12 +14,12 @@ from appulse.engine.job import GALAXIES, Job
 from appulse.engine.observation import Observation
 from appulse.engine.packed import catalogue_of, unpack
 from appulse.files import InputError
-from appulse.inference.exposure import Window, common, cropped, whole
 from appulse.inference.store import BAD, CENTRED, is_there
 from appulse.inference.two_step import class_map
 from appulse.objects.flags import PixelFlag
 from appulse.products import MAPS, cards_of
 from appulse.result import GalaxyCutout, Result
+from appulse.windows import Window, common, cropped, shape_of, whole
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Assembly:
 
     def _owners(self, window: Window) -> np.ndarray:
         """SEGM and SEGM2 of a window: (2, height, width) int32 array."""
-        painted = np.zeros((2, *(side.stop - side.start for side in window)), np.int32)
+        painted = np.zeros((2, *shape_of(window)), np.int32)
         near = self.job.objects.meeting(window)
         for block in np.unique(self._block_of[near]):
             for number, where, owners in self._described(int(block)):
@@ -123,7 +123,7 @@ class Assembly:
 
     def _object(self, number: int, window: Window) -> np.ndarray:
         """Pixels of an object in a window; read block by block, so that they are the only large array."""
-        mask = np.empty([side.stop - side.start for side in window], bool)
+        mask = np.empty(shape_of(window), bool)
         job = self.job
         for block in job.blocks.meeting(window):
             shared = common(job.blocks.core(block), window)

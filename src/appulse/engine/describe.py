@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appulse.inference.exposure import Window, at_border, cropped, grown
 from appulse.inference.noise import NoiseScaled
 from appulse.inference.realisations import Realisations
 from appulse.inference.tiles import fits_stamp
@@ -21,6 +20,7 @@ from appulse.objects.measurement import flux_noise, light_shares, measure
 from appulse.objects.pairs import meeting_pairs
 from appulse.objects.separation import Separation, separate
 from appulse.objects.thresholds import MAX_GALAXIES
+from appulse.windows import Window, at_border, cropped, grown
 
 # Pixels around an object in which its realisations may reach.
 REACH = 12
@@ -286,8 +286,8 @@ def with_neighbours(mask: np.ndarray) -> np.ndarray:
     ----------
     mask : (height, width) bool array
     """
-    grown = np.pad(mask, 1)
-    return grown[1:-1, 1:-1] | grown[:-2, 1:-1] | grown[2:, 1:-1] | grown[1:-1, :-2] | grown[1:-1, 2:]
+    padded = np.pad(mask, 1)
+    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
 
 def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray) -> list[dict]:

@@ -12,7 +12,7 @@ from appulse.engine.observation import Observation
 from appulse.engine.settings import Settings
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
-from appulse.inference.exposure import Exposure, Window
+from appulse.inference.exposure import Exposure
 from appulse.inference.noise import Noise
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
@@ -21,6 +21,7 @@ from appulse.inference.tiles import grid_origins, widest
 from appulse.inference.two_step import EDGE, MARGIN, class_map
 from appulse.network.calibration import OperatingPoint
 from appulse.progress import Progress
+from appulse.windows import Window, shape_of
 
 FIRST, SECOND, REBUILDING = "first pass", "second pass", "rebuilding"
 BRIDGES, PARTING, GALAXIES = "bridges", "parting", "galaxies"
@@ -203,7 +204,7 @@ class Job:
         return self._stored_realisations("first_planes", window)
 
     def _stored_realisations(self, name: str, window: Window) -> Realisations:
-        realisations = Realisations(self.sampler.samples, tuple(side.stop - side.start for side in window))
+        realisations = Realisations(self.sampler.samples, shape_of(window))
         realisations.planes[:] = self.store.array(name)[:, :, *window]
         return realisations
 
@@ -262,7 +263,7 @@ def steps(job: Job, stage: str, block: int) -> int:
     """
     if stage == FIRST:
         core = job.blocks.core(block)
-        height, width = (side.stop - side.start for side in core)
+        height, width = shape_of(core)
         if job.method == "sliding":
             stride = job.sampler.size // 2
             return (-(-height // stride) + 1) * (-(-width // stride) + 1)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 
 from appulse.engine.describe import Described, Region, with_neighbours
-from appulse.inference.exposure import Window, at_border, cropped, grown
 from appulse.objects.catalog import MEASURED
 from appulse.objects.flags import ObjectFlag
 from appulse.objects.measurement import aperture_factor
+from appulse.windows import Window, at_border, cropped, grown, shape_of
 
 # Pixels of the bounding box above which an object is not taken apart.
 LARGEST_BOX = 2048**2
@@ -31,7 +31,8 @@ def is_large(box: Window) -> bool:
     box : (slice, slice)
         Its bounding box.
     """
-    return (box[0].stop - box[0].start) * (box[1].stop - box[1].start) > LARGEST_BOX
+    height, width = shape_of(box)
+    return height * width > LARGEST_BOX
 
 
 def describe_whole(

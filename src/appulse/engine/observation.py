@@ -14,8 +14,9 @@ from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from appulse.files import InputError, open_image, refuse_nonlinear, split_hdu, stem
-from appulse.inference.exposure import ArraySource, Exposure, whole
+from appulse.inference.exposure import ArraySource, Exposure
 from appulse.products import tells_of_appulse
+from appulse.windows import whole
 
 # In place of a map: not even the one in the image's own file.
 NO_MAP = "none"

@@ -11,9 +11,9 @@ from astropy.wcs import WCS
 
 from appulse.engine.describe import Described
 from appulse.files import of_flux, pixel_scale
-from appulse.inference.exposure import Window
 from appulse.objects.catalog import COLUMNS, FLUX, build_catalog
 from appulse.products import pairs_table
+from appulse.windows import Window, shape_of
 
 _FLUXES = tuple(column.name for column in COLUMNS if column.unit is FLUX)
 
@@ -80,7 +80,7 @@ def unpack(
         if is_whole:
             yield int(number), (rows, columns), None, None
             continue
-        shape = rows.stop - rows.start, columns.stop - columns.start
+        shape = shape_of((rows, columns))
         pixels = shape[0] * shape[1]
         yield (
             int(number),

@@ -23,7 +23,6 @@ from appulse.engine.job import BRIDGES, FIRST, GALAXIES, PARTING, REBUILDING, SE
 from appulse.engine.large import describe_whole, is_large
 from appulse.engine.packed import pack
 from appulse.inference.blocks import Pieces
-from appulse.inference.exposure import Window, common, cropped, grown
 from appulse.inference.sliding import sliding_pass
 from appulse.inference.store import BAD, CENTRED, Store
 from appulse.inference.two_step import Claim, FieldMaps, draw_claims, first_pass, settle
@@ -31,6 +30,7 @@ from appulse.network.calibration import Calibration
 from appulse.objects.bridges import faint_bridges
 from appulse.objects.separation import MARGIN as PEAK_MARGIN
 from appulse.progress import Progress
+from appulse.windows import Window, common, cropped, grown
 
 
 def work(job: Job, stage: str, block: int, advance: Callable[[int], None] = lambda by: None) -> None:

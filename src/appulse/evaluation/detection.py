@@ -10,6 +10,7 @@ import numpy as np
 from appulse.objects.components import MIN_OVERLAP, distinct_pairs, label_objects
 from appulse.objects.pairs import overlapping
 from appulse.sky.true_objects import Kind, object_kinds
+from appulse.windows import Window
 
 if TYPE_CHECKING:  # training scores maps without it
     from appulse.result import Result
@@ -35,7 +36,7 @@ class Detection:
     objects: np.ndarray
     n_galaxies: np.ndarray
     blended: np.ndarray
-    masks: tuple[tuple[tuple[slice, slice], np.ndarray], ...] | None = None
+    masks: tuple[tuple[Window, np.ndarray], ...] | None = None
 
     @property
     def kinds(self):

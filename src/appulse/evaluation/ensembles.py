@@ -13,6 +13,7 @@ from appulse.objects.separation import Separation
 from appulse.result import Result
 from appulse.sky.field import Field
 from appulse.sky.true_objects import TrueObjects
+from appulse.windows import grown
 
 # Empty sky around an object's box in which its realisations may reach, pixels.
 _REACH = 6
@@ -43,7 +44,7 @@ def energy_columns(truth: TrueObjects, ternary: np.ndarray, result: Result, labe
     columns = {name: np.full(len(labels), np.nan) for name in names}
     boxes = ndimage.find_objects(truth.labels)
     for row, label in enumerate(labels):
-        window = tuple(slice(max(side.start - _REACH, 0), side.stop + _REACH) for side in boxes[label - 1])
+        window = grown(boxes[label - 1], _REACH, truth.labels.shape)
         here = truth.labels[window]
         others = (here > 0) & (here != label)
         drawn = np.where(others, 0, result.realisation_store.get(window))

@@ -14,6 +14,7 @@ from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.pairs import meeting_pairs
 from appulse.objects.separation import MARGIN, divide_at_peaks
 from appulse.sky.true_objects import Kind, TrueObjects, object_kinds
+from appulse.windows import grown
 
 # 8 x 12 = 96 trials; other detectors are tuned with as many.
 T_GALAXY = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -142,7 +143,7 @@ def _galaxies_by_light(objects, image):
     n_galaxies = np.ones(objects.max(initial=0) + 1, dtype=np.int64)
     blends = np.zeros(len(n_galaxies), dtype=bool)
     for label, box in enumerate(ndimage.find_objects(objects), start=1):
-        window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
+        window = grown(box, MARGIN, objects.shape)
         galaxies = divide_at_peaks(objects[window] == label, image[window])
         n_galaxies[label] = len(galaxies)
         blends[label] = any(pair.is_blend for pair in meeting_pairs(galaxies, image[window]))

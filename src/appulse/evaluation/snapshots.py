@@ -10,6 +10,7 @@ from astropy.table import Table
 from appulse.inference.sampler import Sampler
 from appulse.result import Result
 from appulse.sky.field import Field
+from appulse.windows import shape_of
 
 # Largest side of the field that Figure 5 shows, pixels.
 FIGURE5_SIDE = 512
@@ -160,7 +161,7 @@ def uncertain_blends(field: Field, result: Result) -> list[Snapshot]:
         seen.add(windows[k])
         box = result.cutouts[k].window
         middle = tuple(0.5 * (side.start + side.stop) for side in box)
-        width = max(side.stop - side.start for side in box) - 24
+        width = max(shape_of(box)) - 24
         title = f"P(blend) = {catalog['p_blend'][k]:.2f}"
         shots.append(_around(title, float(doubt[k]), field, result, middle, width))
     return shots

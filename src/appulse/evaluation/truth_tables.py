@@ -14,17 +14,17 @@ from appulse.evaluation.detection import Detection
 from appulse.evaluation.galaxies import match_centroids, match_galaxies
 from appulse.evaluation.intervals import Interval, wilson
 from appulse.evaluation.matching import ObjectMatch, match_objects
-from appulse.inference.exposure import at_border
 from appulse.objects.components import distinct_pairs
 from appulse.result import Result
 from appulse.sky.true_objects import MIN_TRUE_AREA, Kind, TrueObjects, galaxy_pixels, true_galaxy_masks
+from appulse.windows import Window, at_border, shape_of
 
 # Any overlap at all: the galaxies' IoU is wanted for bad matches too.
 _ANY_IOU = 1e-6
 # Columns about the model's spread inside a galaxy.
 _SPREADS = ("variance", "galaxy_variance", "std_border", "std_core")
 KIND_NAMES = tuple(kind.name.lower() for kind in Kind)
-Masks = tuple[tuple[tuple[slice, slice], np.ndarray], ...]
+Masks = tuple[tuple[Window, np.ndarray], ...]
 
 
 class TrueSky(Protocol):
@@ -202,9 +202,7 @@ def objects_of(galaxies: Table) -> np.ndarray:
     return field * (labels.max(initial=0) + 1) + labels
 
 
-def _spreads(
-    std: np.ndarray, p_galaxy: np.ndarray, box: tuple[slice, slice], mask: np.ndarray
-) -> dict[str, float]:
+def _spreads(std: np.ndarray, p_galaxy: np.ndarray, box: Window, mask: np.ndarray) -> dict[str, float]:
     inside, p = std[box].astype(np.float64), p_galaxy[box][mask].astype(np.float64)
     core = ndimage.binary_erosion(np.pad(mask, 1), np.ones((3, 3)))[1:-1, 1:-1]
     values = inside[mask] ** 2, p * (1.0 - p), inside[mask & ~core], inside[core]
@@ -267,7 +265,7 @@ def object_table(
         [[0.5 * (side.start + side.stop - 1) for side in boxes[k - 1]] for k in labels]
     ).reshape(-1, 2)
     table = Table({"label": labels, "x": middle[:, 1], "y": middle[:, 0]})
-    table["width"] = [max(side.stop - side.start for side in boxes[k - 1]) for k in labels]
+    table["width"] = [max(shape_of(boxes[k - 1])) for k in labels]
     table["kind"] = np.array(KIND_NAMES)[truth.kind[labels]]
     table["n_galaxies"], table["area"] = truth.n_galaxies[labels], truth.area[labels]
     for name, values in _members(field, truth, labels).items():
@@ -379,6 +377,6 @@ def _centres(masks: Masks) -> np.ndarray:
     return np.array([_centre(box, mask) for box, mask in masks]).reshape(-1, 2)
 
 
-def _centre(box: tuple[slice, slice], mask: np.ndarray) -> tuple[float, float]:
+def _centre(box: Window, mask: np.ndarray) -> tuple[float, float]:
     y, x = np.nonzero(mask)
     return float(x.mean()) + box[1].start, float(y.mean()) + box[0].start

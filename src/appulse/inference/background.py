@@ -19,25 +19,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from appulse.files import InputError
+from appulse.inference.cells import clipped, even_cells, flat_cells, measure_cells, medians, piled_up, too_few
 from appulse.inference.correlation import PairSums
-from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Window
-from appulse.inference.mesh import (
-    CELL,
-    clipped,
-    cut_cells,
-    even_cells,
-    filtered,
-    filtered_level,
-    flat_cells,
-    join_cells,
-    join_mesh,
-    measure_cells,
-    medians,
-    mesh_shape,
-    of_pixels,
-    piled_up,
-    too_few,
-)
+from appulse.inference.exposure import ArraySource, EveryNth, Exposure
+from appulse.inference.mesh import CELL, cut_cells, join_cells, join_mesh, mesh_shape, of_pixels
+from appulse.inference.mesh_filter import filtered, filtered_level
 from appulse.inference.noise import Noise
 from appulse.inference.oddities import (
     of_clipping,
@@ -49,6 +35,7 @@ from appulse.inference.oddities import (
 )
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
+from appulse.windows import Window
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
 NO_DATA = 1e8  # times the smallest noise: no depth varies as much

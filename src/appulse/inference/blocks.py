@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, sparse
 
-from appulse.inference.exposure import Window, common, cropped
 from appulse.objects.components import label_connected
+from appulse.windows import Window, cells_met, common, cropped, shape_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Blocks:
         window : (slice, slice)
             Of the image.
         """
-        rows, columns = (range(side.start // self.size, -(-side.stop // self.size)) for side in window)
+        rows, columns = (range(side.start, side.stop) for side in cells_met(window, (self.size, self.size)))
         return [row * self.grid[1] + column for row in rows for column in columns]
 
     def owner(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -217,7 +217,7 @@ class Objects:
         (height, width) int32 array
             Number of each pixel's object; 0 none.
         """
-        found = np.empty([side.stop - side.start for side in window], np.int32)
+        found = np.empty(shape_of(window), np.int32)
         pieces = labels[window]
         for block in blocks.meeting(window):
             part = cropped(common(blocks.core(block), window), window)

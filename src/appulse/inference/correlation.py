@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from appulse.inference.mesh import CLIP
+from appulse.inference.cells import CLIP
 
 FAR_LAG = 6  # pixels; further than drizzling or resampling correlates noise
 

@@ -8,6 +8,8 @@ import numpy as np
 import sep
 from scipy import ndimage
 
+from appulse.windows import Window
+
 # Radii whose fluxes tell the width of a core up to 7 pixels: small, so that wings of a PSF or a galaxy, and
 # neighbours, stay outside.
 INNER, OUTER = 1.0, 2.0
@@ -75,7 +77,7 @@ class Sampling(NamedTuple):
     part: int
     count: int
 
-    def windows(self, shape: tuple[int, int]) -> list[list[tuple[slice, slice]]]:
+    def windows(self, shape: tuple[int, int]) -> list[list[Window]]:
         """The parts, row by row.
 
         Parameters

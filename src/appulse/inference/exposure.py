@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from appulse.files import InputError
+from appulse.windows import Window
 
-Window = tuple[slice, slice]
 # Values enough for a median, or to tell a quantised image.
 SAMPLE = 1_000_000
 
@@ -166,74 +166,3 @@ class EveryNth:
     def values(self):
         """What was kept."""
         return np.concatenate(self.kept) if self.kept else np.empty(0)
-
-
-def whole(shape: tuple[int, int]) -> Window:
-    """The window that is the image.
-
-    Parameters
-    ----------
-    shape : (height, width), pixels
-        Of the image.
-    """
-    return slice(0, shape[0]), slice(0, shape[1])
-
-
-def grown(window: Window, margin: int, shape: tuple[int, int]) -> Window:
-    """A window with a margin on every side, as far as the image goes.
-
-    Parameters
-    ----------
-    window : (slice, slice)
-        Of the image.
-    margin : int, pixels
-        To add.
-    shape : (height, width), pixels
-        Of the image.
-    """
-    rows, columns = (
-        slice(max(side.start - margin, 0), min(side.stop + margin, length))
-        for side, length in zip(window, shape, strict=True)
-    )
-    return rows, columns
-
-
-def cropped(window: Window, outer: Window) -> Window:
-    """A window as seen from a larger one that holds it.
-
-    Parameters
-    ----------
-    window, outer : (slice, slice)
-        Of the image.
-    """
-    rows, columns = (
-        slice(side.start - out.start, side.stop - out.start) for side, out in zip(window, outer, strict=True)
-    )
-    return rows, columns
-
-
-def at_border(window: Window, shape: tuple[int, int]) -> bool:
-    """Whether a window reaches the first or last row or column.
-
-    Parameters
-    ----------
-    window : (slice, slice)
-        Of the image: the box of an object, say.
-    shape : (height, width), pixels
-        Of the image.
-    """
-    return any(side.start == 0 or side.stop == length for side, length in zip(window, shape, strict=True))
-
-
-def common(one: Window, other: Window) -> Window | None:
-    """What two windows share; None where they do not meet.
-
-    Parameters
-    ----------
-    one, other : (slice, slice)
-        Of the image.
-    """
-    rows, columns = (
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
-    )
-    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None

@@ -11,11 +11,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy import ndimage
 
-from appulse.inference.exposure import Exposure, Window, cropped, whole
-from appulse.inference.mesh import CELL, SMOOTHING, join_mesh, of_pixels
+from appulse.inference.cells import SMOOTHING
+from appulse.inference.exposure import Exposure
+from appulse.inference.mesh import CELL, join_mesh, of_pixels
 from appulse.inference.padding import padding
 from appulse.inference.photon_noise import within_sky
 from appulse.network.validity import INDEPENDENT
+from appulse.windows import Window, cropped, shape_of, whole
 
 # Measured scatter over supplied noise outside which a map disagrees with its image.
 RATIO_RANGE = (0.8, 1.25)
@@ -230,7 +232,7 @@ class Noise(NoiseQuality):
         (height, width) bool array
         """
         if self.sky_variance is None:
-            return np.full([side.stop - side.start for side in window], self.noise_disagrees)
+            return np.full(shape_of(window), self.noise_disagrees)
         ratio = self.sigma / np.sqrt(self.sky_variance)
         return of_pixels((ratio < RATIO_RANGE[0]) | (ratio > RATIO_RANGE[1]), window)
 

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
-from appulse.inference.exposure import cropped, grown
 from appulse.inference.mesh import CELL
+from appulse.windows import cropped, grown
 
 # Blocks of zeros: noise hardly ever fills the smallest one of a continuous image, nor the largest one of an
 # image of counts, be it of one count in a pixel.

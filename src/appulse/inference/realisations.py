@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from appulse.inference.kernels import pack_classes
+from appulse.windows import Window
 
 
 class Realisations:
@@ -25,7 +26,7 @@ class Realisations:
         # Axes: class bit, byte, y, x; bit k of the bytes (most significant first) is realisation k.
         self.planes = np.zeros((2, -(-samples // 8), *shape), np.uint8)
 
-    def put(self, window: tuple[slice, slice], classes: np.ndarray) -> None:
+    def put(self, window: Window, classes: np.ndarray) -> None:
         """Store realisations of a window.
 
         Parameters
@@ -37,7 +38,7 @@ class Realisations:
         """
         self.planes[:, :, *window] = pack_classes(classes)
 
-    def get(self, window: tuple[slice, slice]) -> np.ndarray:
+    def get(self, window: Window) -> np.ndarray:
         """Realisations of a window.
 
         Parameters
@@ -54,7 +55,7 @@ class Realisations:
         )
         return galaxy + double
 
-    def eights(self, window: tuple[slice, slice]) -> Iterator[np.ndarray]:
+    def eights(self, window: Window) -> Iterator[np.ndarray]:
         """Realisations of a window, a few at a time: as many as a byte holds.
 
         Parameters

@@ -14,11 +14,11 @@ import numba
 import numpy as np
 
 from appulse.inference import random_sky
-from appulse.inference.exposure import Window, cropped
 from appulse.inference.kernels import draw_row
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import FieldMaps
+from appulse.windows import Window, cropped, shape_of
 
 # Standard deviation, in strides, of the Gaussian that makes latents smooth: a stamp wide. Stamps that share
 # pixels then correlate by 0.94 and more along an axis.
@@ -75,7 +75,7 @@ def sliding_pass(
         Of the block.
     """
     size, stride = sampler.size, sampler.size // 2
-    height, width = (side.stop - side.start for side in core)
+    height, width = shape_of(core)
     realisations = Realisations(sampler.samples, (height, width))
     maps = FieldMaps(
         np.zeros((height, width), np.float32),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from appulse.files import temporary_for
-from appulse.inference.exposure import Window
+from appulse.windows import Window, cells_met
 
 if TYPE_CHECKING:
     import zarr
@@ -185,9 +185,7 @@ class DiskStore:
         for name in names:
             leading = [0] * len(ARRAYS[name][0])
             chunks = self.array(name).chunks[-2:]
-            spans = [
-                range(side.start // n, -(-side.stop // n)) for side, n in zip(window, chunks, strict=True)
-            ]
+            spans = (range(side.start, side.stop) for side in cells_met(window, chunks))
             for row, column in itertools.product(*spans):
                 chunk = self.path / name / "c" / "/".join(map(str, [*leading, row, column]))
                 if chunk.exists():  # an empty one is not written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from appulse.inference.exposure import Window
+from appulse.windows import Window, shape_of
 
 
 def grid_origins(window: Window, size: int, edge: int = 0) -> list[tuple[int, int]]:
@@ -33,7 +33,7 @@ def grid_origins(window: Window, size: int, edge: int = 0) -> list[tuple[int, in
     return [(y, x) for y in rows for x in columns]
 
 
-def centred_origin(box: tuple[slice, slice], size: int) -> tuple[int, int]:
+def centred_origin(box: Window, size: int) -> tuple[int, int]:
     """Origin of the stamp centred on a bounding box; it may reach past the image.
 
     Parameters
@@ -51,7 +51,7 @@ def centred_origin(box: tuple[slice, slice], size: int) -> tuple[int, int]:
     return (rows.start + rows.stop) // 2 - size // 2, (columns.start + columns.stop) // 2 - size // 2
 
 
-def fits_stamp(box: tuple[slice, slice], size: int, margin: int) -> bool:
+def fits_stamp(box: Window, size: int, margin: int) -> bool:
     """Whether a stamp centred on a bounding box holds it with a margin on every side.
 
     Parameters
@@ -61,7 +61,7 @@ def fits_stamp(box: tuple[slice, slice], size: int, margin: int) -> bool:
     size, margin : int, pixels
         Width of the stamp, and of the margin.
     """
-    return all(side.stop - side.start <= widest(size, margin) for side in box)
+    return max(shape_of(box)) <= widest(size, margin)
 
 
 def widest(size: int, margin: int) -> int:
@@ -75,9 +75,7 @@ def widest(size: int, margin: int) -> int:
     return size - 2 * margin
 
 
-def overlap(
-    origin: tuple[int, int], size: int, shape: tuple[int, int]
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def overlap(origin: tuple[int, int], size: int, shape: tuple[int, int]) -> tuple[Window, Window]:
     """The part of a stamp that lies on an image.
 
     Parameters

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from appulse.inference.exposure import Window, common, cropped
 from appulse.inference.kernels import pack_classes
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import SampledStamp, Sampler
@@ -16,6 +15,7 @@ from appulse.inference.tiles import centred_origin, fits_stamp, grid_origins, ov
 from appulse.network.calibration import OperatingPoint
 from appulse.objects.components import central_component, label_connected, label_objects
 from appulse.progress import Progress
+from appulse.windows import Window, common, cropped, shape_of
 
 # Empty sky wanted on every side of an object in its centred stamp; a larger object keeps its first pass.
 MARGIN = 8
@@ -107,7 +107,7 @@ def first_pass(
     core = core or tuple(
         slice(start, start + length) for start, length in zip(corner, scaled.shape, strict=True)
     )
-    shape = tuple(side.stop - side.start for side in core)
+    shape = shape_of(core)
     p_galaxy, p_overlap = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     realisations = Realisations(sampler.samples, shape)
     origins = grid_origins(core, sampler.size, EDGE)

@@ -12,6 +12,7 @@ from appulse.objects.components import MIN_OVERLAP, label_connected, label_objec
 from appulse.objects.pairs import BRIGHT_BORDER
 from appulse.objects.peaks import smooth
 from appulse.objects.separation import MARGIN, divide_at_peaks
+from appulse.windows import grown
 
 # An overlap that is likelier than not, whatever the operating point: objects depend on `t_galaxy` alone.
 LIKELY_OVERLAP = 0.5
@@ -72,7 +73,7 @@ def _pairs_with_overlap(galaxies: np.ndarray, overlap: np.ndarray) -> set[tuple[
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if sizes[label] < MIN_OVERLAP:
             continue
-        around = tuple(slice(max(side.start - _AROUND, 0), side.stop + _AROUND) for side in box)
+        around = grown(box, _AROUND, labels.shape)
         away = ndimage.distance_transform_edt(labels[around] != label)
         distances = np.array([away[galaxy[around]].min(initial=np.inf) for galaxy in galaxies])
         nearest_other = min(np.sort(distances)[1], OVERLAP_REACH)
@@ -119,7 +120,7 @@ def bridges_of_field(
     labels, boxes = label_objects(foreground, min_area)
     found = np.zeros(labels.shape, bool)
     for label, box in enumerate(boxes, start=1):
-        window = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
+        window = grown(box, MARGIN, labels.shape)
         shared = None if p_overlap is None else p_overlap[window]
         found[window] |= faint_bridges(labels[window] == label, image[window], shared)
     return found

@@ -4,6 +4,8 @@ import numpy as np
 from numba import njit
 from scipy import ndimage
 
+from appulse.windows import Window
+
 # Fewer pixels of class 2 in an object are speckles on the threshold of the truth, not an overlap: they make
 # no blend, in the truth, in a prediction or in a realisation.
 MIN_OVERLAP = 4
@@ -107,7 +109,7 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
     return shared / max(either, 1)
 
 
-def label_objects(ternary: np.ndarray, min_area: int = 1) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
+def label_objects(ternary: np.ndarray, min_area: int = 1) -> tuple[np.ndarray, list[Window]]:
     """Label the 8-connected components of ``ternary > 0``.
 
     Parameters

@@ -17,6 +17,7 @@ from appulse.sky.strips import STRIP_ROWS, FieldPlan, Strip, draw_strip, measure
 from appulse.sky.survey import Survey
 from appulse.sky.truth import summed_light, ternary_map
 from appulse.tasks import run_tasks
+from appulse.windows import Window
 
 _ARRAYS = ("image", "first", "second", "id1", "id2")
 
@@ -115,7 +116,7 @@ class Field:
         """
         return self.catalog[np.searchsorted(np.asarray(self.catalog["id"]), identities)]
 
-    def cut(self, window: tuple[slice, slice]) -> Field:
+    def cut(self, window: Window) -> Field:
         """A window of the field.
 
         Parameters
@@ -292,7 +293,7 @@ class OpenField:
         """All galaxies of the field; see `simulate_field`."""
         return self._file.catalog
 
-    def read(self, window: tuple[slice, slice] | None = None) -> Field:
+    def read(self, window: Window | None = None) -> Field:
         """Read a window; only the tiles that it needs are unpacked.
 
         Parameters

@@ -23,6 +23,7 @@ from astropy.table import Table
 from appulse.files import InputError, any_unit, atomic_write
 from appulse.sky.counts import SkyCounts
 from appulse.sky.survey import Survey
+from appulse.windows import Window
 
 # Side of a compressed tile, pixels: what a reader of a small window has to unpack. A strip's height is a
 # multiple of it.
@@ -318,7 +319,7 @@ class FieldFile:
     def _not_a_field(self, error: Exception) -> InputError:
         return InputError(f"{self.path}: not a field made by this version of appulse simulate ({error}).")
 
-    def layer(self, name: str, window: tuple[slice, slice]) -> np.ndarray:
+    def layer(self, name: str, window: Window) -> np.ndarray:
         """Part of a layer; only the tiles that it needs are read.
 
         Parameters

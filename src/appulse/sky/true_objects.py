@@ -6,6 +6,7 @@ from enum import IntEnum
 import numpy as np
 
 from appulse.objects.components import MIN_OVERLAP, distinct_pairs, label_connected
+from appulse.windows import shape_of
 
 # Smaller true objects are ignored: neither missed nor, if matched, false.
 MIN_TRUE_AREA = 10
@@ -172,7 +173,7 @@ def true_galaxy_masks(ternary, id1, id2):
     for pixels_of_one in np.split(pixels[order], starts[1:]) if len(ids) else []:
         y, x = np.unravel_index(pixels_of_one, ternary.shape)
         box = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
-        mask = np.zeros((box[0].stop - box[0].start, box[1].stop - box[1].start), dtype=bool)
+        mask = np.zeros(shape_of(box), dtype=bool)
         mask[y - box[0].start, x - box[1].start] = True
         masks.append((box, mask))
     return ids, masks

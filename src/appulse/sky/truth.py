@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from appulse.sky.rendering import Stamp
+from appulse.windows import Window
 
 
 def ternary_map(first, second, threshold):
@@ -137,7 +138,7 @@ def add_light(light: np.ndarray, stamp: Stamp) -> None:
     light[window] += image
 
 
-def clip_to(stamp: Stamp, shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
+def clip_to(stamp: Stamp, shape: tuple[int, int]) -> tuple[Window, np.ndarray]:
     """The part of a stamp that lies on a field.
 
     Parameters

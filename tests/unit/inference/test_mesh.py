@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from appulse.inference.mesh import CELL, filtered_level, join_mesh
+from appulse.inference.mesh import CELL, join_mesh
+from appulse.inference.mesh_filter import filtered_level
 
 
 def plane(y, x):
