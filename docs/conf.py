@@ -60,7 +60,7 @@ write_table(
     ("column", "unit", "what"),
     [(f"`{c.name}`", units.get(c.unit, c.unit), c.description) for c in columns],
 )
-for name, items in (("maps", products.MAPS), ("pairs", products.PAIRS)):
+for name, items in (("maps", (*products.MAPS, *products.SKY)), ("pairs", products.PAIRS)):
     heading = ("HDU" if name == "maps" else "column", "type", "what")
     write_table(name, heading, [(f"`{item.name}`", item.dtype, item.description) for item in items])
 for kind in (flags.ObjectFlag, flags.PixelFlag):

@@ -57,6 +57,7 @@ def segment(
     operating_point: str = "balanced",
     mode: Literal["copula", "latent"] = "copula",
     keep_realisations: bool = False,
+    keep_background: bool = False,
     catalog: Literal["fits", "ecsv", "parquet"] = "fits",
     regions: bool = False,
     preview: bool = True,
@@ -110,6 +111,8 @@ def segment(
         How realisations are drawn; latent is the paper's.
     keep_realisations
         Write every realisation into the segmentation file.
+    keep_background
+        Write the background and its noise into the segmentation file.
     catalog
         Format of the catalogue.
     regions
@@ -143,6 +146,7 @@ def segment(
         hdu=hdu,
         settings=Settings(samples, seed, method, operating_point, mode, background, origin, device, block),
         keep_realisations=keep_realisations,
+        keep_background=keep_background,
         catalog_format=catalog,
         regions=regions,
         preview=preview,

@@ -4,7 +4,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ MAPS = (
     Item("SEGM", "int32", "", "label of the (likelier) galaxy, 0 none"),
     Item("SEGM2", "int32", "", "label of the second galaxy, 0 none"),
     Item("FLAGS", "uint8", "", "sum of the bits of PixelFlag"),
+)
+# With a unit of their own: the image's.
+SKY = (
+    Item("BACKGROUND", "float32", "", "level of the sky that was subtracted"),
+    Item("BACKGROUND_RMS", "float32", "", "noise of the sky that was divided by"),
 )
 REALISATIONS = Item("REALISATIONS", "uint8", "", "ternary maps (sample, y, x)")
 PAIRS = (
@@ -69,6 +74,7 @@ def write_by_windows(
     header: fits.Header | None,
     provenance: Mapping[str, Any],
     samples: int = 0,
+    sky: bool = False,
 ) -> None:
     """Write a segmentation file part by part, atomically; the bytes do not depend on the parts.
 
@@ -82,11 +88,13 @@ def write_by_windows(
     pairs : Table, structured array, dict of columns, or None
         The columns of `PAIRS`, one row per pair of galaxies that overlap.
     header : astropy.io.fits.Header or None
-        The input image's; its WCS cards go into each image HDU, unchanged.
+        The input image's; its WCS cards go into each image HDU, unchanged; its unit into those of the sky.
     provenance : dict
         Every key of `PROVENANCE`; others are kept under their own names, in capitals.
     samples : int
         Realisations in each part, under the name of `REALISATIONS`; 0 for none.
+    sky : bool
+        Whether each part holds the maps of `SKY`.
 
     Raises
     ------
@@ -98,10 +106,14 @@ def write_by_windows(
     primary = fits.PrimaryHDU()
     for key, value in cards_of(provenance).items():
         primary.header[key if key in PROVENANCE.values() else f"HIERARCH {key}"] = value
-    cards = wcs_cards(fits.Header() if header is None else header)
+    header = fits.Header() if header is None else header
+    cards = wcs_cards(header)
     # Empty arrays of the right shape: only their headers are used.
     hdus = fits.HDUList([primary, *(_image_hdu(item, _blank(item, shape), cards) for item in MAPS)])
     hdus.append(fits.BinTableHDU(pairs_table(pairs), name="PAIRS"))
+    for item in SKY if sky else ():
+        of_image = replace(item, unit=str(header.get("BUNIT", "")).strip())
+        hdus.append(_image_hdu(of_image, _blank(item, shape), cards))
     if samples:
         hdus.append(_image_hdu(REALISATIONS, _blank(REALISATIONS, (samples, *shape)), cards))
     hdus.update_extend()
@@ -144,7 +156,7 @@ def _blank(item: Item, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _write_parts(path: Path, hdus: fits.HDUList, windows: Iterable[_Part], shape: tuple[int, int]) -> None:
-    images = {item.name: np.dtype(item.dtype).newbyteorder(">") for item in (*MAPS, REALISATIONS)}
+    images = {item.name: np.dtype(item.dtype).newbyteorder(">") for item in (*MAPS, *SKY, REALISATIONS)}
     starts = {}
     with open(path, "wb") as file:
         for hdu in hdus:
@@ -230,7 +242,8 @@ def read_segmentation(path: str | Path) -> dict[str, Any]:
     -------
     dict
         'ternary', 'mean', ... : arrays in native byte order; 'pairs': Table; 'header': the WCS cards;
-        'provenance': dict; 'realisations': (samples, height, width) uint8 array or None.
+        'provenance': dict; 'realisations': (samples, height, width) uint8 array or None; 'background',
+        'background_rms': arrays or None.
 
     Raises
     ------
@@ -244,9 +257,12 @@ def read_segmentation(path: str | Path) -> dict[str, Any]:
             if missing or "PAIRS" not in hdus:
                 lacks = ", ".join(missing or ["PAIRS"])
                 raise InputError(f"{path}: not a segmentation file of appulse; it lacks {lacks}.")
-            items = [*MAPS, REALISATIONS] if REALISATIONS.name in hdus else MAPS
-            result: dict[str, Any] = {REALISATIONS.name.lower(): None}
-            result |= {item.name.lower(): np.array(hdus[item.name].data, dtype=item.dtype) for item in items}
+            result: dict[str, Any] = {
+                item.name.lower(): np.array(hdus[item.name].data, dtype=item.dtype)
+                if item.name in hdus
+                else None
+                for item in (*MAPS, *SKY, REALISATIONS)
+            }
             result["pairs"] = pairs_table(Table(np.asarray(hdus["PAIRS"].data)))
             result["header"] = wcs_cards(hdus["TERNARY"].header)
             result["provenance"] = _provenance(hdus[0].header)

@@ -147,7 +147,10 @@ class Result:
     flags : (height, width) uint8 array
         Bits of `appulse.objects.PixelFlag`.
     image : (height, width) float32 array, units of the noise
-        Background-subtracted; NaN where bad.
+        ``(data - background) / background_rms``; NaN where bad.
+    background, background_rms : (height, width) float32 array, units of the input
+        Level of the sky, 0 where none was subtracted, and its noise: of a supplied map without the photon
+        noise of sources, which `flux_noise` in the catalogue has.
     header : astropy.io.fits.Header or None
         Of the input.
     provenance : dict
@@ -173,6 +176,8 @@ class Result:
     segm2: np.ndarray
     flags: np.ndarray
     image: np.ndarray
+    background: np.ndarray
+    background_rms: np.ndarray
     header: fits.Header | None
     provenance: dict
     cutouts: tuple[GalaxyCutout, ...]
@@ -299,6 +304,7 @@ class Result:
         *,
         catalog_format: str = "fits",
         keep_realisations: bool = False,
+        keep_background: bool = False,
         preview: bool = True,
         regions: bool = False,
     ) -> list[Path]:
@@ -314,6 +320,8 @@ class Result:
             Of the catalogue.
         keep_realisations : bool
             Whether the segmentation file holds every realisation.
+        keep_background : bool
+            Whether it holds the background and its noise.
         preview, regions : bool
             Whether to draw the picture, and to write ellipses for DS9.
 
@@ -328,12 +336,13 @@ class Result:
         tally = _Tally(self.ternary.shape)
         products.write_by_windows(
             segmentation,
-            self._parts(tally, keep_realisations),
+            self._parts(tally, keep_realisations, keep_background),
             shape=self.ternary.shape,
             pairs=self.pairs,
             header=self.header,
             provenance=self.provenance,
             samples=self.provenance["samples"] if keep_realisations else 0,
+            sky=keep_background,
         )
         written = [segmentation]
         written.append(products.write_catalog(self.catalog, directory / f"{stem}_catalog", catalog_format))
@@ -349,11 +358,12 @@ class Result:
         return [*written, summary]
 
     def _parts(
-        self, tally: _Tally, with_realisations: bool
+        self, tally: _Tally, with_realisations: bool, with_background: bool
     ) -> Iterator[tuple[Window, dict[str, np.ndarray]]]:
         """The maps, part by part; in passing they are counted."""
+        items = (*products.MAPS, *products.SKY) if with_background else products.MAPS
         for window in _windows(self.ternary.shape):
-            maps = {item.name: getattr(self, item.name.lower())[window] for item in products.MAPS}
+            maps = {item.name: getattr(self, item.name.lower())[window] for item in items}
             if with_realisations:
                 maps[products.REALISATIONS.name] = self.realisation_store.get(window)
             tally.add(window, maps["TERNARY"], maps["P_GALAXY"])

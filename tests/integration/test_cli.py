@@ -55,7 +55,8 @@ def done(tmp_path_factory):
     """A directory in which everything was asked for."""
     folder = tmp_path_factory.mktemp("done")
     write_sky(folder / "field.fits")
-    options = ("--samples", "8", "--seed", "3", "--keep-realisations", "--regions", "--catalog", "ecsv")
+    options = ("--samples", "8", "--seed", "3", "--keep-realisations", "--keep-background")
+    options += ("--regions", "--catalog", "ecsv")
     code = run("segment", folder / "field.fits", "-o", folder / "out", *options)
     return folder, code, options
 
@@ -85,7 +86,8 @@ def test_every_product_is_there_and_says_what_the_contract_says(done):
         assert distance.min() < 2
 
     path = folder / "out" / "field_segmentation.fits"
-    layers = "TERNARY MEAN STD P_GALAXY P_OVERLAP SEGM SEGM2 FLAGS PAIRS REALISATIONS".split()
+    layers = "TERNARY MEAN STD P_GALAXY P_OVERLAP SEGM SEGM2 FLAGS PAIRS".split()
+    layers += ["BACKGROUND", "BACKGROUND_RMS", "REALISATIONS"]
     with fits.open(path) as hdus:
         assert [hdu.name for hdu in hdus] == ["PRIMARY", *layers]
         assert hdus[0].data is None and not {"DATE", "ORIGIN"} & set(hdus[0].header)
@@ -277,7 +279,7 @@ def test_the_help_of_segment_names_every_option_of_the_contract(capsys):
     run("segment", "--help")
     text = capsys.readouterr().out
     options = "rms variance weight mask hdu no-background model samples seed method operating-point"
-    options += " keep-realisations catalog regions device overwrite dry-run no-preview"
+    options += " keep-realisations keep-background catalog regions device overwrite dry-run no-preview"
     assert [option for option in options.split() if f"--{option}" not in text] == []
 
 

@@ -29,6 +29,7 @@ from batches import batch_options
 from by_hand import SAMPLES, by_hand, discs
 
 PRODUCTS = ("f_segmentation.fits", "f_catalog.fits", "f_summary.json", "f_preview.png", "f_regions.reg")
+KEPT = {"keep_realisations": True, "keep_background": True}
 SHAPE = (150, 210)
 # On the corner of four blocks, across seams, at borders, overlapping, and one larger than a stamp.
 CIRCLES = ((64, 64, 8), (128, 30, 7), (131, 66, 8), (120, 60, 9), (209, 149, 6), (30, 110, 30), (180, 90, 5))
@@ -45,7 +46,7 @@ def inputs(tmp_path_factory):
 
 
 def options(inputs, output, **changes):
-    wanted = {"samples": SAMPLES, "regions": True, "keep_realisations": True} | changes
+    wanted = {"samples": SAMPLES, "regions": True} | KEPT | changes
     return batch_options(output=output, model=inputs[1], **wanted)
 
 
@@ -58,7 +59,7 @@ def read(folder):
 def expected(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("expected")
     result = segment(inputs[0], model=inputs[1], samples=SAMPLES)
-    result.write(folder, keep_realisations=True, regions=True)
+    result.write(folder, regions=True, **KEPT)
     assert len(result.catalog) == 7 and len(result.pairs)
     return read(folder)
 
@@ -74,7 +75,7 @@ def test_a_cutout_knows_its_place(inputs, expected, tmp_path):
         run_batch([inputs[0]], {}, options(inputs, tmp_path, origin=(0, 64)))
     assert run_batch([inputs[0]], {}, options(inputs, tmp_path, origin=(192, 384)), workers=2) == 0
     segment(inputs[0], model=inputs[1], samples=SAMPLES, origin=(192, 384)).write(
-        tmp_path / "expected", keep_realisations=True, regions=True
+        tmp_path / "expected", regions=True, **KEPT
     )
     assert read(tmp_path) == read(tmp_path / "expected") != expected
     assert json.loads((tmp_path / "f_summary.json").read_text())["origin"] == "192,384"
@@ -88,7 +89,7 @@ def test_slopes_of_photon_noise_go_through_the_disk(inputs, tmp_path):
     plain = options(inputs, tmp_path / "disk", block=64, **plain)
     assert run_batch([inputs[0]], {"variance": [str(given)]}, plain) == 0
     result = segment(inputs[0], model=inputs[1], samples=SAMPLES, variance=given)
-    result.write(tmp_path / "memory", preview=False)
+    result.write(tmp_path / "memory", keep_background=True, preview=False)
     kept = segment(inputs[0], model=inputs[1], samples=SAMPLES, rms=2.0)
     assert (np.nan_to_num(result.image) != np.nan_to_num(kept.image)).any()
     for name in PRODUCTS[:3]:
@@ -203,7 +204,7 @@ COMMAND += "run_batch([pathlib.Path(a['image'])], {}, batch_options(**a['options
 
 def start(inputs, output, **how):
     wanted = {"output": str(output), "model": inputs[1], "samples": SAMPLES, "block": 64}
-    wanted |= {"regions": True, "keep_realisations": True}
+    wanted |= {"regions": True} | KEPT
     given = json.dumps({"image": str(inputs[0]), "options": wanted, "how": how})
     # The guard that a spawned worker needs is in the command: it has no main module to import again.
     return subprocess.Popen(

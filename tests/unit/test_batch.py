@@ -239,6 +239,7 @@ def test_no_image_is_a_mistake(options):
         {"subtract_background": False},
         {"catalog_format": "ecsv"},
         {"keep_realisations": True},
+        {"keep_background": True},
         {"regions": True},
         {"preview": True},
     ],

@@ -24,6 +24,7 @@ def needs(samples, **options):
         "method": "grid",
         "workers": 1,
         "keep_realisations": False,
+        "keep_background": False,
     } | options
     return forecast(sampler=Sampler(by_hand(), samples, 0, "copula", "cpu"), per_stamp=0.01, **options)
 

@@ -44,6 +44,8 @@ def made_by_hand(shape=(60, 80), windows=(np.s_[5:20, 10:30], np.s_[12:30, 25:45
         segm2=np.int32(covered > 1),
         flags=np.zeros(shape, np.uint8),
         image=np.random.default_rng(0).standard_normal(shape).astype(np.float32) + 9 * covered,
+        background=np.zeros(shape, np.float32),
+        background_rms=np.ones(shape, np.float32),
         header=None,
         provenance={"samples": samples},
         cutouts=tuple(GalaxyCutout(window, np.ones(covered[window].shape, bool)) for window in windows),

@@ -126,7 +126,8 @@ def test_no_pairs_no_realisations_no_wcs(tmp_path):
     write_segmentation(tmp_path / "a.fits", **given)
     read = read_segmentation(tmp_path / "a.fits")
     assert len(read["pairs"]) == 0 and read["pairs"].colnames == [item.name for item in PAIRS]
-    assert read["realisations"] is None and len(read["header"]) == 0
+    assert [read[name] for name in ("realisations", "background", "background_rms")] == [None] * 3
+    assert len(read["header"]) == 0
     assert read["provenance"]["threshold"] == 0.4
 
 

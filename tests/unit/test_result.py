@@ -68,6 +68,8 @@ def made_by_hand(windows=WINDOWS):
         segm2=segm2,
         flags=bad.astype(np.uint8),
         image=image,
+        background=np.full(SHAPE, 30, np.float32),
+        background_rms=np.where(bad, np.nan, np.linspace(1, 2, SHAPE[1])).astype(np.float32),
         header=fits.Header({"CRPIX1": 3.5, "BUNIT": "nJy"}),
         provenance=PROVENANCE,
         cutouts=tuple(GalaxyCutout(window, np.ones(covered[window].shape, bool)) for window in windows),
@@ -129,7 +131,12 @@ def test_the_summary_counts(result):
 def test_everything_is_written_under_its_name_and_can_be_read_again(tmp_path, windows, catalog_format):
     result = made_by_hand(windows)
     written = result.write(
-        tmp_path / "new", "m31.v2", catalog_format=catalog_format, keep_realisations=True, regions=True
+        tmp_path / "new",
+        "m31.v2",
+        catalog_format=catalog_format,
+        keep_realisations=True,
+        keep_background=True,
+        regions=True,
     )
     names = ["segmentation.fits", f"catalog.{catalog_format}", "regions.reg", "preview.png", "summary.json"]
     assert [path.name for path in written] == [f"m31.v2_{name}" for name in names]
@@ -142,6 +149,9 @@ def test_everything_is_written_under_its_name_and_can_be_read_again(tmp_path, wi
     for name in ("ternary", "mean", "std", "p_galaxy", "p_overlap", "segm", "segm2", "flags"):
         np.testing.assert_array_equal(segmentation[name], getattr(result, name), err_msg=name)
     np.testing.assert_array_equal(segmentation["realisations"], result.realisations())
+    for name in ("background", "background_rms"):
+        np.testing.assert_array_equal(segmentation[name], getattr(result, name), err_msg=name)
+        assert fits.getheader(written[0], name)["BUNIT"] == "nJy"
     assert len(segmentation["pairs"]) == len(result.pairs)
     assert segmentation["header"]["CRPIX1"] == 3.5 and "BUNIT" not in segmentation["header"]
     assert segmentation["provenance"] == PROVENANCE

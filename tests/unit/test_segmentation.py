@@ -398,6 +398,21 @@ def test_without_noise_map_the_noise_is_measured(scene):
     assert flux == pytest.approx(3 * row_at(scene, *ALONE[:2])["flux"].value, rel=0.1)
 
 
+def test_background_and_its_noise_give_the_image_back(scene):
+    height, width = SHAPE
+    sky = 100 + 0.05 * np.arange(width) + np.zeros((height, 1))
+    given = (3 * discs(SHAPE, *SCENE) + sky).astype(np.float32)
+    given[20:23, 5] = np.nan
+    result = run(given, rms=None, subtract_background=True)
+    np.testing.assert_allclose(result.background, sky, atol=1)
+    good = np.isfinite(given)
+    np.testing.assert_array_equal(np.isfinite(result.background_rms), good)
+    np.testing.assert_allclose(result.background_rms[good], 3, rtol=0.1)
+    back = result.background + result.background_rms * result.image
+    np.testing.assert_allclose(back[good], given[good], rtol=1e-6)
+    assert not scene.background.any() and (scene.background_rms == 1).all()
+
+
 # ------------------------------------------------------------------------------------------- bad pixels
 
 

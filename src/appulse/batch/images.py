@@ -352,6 +352,7 @@ def segment_to_files(
             name,
             catalog_format=options.catalog_format,
             keep_realisations=options.keep_realisations,
+            keep_background=options.keep_background,
             preview=options.preview,
             regions=options.regions,
         )

@@ -25,7 +25,7 @@ class BatchOptions:
         Of every image.
     settings : Settings
         How every image is segmented.
-    keep_realisations, regions, preview : bool
+    keep_realisations, keep_background, regions, preview : bool
         What to write besides.
     catalog_format : str
         Of the catalogue.
@@ -36,6 +36,7 @@ class BatchOptions:
     hdu: str | None = None
     settings: Settings = field(default_factory=Settings)
     keep_realisations: bool = False
+    keep_background: bool = False
     catalog_format: str = "fits"
     regions: bool = False
     preview: bool = True

@@ -197,6 +197,7 @@ def _tell(inputs: Sequence[Input], batch: Batch, workers: int) -> int:
             sampler,
             per_stamp,
             options.keep_realisations,
+            options.keep_background,
             temporary,
             shards,
         )

@@ -17,7 +17,7 @@ from appulse.files import InputError
 from appulse.inference.store import BAD, CENTRED, is_there
 from appulse.inference.two_step import class_map
 from appulse.objects.flags import PixelFlag
-from appulse.products import MAPS, cards_of
+from appulse.products import MAPS, SKY, cards_of
 from appulse.result import GalaxyCutout, Result
 from appulse.windows import Window, common, cropped, shape_of, whole
 
@@ -103,6 +103,23 @@ class Assembly:
             "realisations": realisations,
         }
 
+    def sky(self, window: Window) -> dict[str, np.ndarray]:
+        """The image in units of the noise, and what was taken off and divided by, in the image's.
+
+        Parameters
+        ----------
+        window : (slice, slice)
+            Of the image.
+
+        Returns
+        -------
+        dict of str to (height, width) float32 array
+            ``image``, ``background``, ``background_rms``; the first and the last are NaN where bad.
+        """
+        scaled = self.job.scale(window)
+        rms = np.where(scaled.bad, np.float32(np.nan), scaled.sigma)
+        return {"image": scaled.scaled, "background": scaled.background, "background_rms": rms}
+
     def _owners(self, window: Window) -> np.ndarray:
         """SEGM and SEGM2 of a window: (2, height, width) int32 array."""
         painted = np.zeros((2, *shape_of(window)), np.int32)
@@ -163,7 +180,7 @@ class Assembly:
             For the user.
         """
         window = whole(self.job.blocks.shape)
-        maps = self.maps(window) | {"image": self.job.scale(window).scaled}
+        maps = self.maps(window) | self.sky(window)
         return self._result(maps, tuple(self.cutouts()), provenance, warnings)
 
     def on_disk(self, provenance: dict, warnings: tuple[str, ...]) -> Result:
@@ -178,20 +195,16 @@ class Assembly:
         """
         shape = self.job.blocks.shape
 
-        @functools.lru_cache(maxsize=1)  # all maps of a part are asked for, one after the other
-        def part(top, bottom, left, right):
-            maps = self.maps((slice(top, bottom), slice(left, right)))
+        def maps_of(window):
+            maps = self.maps(window)
             path = self.job.store.path
             if not is_there(path):  # then what was read may be the zeros of chunks that are gone
                 raise InputError(f"{path} was removed while it was read; give the same command again.")
             return maps
 
-        def of_part(name, window):
-            return part(window[0].start, window[0].stop, window[1].start, window[1].stop)[name]
-
         names = (*(item.name.lower() for item in MAPS), "realisations")
-        maps: dict = {name: _Stored(shape, functools.partial(of_part, name)) for name in names}
-        maps["image"] = _Stored(shape, lambda window: self.job.scale(window).scaled)
+        sky = ("image", *(item.name.lower() for item in SKY))
+        maps = _stored(shape, names, maps_of) | _stored(shape, sky, self.sky)
         return self._result(maps, self.cutouts(), provenance, warnings)
 
     def _result(self, maps, cutouts, provenance, warnings):
@@ -208,6 +221,20 @@ class Assembly:
             realisation_store=maps.pop("realisations"),
             **maps,
         )
+
+
+def _stored(shape, names, read):
+    """Maps that are read together, and asked for one after the other, part by part."""
+
+    @functools.lru_cache(maxsize=1)
+    def part(top, bottom, left, right):
+        return read((slice(top, bottom), slice(left, right)))
+
+    def of_part(name, window):
+        rows, columns = window
+        return part(rows.start, rows.stop, columns.start, columns.stop)[name]
+
+    return {name: _Stored(shape, functools.partial(of_part, name)) for name in names}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from appulse.engine.course import costs
 from appulse.inference.blocks import Blocks
 from appulse.inference.sampler import Sampler
-from appulse.products import MAPS
+from appulse.products import MAPS, SKY
 from appulse.words import counted
 
 # Measured by benchmarks/engine.py with 50 realisations, and by what 8 to 400 take: memory of a process with
@@ -87,6 +87,7 @@ def forecast(
     sampler: Sampler,
     per_stamp: float,
     keep_realisations: bool,
+    keep_background: bool,
     temporary: int = 0,
     shards: int = 1,
 ) -> Forecast:
@@ -106,7 +107,7 @@ def forecast(
         Of the run.
     per_stamp : float, seconds
         From `seconds_per_stamp`.
-    keep_realisations : bool
+    keep_realisations, keep_background : bool
         Whether they are written.
     temporary : int, bytes
         As `Observation.temporary`; every worker unpacks its own copy.
@@ -119,7 +120,8 @@ def forecast(
         Of a field as full as simulated Euclid ones; time is good to a factor of two.
     """
     pixels = shape[0] * shape[1]
-    per_pixel = sum(np.dtype(item.dtype).itemsize for item in MAPS)
+    items = (*MAPS, *SKY) if keep_background else MAPS
+    per_pixel = sum(np.dtype(item.dtype).itemsize for item in items)
     # One worker has all threads; several have one each.
     threads = torch.get_num_threads() if workers > 1 else 1
     stamps = sum(costs(pixels, method).values())
