@@ -11,8 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from appulse.baselines.sep import SepDetector
+from appulse.baselines.sextractor import SextractorDetector
 from appulse.evaluation.parts import code_digest
 from appulse.files import write_json
+
+# What has parameters to tune.
+Tunable = SepDetector | SextractorDetector
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Tuning:
         """
         return cls({path.name: _sha256(path) for path in paths}, side, n_trials, homes)
 
-    def find(self, detector):
+    def find(self, detector: Tunable) -> Tunable | None:
         """A detector as it was tuned before, with the same code and program.
 
         Parameters
@@ -71,7 +76,7 @@ class Tuning:
                 continue
         return None
 
-    def keep(self, detector, tuned) -> None:
+    def keep(self, detector: Tunable, tuned: Tunable) -> None:
         """Write a tuned detector, for `find`; where nothing can be written it is tuned again another time.
 
         Parameters
@@ -86,10 +91,10 @@ class Tuning:
         with contextlib.suppress(OSError):
             write_json(home / self._name(detector), content)
 
-    def _name(self, detector) -> str:
+    def _name(self, detector: Tunable) -> str:
         return f"tuned-{detector.name.lower()}-{self.n_trials}-{len(self.fields)}x{self.side}.json"
 
-    def _identity(self, detector) -> dict:
+    def _identity(self, detector: Tunable) -> dict[str, object]:
         return {
             "program": detector.program,
             "start": repr(detector),

@@ -1,5 +1,7 @@
 """From a segmentation map, one segment per galaxy, to objects: lone galaxies, touching ones and blends."""
 
+from __future__ import annotations
+
 import numpy as np
 from scipy import ndimage
 
@@ -13,7 +15,9 @@ from appulse.objects.peaks import smooth
 BORDER_LIGHTS = (0.0, BRIGHT_BORDER)
 
 
-def detection_from_segments(segments, image=None, *, border_light=0.0):
+def detection_from_segments(
+    segments: np.ndarray, image: np.ndarray | None = None, *, border_light: float = 0.0
+) -> Detection:
     """Read a segmentation map, in which segments cannot overlap, as objects and blends.
 
     Segments that are neighbours (8-connected) form one object. It is a blend if two of its segments share at
@@ -33,6 +37,11 @@ def detection_from_segments(segments, image=None, *, border_light=0.0):
     -------
     Detection
         ``n_galaxies`` is the number of segments in an object; ``masks`` are the segments.
+
+    Raises
+    ------
+    ValueError
+        ``border_light`` without an image.
     """
     segments = without_fragments(np.asarray(segments))
     objects, n_objects = label_connected(segments > 0)
@@ -43,6 +52,8 @@ def detection_from_segments(segments, image=None, *, border_light=0.0):
     # One row per pixel of one segment that has a neighbour in another.
     border = border_pixels(segments)
     if border_light:
+        if image is None:
+            raise ValueError("detection_from_segments: the light of borders needs the image.")
         border = border[smooth(image).ravel()[border[:, 2]] > border_light]
     segment, other, pixel = border.T
     sides, first_row = distinct_pairs(segment, other)
@@ -57,7 +68,7 @@ def detection_from_segments(segments, image=None, *, border_light=0.0):
     return Detection(objects, n_galaxies, blended, masks)
 
 
-def _places(pairs, wanted):
+def _places(pairs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Row of each wanted pair among sorted distinct ones; -1 where it is not there."""
     if not len(pairs):
         return np.empty(0, np.int64)
@@ -67,7 +78,7 @@ def _places(pairs, wanted):
     return np.where(codes[places] == sought, places, -1)
 
 
-def without_fragments(segments):
+def without_fragments(segments: np.ndarray) -> np.ndarray:
     """Leave each segment in one object: the one that holds most of it.
 
     SExtractor's cleaning gives false detections in a galaxy's wings to the galaxy: one source for it, in
@@ -101,7 +112,7 @@ def without_fragments(segments):
     return whole.reshape(segments.shape)
 
 
-def border_pixels(segments):
+def border_pixels(segments: np.ndarray) -> np.ndarray:
     """List the pixels of each segment that are 8-neighbours of another segment.
 
     Parameters

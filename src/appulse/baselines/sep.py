@@ -1,11 +1,15 @@
 """SEP, the library form of SExtractor (Barbary 2016; Bertin & Arnouts 1996), as a detector."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
 
 from appulse.baselines.segments import BORDER_LIGHTS, detection_from_segments
+from appulse.evaluation.detection import Detection
 
 # Detection kernels, in pixels. The pyramid is SExtractor's default.conv; "none" switches the filter off.
 SMOOTHING = {
@@ -50,21 +54,21 @@ class SepDetector:
     border_light: float = 0.0
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name in tables."""
         return "SEP"
 
     @property
-    def program(self):
+    def program(self) -> str:
         """What does the work, with its version."""
         return f"sep {sep.__version__}"
 
     @property
-    def setting(self):
+    def setting(self) -> float:
         """Where it stands among its `variants`: the deblending contrast."""
         return self.deblend_contrast
 
-    def segments(self, image):
+    def segments(self, image: np.ndarray) -> np.ndarray:
         """Segmentation map of one image.
 
         Parameters
@@ -95,7 +99,7 @@ class SepDetector:
         segments[bad] = 0  # smoothing can lift a bad pixel over the threshold
         return segments
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> Detection:
         """Find objects; a blend has two segments that share at least 4 border pixels bright enough.
 
         Parameters
@@ -108,7 +112,7 @@ class SepDetector:
         """
         return detection_from_segments(self.segments(image), image, border_light=self.border_light)
 
-    def variants(self):
+    def variants(self) -> dict[float, SepDetector]:
         """The same settings at other deblending contrasts.
 
         Returns
@@ -121,7 +125,7 @@ class SepDetector:
             for contrast in sorted({*CONTRASTS, self.deblend_contrast})
         }
 
-    def drawn(self, rng):
+    def drawn(self, rng: np.random.Generator) -> SepDetector:
         """Parameters drawn around the usual ones, log-uniform where only the ratio matters.
 
         Parameters
@@ -143,7 +147,7 @@ class SepDetector:
         )
 
 
-def with_growing_buffers(extract):
+def with_growing_buffers(extract: Callable[[], np.ndarray]) -> np.ndarray:
     """Call ``extract``; enlarge sep's buffers as long as it complains of them, then put them back.
 
     Parameters

@@ -1,5 +1,7 @@
 """The SExtractor program (Bertin & Arnouts 1996) itself, where it is installed."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +14,7 @@ from astropy.io import fits
 from appulse.baselines.detector import DetectorUnavailable
 from appulse.baselines.segments import BORDER_LIGHTS, detection_from_segments
 from appulse.baselines.sep import CONTRASTS
+from appulse.evaluation.detection import Detection
 
 # Debian calls it source-extractor, upstream sex.
 PROGRAMS = ("source-extractor", "sex", "sextractor")
@@ -40,22 +43,22 @@ class SextractorDetector:
     border_light: float = 0.0
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name in tables."""
         return "SExtractor"
 
     @property
-    def program(self):
+    def program(self) -> str:
         """What does the work, with its version."""
         told = subprocess.run([find_program(), "--version"], capture_output=True, text=True)
         return told.stdout.strip()
 
     @property
-    def setting(self):
+    def setting(self) -> float:
         """Where it stands among its `variants`: the deblending contrast."""
         return self.deblend_contrast
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> Detection:
         """Find objects; a blend has two segments that share at least 4 border pixels bright enough.
 
         Parameters
@@ -68,7 +71,7 @@ class SextractorDetector:
         """
         return detection_from_segments(self.segments(image), image, border_light=self.border_light)
 
-    def variants(self):
+    def variants(self) -> dict[float, SextractorDetector]:
         """The same settings at other deblending contrasts.
 
         Returns
@@ -81,7 +84,7 @@ class SextractorDetector:
             for contrast in sorted({*CONTRASTS, self.deblend_contrast})
         }
 
-    def drawn(self, rng):
+    def drawn(self, rng: np.random.Generator) -> SextractorDetector:
         """Parameters drawn around the usual ones, log-uniform where only the ratio matters.
 
         Parameters
@@ -101,7 +104,7 @@ class SextractorDetector:
             border_light=float(rng.choice(BORDER_LIGHTS)),
         )
 
-    def segments(self, image):
+    def segments(self, image: np.ndarray) -> np.ndarray:
         """Run the program in a temporary directory.
 
         Parameters
@@ -123,8 +126,8 @@ class SextractorDetector:
         program = find_program()
         image = np.asarray(image)
         bad = ~np.isfinite(image)
-        with tempfile.TemporaryDirectory(prefix="appulse-sextractor-") as directory:
-            directory = Path(directory)
+        with tempfile.TemporaryDirectory(prefix="appulse-sextractor-") as made:
+            directory = Path(made)
             # Temporary files for another program, not the user's data: so not through appulse.files.
             fits.writeto(directory / "image.fits", np.where(bad, 0, image).astype(np.float32))
             (directory / "kernel.conv").write_text(_KERNEL)
@@ -139,7 +142,7 @@ class SextractorDetector:
         segments[bad] = 0  # smoothing can lift a bad pixel over the threshold
         return segments
 
-    def _settings(self, shape):
+    def _settings(self, shape: tuple[int, ...]) -> str:
         # The image has no background and unit noise: the threshold is absolute, the background fixed at 0.
         settings = {
             "CATALOG_NAME": "catalog.txt",
@@ -166,7 +169,7 @@ class SextractorDetector:
         return "".join(f"{key} {value}\n" for key, value in settings.items())
 
 
-def find_program():
+def find_program() -> str:
     """Path of the SExtractor program.
 
     Returns

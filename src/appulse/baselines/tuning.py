@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from appulse.baselines.detector import DetectorUnavailable
-from appulse.baselines.kept import Tuning
+from appulse.baselines.kept import Tunable, Tuning
 from appulse.baselines.segments import BORDER_LIGHTS
 from appulse.baselines.sep import SepDetector
 from appulse.baselines.sextractor import SextractorDetector, find_program
@@ -32,14 +32,14 @@ _TUNING_PIXELS = 4096**2
 
 
 def tune(
-    detector,
+    detector: Tunable,
     images: Sequence[np.ndarray],
     truths: Sequence[TrueObjects],
     *,
     n_trials: int = N_TRIALS,
     seed: int = 0,
     progress: Progress | None = None,
-):
+) -> Tunable:
     """Choose a detector's parameters as our thresholds are chosen: same fields, objective and trials.
 
     Random search, the first trial being the detector as given, and then one parameter after the other around
@@ -71,10 +71,10 @@ def tune(
         model's thresholds are chosen for right areas, too.
     """
     rng = np.random.default_rng(seed)
-    found: dict = {}  # score and areas of each trial
+    found: dict[Tunable, tuple[float, float]] = {}  # score and areas of each trial
     total = n_trials + sum(len(refine(detector)) for refine in _REFINEMENTS)
 
-    def try_all(trials):
+    def try_all(trials: Sequence[Tunable]) -> None:
         for trial in trials:
             if trial not in found:
                 found[trial] = _scored(trial, images, truths)
@@ -89,7 +89,7 @@ def tune(
     return _best(found)
 
 
-def _best(found: dict):
+def _best(found: dict[Tunable, tuple[float, float]]) -> Tunable:
     """Of the trials that are as good as the best by score, the one with the best areas."""
     highest = max(score for score, _ in found.values())
     equal = {trial: area for trial, (score, area) in found.items() if score >= highest - BALANCED_TOLERANCE}
@@ -97,14 +97,16 @@ def _best(found: dict):
 
 
 # What is tried around the best of the random search, which draws its values far apart.
-_REFINEMENTS = (
+_REFINEMENTS: tuple[Callable[[Tunable], Sequence[Tunable]], ...] = (
     lambda best: [replace(best, border_light=light) for light in BORDER_LIGHTS],
     lambda best: list(best.variants().values()),
     lambda best: [replace(best, threshold=factor * best.threshold) for factor in (0.7, 0.85, 1.0, 1.15, 1.4)],
 )
 
 
-def _scored(detector, images: Sequence[np.ndarray], truths: Sequence[TrueObjects]) -> tuple[float, float]:
+def _scored(
+    detector: Tunable, images: Sequence[np.ndarray], truths: Sequence[TrueObjects]
+) -> tuple[float, float]:
     """Balanced score, and mean IoU of the true objects."""
     if _takes_noise(detector, images[0], truths[0]):
         return 0.0, 0.0
@@ -118,7 +120,7 @@ def _scored(detector, images: Sequence[np.ndarray], truths: Sequence[TrueObjects
     return balanced_score(counts), float(np.concatenate(overlaps).mean())
 
 
-def _takes_noise(detector, image: np.ndarray, truth: TrueObjects) -> bool:
+def _takes_noise(detector: Tunable, image: np.ndarray, truth: TrueObjects) -> bool:
     """Whether most of what a detector finds in a corner is nothing: its score cannot be the best."""
     corner = slice(_CORNER), slice(_CORNER)
     if min(image.shape) <= _CORNER:
@@ -127,7 +129,7 @@ def _takes_noise(detector, image: np.ndarray, truth: TrueObjects) -> bool:
     return found > _MOST_OBJECTS * len(np.unique(truth.labels[corner])) + _FEW
 
 
-def installed_detectors() -> tuple[list, list[str]]:
+def installed_detectors() -> tuple[list[Tunable], list[str]]:
     """Every detector that can run here, with its usual parameters.
 
     Returns
@@ -136,7 +138,8 @@ def installed_detectors() -> tuple[list, list[str]]:
     notes : list of str
         One line for each that is not installed.
     """
-    detectors, notes = [SepDetector()], []
+    detectors: list[Tunable] = [SepDetector()]
+    notes: list[str] = []
     try:
         find_program()
         detectors.append(SextractorDetector())
@@ -154,7 +157,7 @@ def tuned_detectors(
     elsewhere: str | Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
-) -> tuple[list, list[str]]:
+) -> tuple[list[Tunable], list[str]]:
     """Every installed detector, tuned on calibration fields.
 
     What comes of it is kept beside the fields (``tuned-*.json``), and taken from there where the fields,
@@ -193,8 +196,9 @@ def tuned_detectors(
         side = int(np.sqrt(_TUNING_PIXELS / len(paths)))
     homes = [Path(home) for home in (validation, elsewhere) if home is not None]
     tuning = Tuning.of(paths, side, n_trials, homes)
-    tuned = {detector.name: tuning.find(detector) for detector in detectors}
-    missing = [detector for detector in detectors if tuned[detector.name] is None]
+    before = {detector.name: tuning.find(detector) for detector in detectors}
+    tuned = {name: detector for name, detector in before.items() if detector is not None}
+    missing = [detector for detector in detectors if detector.name not in tuned]
     if missing:
         # One field at a time: only its image and its objects stay.
         images, truths = zip(*map(_prepare, read_fields(paths, side)), strict=True)
@@ -205,8 +209,9 @@ def tuned_detectors(
             tuned[detector.name] = best
     best_of = f"the best of {n_trials} parameter sets, refined one by one,"
     how = f"{best_of} on {_pixels(paths, side) / 1e6:.1f} Mpixel of validation fields"
-    told = [f"{each.name}: {how} ({_settings(each)})." for each in tuned.values()]
-    return list(tuned.values()), [*told, *notes]
+    in_order = [tuned[detector.name] for detector in detectors]
+    told = [f"{each.name}: {how} ({_settings(each)})." for each in in_order]
+    return in_order, [*told, *notes]
 
 
 def _pixels(paths: Sequence[Path], side: int) -> int:
@@ -218,7 +223,7 @@ def _pixels(paths: Sequence[Path], side: int) -> int:
     return number
 
 
-def _settings(detector) -> str:
+def _settings(detector: Tunable) -> str:
     shown = {
         name: f"{value:.3g}" if isinstance(value, float) else value for name, value in vars(detector).items()
     }

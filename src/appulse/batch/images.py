@@ -162,7 +162,8 @@ class Batch:
     def _spare_inputs(self, inputs: Sequence[Input]) -> None:
         given = set()
         for one in inputs:
-            for file in (one.path, *one.maps.values()):
+            files: list[str | Path] = [one.path, *one.maps.values()]
+            for file in files:
                 path, _ = split_hdu(file)
                 given |= {_real(path), _real(path.parent) / path.name}
         directory = _real(self.options.output)
@@ -341,7 +342,7 @@ def segment_to_files(
     """
     wanted = executor.writes_products if isinstance(executor, workers.Shard) else lambda place: True
 
-    def follow(shape):
+    def follow(shape: tuple[int, int]) -> Course:
         return Course(name, shape[0] * shape[1], task.settings.method, progress or (lambda course: None))
 
     with finished(task, executor, follow, wanted) as result:
@@ -369,7 +370,7 @@ def _real(path: Path) -> Path:
 
 def _task(one: Input, place: Path, batch: Batch) -> Task:
     # Absolute: workers of a cluster are elsewhere. Not resolved: a link's products have the link's name.
-    def absolute(name):
+    def absolute(name: str) -> str:
         if name == NO_MAP:
             return name
         file, hdu = split_hdu(name)

@@ -207,5 +207,5 @@ class Journal:
             return None
 
 
-def _digest(content) -> str:
+def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

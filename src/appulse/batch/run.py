@@ -6,9 +6,10 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from appulse.batch.images import FAILED, Batch, Input, Outcome
+from appulse.batch.images import FAILED, Batch, ExecutorFor, Input, Outcome
 from appulse.batch.journal import Journal
 from appulse.batch.options import BatchOptions
 from appulse.engine.course import Course
@@ -144,7 +145,9 @@ def _table(outcomes: Sequence[Outcome]) -> list[str]:
     return lines
 
 
-def _executors(workers: int, dask: str | None, shard: str | None, overwrite: bool):
+def _executors(
+    workers: int, dask: str | None, shard: str | None, overwrite: bool
+) -> AbstractContextManager[ExecutorFor]:
     """A context of what does the blocks, by task; None for this process, and for shards."""
     if shard is not None and overwrite:
         raise UsageError(

@@ -184,15 +184,7 @@ def calibrate(
     look = functools.partial(_draws, model=model, scale=scale)
     drawn = list(gathered(look, fields, "maps of fields", workers, progress))
     calibration = with_curves(Calibration(latent_scale=scale), drawn)
-    maps = [
-        CalibrationField(
-            *draws.maps(calibration),
-            true_objects(field.ternary(), field.id1, field.id2),
-            scale_to_noise(field.image).scaled,
-            field.survey.name,
-        )
-        for draws, field in zip(drawn, fields, strict=True)
-    ]
+    maps = [_maps(field, draws, calibration) for field, draws in zip(fields, drawn, strict=True)]
     calibration = dataclasses.replace(calibration, operating_points=choose_operating_points(maps))
     plain = model.calibrated(calibration)
     points = calibration.operating_points
@@ -224,7 +216,7 @@ def _in_words(bars: ErrorBars) -> str:
 def _corner(field: Field, wanted: int) -> tuple[Field, float]:
     # A square where so many lone galaxies may be expected, or all there is; and how many may.
     truth = true_objects(field.ternary(), field.id1, field.id2)
-    lone = np.count_nonzero((truth.kind == Kind.ISOLATED) & ~truth.ignored)
+    lone = int(np.count_nonzero((truth.kind == Kind.ISOLATED) & ~truth.ignored))
     area = wanted * field.image.size / max(lone, 1)
     side = min(math.ceil(math.sqrt(area)), *field.image.shape)
     return field.cut((slice(side), slice(side))), lone * side**2 / field.image.size
@@ -232,6 +224,12 @@ def _corner(field: Field, wanted: int) -> tuple[Field, float]:
 
 def _draws(field: Field, model: Model, scale: float, progress: Progress | None) -> Draws:
     return Draws.of(model, field, latent_scale=scale, progress=progress)
+
+
+def _maps(field: Field, draws: Draws, calibration: Calibration) -> CalibrationField:
+    p_galaxy, p_overlap = draws.maps(calibration)
+    truth = true_objects(field.ternary(), field.id1, field.id2)
+    return CalibrationField(p_galaxy, p_overlap, truth, scale_to_noise(field.image).scaled, field.survey.name)
 
 
 def _calibration_errors(maps: Sequence[CalibrationField], fields: Sequence[Field]) -> list[str]:
@@ -305,7 +303,7 @@ def _with_length(trial: tuple[float, str, Field], model: Model, progress: Progre
     return _matched(field, model.calibrated(calibration), progress)
 
 
-def _enough(table):
+def _enough(table: Table) -> Table:
     if len(table) < _FEWEST_GALAXIES:
         raise InputError(
             f"only {len(table)} galaxies of the calibration fields were found; at least {_FEWEST_GALAXIES} "

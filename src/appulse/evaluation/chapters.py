@@ -10,6 +10,7 @@ from astropy.table import Table
 
 from appulse.evaluation.model_scores import Scores
 from appulse.evaluation.report import Listing, Picture, Section
+from appulse.evaluation.scores import ObjectCounts
 from appulse.evaluation.tables import STAMPS, confusion_table
 from appulse.sky.true_objects import Kind
 
@@ -31,7 +32,7 @@ def chapters(scores: Scores, tables: Mapping[str, Table], pictures: Mapping[str,
     """
     return [
         _table1(scores, tables),
-        *([] if scores.stamps is None else [_test_set(scores, tables, pictures)]),
+        *([] if scores.stamps is None else [_test_set(scores.stamps.counts[scores.name], tables, pictures)]),
         _against_others(tables),
         _figures(pictures, tables),
         _blends(pictures, tables),
@@ -78,8 +79,7 @@ def _table1(scores: Scores, tables: Mapping[str, Table]) -> Section:
     )
 
 
-def _test_set(scores: Scores, tables: Mapping[str, Table], pictures: Mapping[str, Path]) -> Section:
-    counts = scores.stamps.counts[scores.name]
+def _test_set(counts: ObjectCounts, tables: Mapping[str, Table], pictures: Mapping[str, Path]) -> Section:
     table1 = tables[f"{STAMPS}table1"]
     order = ("detector", "kind", "completeness", "paper_completeness", "purity", "paper_purity")
     shown = [name for name in order for name in (name, f"{name}_low", f"{name}_high")]

@@ -19,7 +19,13 @@ _MOST_STEPS = 50
 _PRECISION = 1e-6
 
 
-def fit_curve(logits, truth, *, within=1.0, weights=1.0):
+def fit_curve(
+    logits: np.ndarray,
+    truth: np.ndarray,
+    *,
+    within: np.ndarray | float = 1.0,
+    weights: np.ndarray | float = 1.0,
+) -> tuple[float, ...]:
     """Curve through the integer logits that maximises the likelihood of the truth.
 
     The curve acts on every realisation, and the map is the mean of these: ``within * expit(curve(logit))``
@@ -51,7 +57,7 @@ def fit_curve(logits, truth, *, within=1.0, weights=1.0):
     penalty = 2 * _STIFFNESS * bends.T @ bends + 2 * _TO_IDENTITY * slopes.T @ slopes
     least = np.append(-np.inf, np.full(n - 1, _LEAST_SLOPE))
 
-    def cost(parameters):
+    def cost(parameters: np.ndarray) -> float:
         probability, _ = _mean(to_values @ parameters, index, share, within)
         likely = np.where(truth, probability, 1.0 - probability)
         bend, away = bends @ parameters, slopes @ parameters - 1.0
@@ -81,7 +87,9 @@ def fit_curve(logits, truth, *, within=1.0, weights=1.0):
     return tuple(round(float(value), 4) for value in to_values @ parameters)
 
 
-def _mean(curve, index, share, within):
+def _mean(
+    curve: np.ndarray, index: np.ndarray, share: np.ndarray, within: np.ndarray | float
+) -> tuple[np.ndarray, sparse.csr_array]:
     """Mean probability of the draws, (n,), and how it changes with the curve's values, sparse (n, knots)."""
     given = special.expit(between_knots(curve, index, share))
     slope = within * given * (1.0 - given) / len(index)

@@ -39,14 +39,14 @@ class Detection:
     masks: tuple[tuple[Window, np.ndarray], ...] | None = None
 
     @property
-    def kinds(self):
+    def kinds(self) -> np.ndarray:
         """(n + 1,) int8 array of :class:`Kind`: index 0 is ``NONE``."""
         kinds = object_kinds(self.n_galaxies, self.blended)
         kinds[0] = Kind.NONE
         return kinds
 
 
-def detection_from_ternary(ternary, *, min_area=5):
+def detection_from_ternary(ternary: np.ndarray, *, min_area: int = 5) -> Detection:
     """Read a ternary map as a detector's claim, by the rules that also make the truth.
 
     Parameters
@@ -72,7 +72,7 @@ def detection_from_ternary(ternary, *, min_area=5):
     return Detection(objects, n_galaxies, blended)
 
 
-def detection_from_result(result: Result, *, min_area=5):
+def detection_from_result(result: Result, *, min_area: int = 5) -> Detection:
     """What the catalogue of a segmented image claims.
 
     An object is a blend if its class map says so, or if two of its galaxies overlap by `PAIRS`: thin overlaps

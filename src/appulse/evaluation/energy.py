@@ -1,9 +1,11 @@
 """The energy score of a set of realisations: close to the truth, and as varied as they should be."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
-def energy_score(realisations, truth):
+def energy_score(realisations: np.ndarray, truth: np.ndarray) -> float:
     """2 E d(S, Y) - E d(S, S') with d = 1 - IoU; smaller is better.
 
     The realisations S, S' are independent and Y is the truth, so over many truths the score is smallest, on
@@ -30,7 +32,7 @@ def energy_score(realisations, truth):
     return 2 * to_truth - between
 
 
-def energy_terms(realisations, truth):
+def energy_terms(realisations: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """The two means of the energy score: E d(S, Y), the error, and E d(S, S'), the diversity.
 
     Parameters
@@ -67,11 +69,11 @@ def energy_terms(realisations, truth):
     return float(to_truth), float(between)
 
 
-def _iou_matrix(maps):
+def _iou_matrix(maps: np.ndarray) -> np.ndarray:
     """IoU of every pair of rows of a (maps, pixels) bool array; 1 for two empty ones."""
     # A float matrix product runs in BLAS, an integer one does not; float32 counts exactly up to 2^24 pixels.
     dtype = np.float32 if maps.shape[1] <= 2**24 else np.float64
-    pixels = maps.astype(dtype)
+    pixels: np.ndarray = maps.astype(dtype)
     shared = (pixels @ pixels.T).astype(np.float64)
     area = np.diagonal(shared)
     union = area[:, None] + area[None, :] - shared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Row, Table
 from scipy import ndimage
 
 from appulse.evaluation.energy import energy_terms
@@ -21,7 +21,9 @@ _REACH = 6
 RANKED = ("area", "flux", "half_light_radius")
 
 
-def energy_columns(truth: TrueObjects, ternary: np.ndarray, result: Result, labels: np.ndarray) -> dict:
+def energy_columns(
+    truth: TrueObjects, ternary: np.ndarray, result: Result, labels: np.ndarray
+) -> dict[str, np.ndarray]:
     """Energy score and diversity of the realisations in the window of each object.
 
     Parameters
@@ -84,7 +86,7 @@ def rank_table(field: Field, result: Result, measured: Table, *, largest: int = 
     rows = []
     for row in chosen:
         values = _calibrated_values(result, int(row["label"]), row)
-        ranks = {"label": int(row["label"]), "alone": bool(row["alone"])}
+        ranks: dict[str, float] = {"label": int(row["label"]), "alone": bool(row["alone"])}
         for quantity, drawn in values.items():
             if quantity == "flux":
                 drawn = drawn + row["flux_noise"] * rng.standard_normal(len(drawn))
@@ -93,14 +95,14 @@ def rank_table(field: Field, result: Result, measured: Table, *, largest: int = 
             # Equal ones, and the ends, are spread evenly: n values leave n + 1 places for the truth.
             place = below + rng.integers(equal + 1) + rng.random()
             enough = 2 * len(drawn) >= result.realisation_store.samples
-            ranks[f"rank_{quantity}"] = place / (len(drawn) + 1) if enough else np.nan
+            ranks[f"rank_{quantity}"] = float(place / (len(drawn) + 1)) if enough else np.nan
         rows.append(ranks)
     if not rows:
         return Table(names=("label", "alone", *(f"rank_{q}" for q in RANKED)))
     return Table(rows=rows)
 
 
-def _calibrated_values(result: Result, label: int, row) -> dict[str, np.ndarray]:
+def _calibrated_values(result: Result, label: int, row: Row) -> dict[str, np.ndarray]:
     """Values of each quantity over realisations, moved and stretched to the catalogue's interval."""
     blend = int(result.catalog["blend_id"][label - 1])
     members = np.flatnonzero(result.catalog["blend_id"] == blend) if blend else np.array([label - 1])

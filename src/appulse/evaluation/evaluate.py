@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from appulse.engine.settings import Method
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, gather
 from appulse.evaluation.model_scores import Scores
@@ -32,7 +33,7 @@ class Scoring:
         Width, pixels, and number of the fields of pure noise.
     """
 
-    method: str = "two-step"
+    method: Method = "two-step"
     samples: int = 50
     details: bool = True
     noise_side: int = NOISE_SIDE

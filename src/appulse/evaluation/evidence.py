@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
 
 import numpy as np
 from astropy.table import Table
@@ -28,6 +29,7 @@ from appulse.evaluation.truth_tables import (
     TrueGalaxies,
     count_galaxies,
     galaxy_table,
+    masks_of,
     object_table,
     result_masks,
 )
@@ -42,6 +44,8 @@ THRESHOLDS = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2).tolist())
 GALAXY_MATCHES = {"masks": None, "centres within 5 pixels": 5.0, "centres within 1 pixel": 1.0}
 EVENTS = {"galaxy": 1, "overlap": 2}
 _STRIP = 256
+
+_Part = TypeVar("_Part", dict, Table, tuple)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Evidence:
         return Evidence(**pooled | {"regions": self.regions})
 
 
-def _pooled(first, second):
+def _pooled(first: _Part, second: _Part) -> _Part:
     if isinstance(first, dict):
         return {key: first[key] + second[key] for key in first}
     if isinstance(first, Table):
@@ -155,7 +159,7 @@ def gather(
         counts={each: count_objects(truth, found) for each, found in detections.items()},
         lenient={each: lenient_blends(truth, found, positions) for each, found in detections.items()},
         galaxy_counts={
-            (each, match): count_galaxies(galaxies, found.masks, ternary.shape, radius=radius)
+            (each, match): count_galaxies(galaxies, masks_of(found), ternary.shape, radius=radius)
             for each, found in detections.items()
             for match, radius in GALAXY_MATCHES.items()
         },

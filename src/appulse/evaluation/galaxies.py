@@ -1,9 +1,17 @@
 """Galaxies as masks that may overlap, and their one-to-one matching."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, sparse, spatial
+
+from appulse.windows import Window
+
+# Bounding box in the common image, and boolean mask within it.
+Mask = tuple[Window, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,9 @@ class GalaxyMatch:
     score: np.ndarray
 
 
-def match_galaxies(true_masks, predicted_masks, iou_min=0.5):
+def match_galaxies(
+    true_masks: Sequence[Mask], predicted_masks: Sequence[Mask], iou_min: float = 0.5
+) -> GalaxyMatch:
     """Match galaxies, whose masks may overlap, one to one by the IoU of their masks.
 
     Parameters
@@ -51,20 +61,20 @@ def match_galaxies(true_masks, predicted_masks, iou_min=0.5):
     return _assign(shared.row[possible], shared.col[possible], iou[possible], iou[possible])
 
 
-def _mask_matrix(masks, width):
+def _mask_matrix(masks: Sequence[Mask], width: int) -> sparse.csr_array:
     """Sparse (masks, pixels) matrix of ones."""
-    columns = [np.empty(0, dtype=np.int64)]
+    each = [np.empty(0, dtype=np.int64)]
     for box, mask in masks:
         y, x = np.nonzero(mask)
-        columns.append((y + box[0].start) * width + x + box[1].start)
-    n_pixels = [len(column) for column in columns]
-    columns = np.concatenate(columns)
+        each.append((y + box[0].start) * width + x + box[1].start)
+    n_pixels = [len(column) for column in each]
+    columns = np.concatenate(each)
     ones = np.ones(len(columns), dtype=np.int64)
     shape = len(masks), int(columns.max(initial=-1)) + 1
     return sparse.csr_array((ones, columns, np.cumsum(n_pixels)), shape=shape)
 
 
-def match_centroids(true_xy, predicted_xy, radius):
+def match_centroids(true_xy: np.ndarray, predicted_xy: np.ndarray, radius: float) -> GalaxyMatch:
     """Match galaxies one to one by the distance of their centroids.
 
     Parameters
@@ -91,7 +101,7 @@ def match_centroids(true_xy, predicted_xy, radius):
     return _assign(true, predicted, gain, distance)
 
 
-def _assign(rows, columns, gain, score):
+def _assign(rows: np.ndarray, columns: np.ndarray, gain: np.ndarray, score: np.ndarray) -> GalaxyMatch:
     """One-to-one pairing of largest total gain; the Hungarian method on each connected block of pairs."""
     if not len(rows):
         return GalaxyMatch(np.empty(0, int), np.empty(0, int), np.empty(0))
@@ -101,18 +111,18 @@ def _assign(rows, columns, gain, score):
     _, block_of_node = sparse.csgraph.connected_components(graph, directed=False)
     block = block_of_node[rows]
     order = np.argsort(block, kind="stable")
-    chosen = []
+    picked = []
     for pairs in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
         if len(pairs) == 1:
-            chosen.append(pairs)
+            picked.append(pairs)
             continue
         block_rows, i = np.unique(rows[pairs], return_inverse=True)
         block_columns, j = np.unique(columns[pairs], return_inverse=True)
         gains = np.zeros((len(block_rows), len(block_columns)))
         pair_at = np.full(gains.shape, -1)
         gains[i, j], pair_at[i, j] = gain[pairs], pairs
-        picked = pair_at[optimize.linear_sum_assignment(gains, maximize=True)]
-        chosen.append(picked[picked >= 0])  # the others are cells without a possible pair
-    chosen = np.concatenate(chosen)
+        assigned = pair_at[optimize.linear_sum_assignment(gains, maximize=True)]
+        picked.append(assigned[assigned >= 0])  # the others are cells without a possible pair
+    chosen = np.concatenate(picked)
     chosen = chosen[np.argsort(rows[chosen])]
     return GalaxyMatch(rows[chosen], columns[chosen], score[chosen])

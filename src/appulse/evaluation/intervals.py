@@ -1,5 +1,8 @@
 """Confidence intervals, so that no score stands alone."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +23,11 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def bounded(name, interval):
+def bounded(name: str, interval: Interval) -> dict[str, float]:
     """Three columns of a table row: the value, and its bounds as ``name_low`` and ``name_high``.
 
     Parameters
@@ -39,7 +42,7 @@ def bounded(name, interval):
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def wilson(k, n, confidence=DEFAULT_CONFIDENCE):
+def wilson(k: int, n: int, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
     """Proportion ``k / n`` with Wilson's score interval.
 
     Parameters
@@ -78,7 +81,7 @@ def wilson(k, n, confidence=DEFAULT_CONFIDENCE):
     return Interval(share, float(low), float(high))
 
 
-def difference(first, second):
+def difference(first: Interval, second: Interval) -> Interval:
     """First score less the second, with the interval that follows from both.
 
     Parameters
@@ -101,7 +104,14 @@ def difference(first, second):
     return Interval(float(value), float(low), float(high))
 
 
-def bootstrap(statistic, *columns, groups=None, n_resamples=1000, confidence=DEFAULT_CONFIDENCE, seed=0):
+def bootstrap(
+    statistic: Callable[..., float],
+    *columns: np.ndarray,
+    groups: np.ndarray | None = None,
+    n_resamples: int = 1000,
+    confidence: float = DEFAULT_CONFIDENCE,
+    seed: int = 0,
+) -> Interval:
     """Value of a statistic with its percentile-bootstrap interval, resampling rows or groups of them.
 
     Parameters
@@ -128,7 +138,7 @@ def bootstrap(statistic, *columns, groups=None, n_resamples=1000, confidence=DEF
     ValueError
         If the columns, or the groups, differ in length.
     """
-    columns = [np.asarray(column) for column in columns]
+    columns = tuple(np.asarray(column) for column in columns)
     group_of = _group_of(columns, groups)
     if not len(group_of):
         return Interval(np.nan, np.nan, np.nan)
@@ -145,7 +155,9 @@ def bootstrap(statistic, *columns, groups=None, n_resamples=1000, confidence=DEF
     return _percentiles(value, values, confidence)
 
 
-def bootstrap_mean(values, *, groups=None, n_resamples=1000, seed=0):
+def bootstrap_mean(
+    values: np.ndarray, *, groups: np.ndarray | None = None, n_resamples: int = 1000, seed: int = 0
+) -> Interval:
     """`bootstrap` of a mean, of which an evaluation takes hundreds: the same draws, many at a time.
 
     Parameters
@@ -177,7 +189,7 @@ def bootstrap_mean(values, *, groups=None, n_resamples=1000, seed=0):
     return _percentiles(mean, means, DEFAULT_CONFIDENCE)
 
 
-def _group_of(columns, groups):
+def _group_of(columns: Sequence[np.ndarray], groups: np.ndarray | None) -> np.ndarray:
     """Number of the group of each row."""
     lengths = [len(each) for each in (*columns, *([] if groups is None else [groups]))]
     if len(set(lengths)) > 1:
@@ -185,7 +197,7 @@ def _group_of(columns, groups):
     return np.arange(lengths[0]) if groups is None else np.unique(groups, return_inverse=True)[1]
 
 
-def _percentiles(value, resampled, confidence):
+def _percentiles(value: float, resampled: np.ndarray, confidence: float) -> Interval:
     resampled = resampled[np.isfinite(resampled)]
     if len(resampled) == 0:
         return Interval(value, np.nan, np.nan)

@@ -1,13 +1,16 @@
 """The lenient scoring rule of the paper's public precursor, for comparison with its numbers only."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from appulse.evaluation.intervals import wilson
+from appulse.evaluation.detection import Detection
+from appulse.evaluation.intervals import Interval, wilson
 from appulse.evaluation.matching import excluded_predictions, match_objects
-from appulse.sky.true_objects import Kind
+from appulse.sky.true_objects import Kind, TrueObjects
 
 
 @dataclass(frozen=True)
@@ -17,15 +20,15 @@ class LenientBlends:
     n_right: int
     n_predicted: int
 
-    def __add__(self, other):
+    def __add__(self, other: LenientBlends) -> LenientBlends:
         return LenientBlends(self.n_right + other.n_right, self.n_predicted + other.n_predicted)
 
-    def purity(self):
+    def purity(self) -> Interval:
         """Lenient purity of blends, with its Wilson interval; never to be quoted without the strict one."""
         return wilson(self.n_right, self.n_predicted)
 
 
-def lenient_blends(truth, detection, galaxies_xy):
+def lenient_blends(truth: TrueObjects, detection: Detection, galaxies_xy: np.ndarray) -> LenientBlends:
     """Count predicted blends by the precursor's rule: right also with two catalogue galaxies in the box.
 
     A predicted blend is right if it is matched to a true blend, or if the bounding box of its pixels holds

@@ -1,10 +1,12 @@
 """Which predicted object belongs to which true one."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 
-from appulse.sky.true_objects import touches_border
+from appulse.sky.true_objects import TrueObjects, touches_border
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ObjectMatch:
     predicted_area: np.ndarray
 
     @property
-    def best_true(self):
+    def best_true(self) -> np.ndarray:
         """(n_predicted + 1,) int array: true object that shares most pixels with each predicted one, or 0."""
         true, predicted, shared = self.overlaps.T
         best = np.zeros(len(self.predicted_area), dtype=np.int64)
@@ -41,7 +43,7 @@ class ObjectMatch:
         return best
 
 
-def match_objects(true_labels, predicted_labels, iou_min=0.5):
+def match_objects(true_labels: np.ndarray, predicted_labels: np.ndarray, iou_min: float = 0.5) -> ObjectMatch:
     """Match each true object with the predicted object that overlaps it best.
 
     Parameters
@@ -96,14 +98,14 @@ def match_objects(true_labels, predicted_labels, iou_min=0.5):
     return ObjectMatch(to_predicted, to_true, best_iou, overlaps, predicted_area)
 
 
-def _shared_pixels(true_labels, predicted_labels, n_predicted):
+def _shared_pixels(true_labels: np.ndarray, predicted_labels: np.ndarray, n_predicted: int) -> np.ndarray:
     both = np.flatnonzero((true_labels > 0) & (predicted_labels > 0))
     codes = true_labels.ravel()[both].astype(np.int64) * n_predicted + predicted_labels.ravel()[both]
     pairs, shared = np.unique(codes, return_counts=True)
     return np.column_stack([pairs // n_predicted, pairs % n_predicted, shared])
 
 
-def excluded_predictions(truth, predicted_labels, match):
+def excluded_predictions(truth: TrueObjects, predicted_labels: np.ndarray, match: ObjectMatch) -> np.ndarray:
     """Predicted objects that are neither right nor false, because the truth there is ignored.
 
     These are the ones matched to an ignored true object, and, of those matched to nothing, the ones with more

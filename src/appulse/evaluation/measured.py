@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from astropy.table import Table, vstack
+from astropy.table import Column, Table, vstack
+from astropy.units import Quantity
 
 from appulse.evaluation.galaxies import match_galaxies
 from appulse.evaluation.intervals import Interval, wilson
@@ -57,7 +58,7 @@ def matched_galaxies(field: Field, result: Result) -> Table:
     return table[~border & (np.asarray(table["true_area"]) >= MIN_AREA)]
 
 
-def _plain(column) -> np.ndarray:
+def _plain(column: Column | Quantity) -> np.ndarray:
     return np.asarray(getattr(column, "value", column), dtype=np.float64)
 
 

@@ -12,6 +12,7 @@ from appulse.evaluation.intervals import bootstrap_mean, bounded
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.pixels import PixelTally
 from appulse.evaluation.probabilities import drawn_maps, logits_of, mean_probabilities
+from appulse.inference.sampler import Mode
 from appulse.network.calibration import Calibration
 from appulse.network.weights import Model
 from appulse.progress import Progress
@@ -19,7 +20,7 @@ from appulse.segmentation import segment
 from appulse.sky.field import Field
 from appulse.sky.true_objects import true_objects
 
-MODES = ("copula", "latent")
+MODES: tuple[Mode, ...] = ("copula", "latent")
 
 
 def mode_table(model: Model, field: Field, *, samples: int = 50, progress: Progress | None = None) -> Table:

@@ -1,5 +1,8 @@
 """Operating points: the thresholds on the probabilities, chosen on calibration fields."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +34,10 @@ ISOLATED_TOLERANCE = 0.01
 BALANCED_TOLERANCE = 0.01
 _KINDS = (Kind.ISOLATED, Kind.BLENDED)
 
+# Thresholds on P_GALAXY and on P_OVERLAP, and what comes of each pair of them.
+_Pair = tuple[float, float]
+Grid = dict[_Pair, ObjectCounts]
+
 
 @dataclass(frozen=True)
 class CalibrationField:
@@ -54,7 +61,7 @@ class CalibrationField:
     survey: str = ""
 
 
-def balanced_score(counts):
+def balanced_score(counts: ObjectCounts) -> float:
     """Sum of the strict F scores of isolated and of blended objects, 0 to 2: what ``balanced`` maximises.
 
     Detectors other than the network are tuned on the same sum.
@@ -70,7 +77,13 @@ def balanced_score(counts):
     return counts.f_score(Kind.ISOLATED) + counts.f_score(Kind.BLENDED)
 
 
-def count_on_grid(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5):
+def count_on_grid(
+    fields: Sequence[CalibrationField],
+    t_galaxy: Sequence[float] = T_GALAXY,
+    t_overlap: Sequence[float] = T_OVERLAP,
+    *,
+    min_area: int = 5,
+) -> Grid:
     """Score every pair of thresholds, with the counts of all fields pooled.
 
     Parameters
@@ -94,7 +107,9 @@ def count_on_grid(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5)
     return grid
 
 
-def count_at(field, t_galaxy, t_overlap, min_area):
+def count_at(
+    field: CalibrationField, t_galaxy: float, t_overlap: Sequence[float], min_area: int
+) -> dict[float, ObjectCounts]:
     """Counts for every overlap threshold: objects and their match depend on ``t_galaxy`` alone.
 
     Parameters
@@ -118,11 +133,11 @@ def count_at(field, t_galaxy, t_overlap, min_area):
     n_galaxies, by_light = _galaxies_by_light(objects, field.image)
 
     levels = np.sort(t_overlap)
-    foreground = np.flatnonzero(objects)
-    p_overlap = np.nan_to_num(np.asarray(field.p_overlap).ravel()[foreground], nan=-np.inf)
+    inside = np.flatnonzero(objects)
+    p_overlap = np.nan_to_num(np.asarray(field.p_overlap).ravel()[inside], nan=-np.inf)
     # Thresholds passed by each pixel, in the map's own precision, as `>` compares.
     n_passed = np.searchsorted(levels.astype(p_overlap.dtype), p_overlap, side="left")
-    codes = objects.ravel()[foreground] * (len(levels) + 1) + n_passed
+    codes = objects.ravel()[inside] * (len(levels) + 1) + n_passed
     pixels = np.bincount(codes, minlength=n_objects * (len(levels) + 1)).reshape(n_objects, -1)
 
     counts = {}
@@ -135,7 +150,7 @@ def count_at(field, t_galaxy, t_overlap, min_area):
     return counts
 
 
-def _galaxies_by_light(objects, image):
+def _galaxies_by_light(objects: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How many peaks prove a galaxy in each object, and whether two have a bright border between them.
 
     Index 0 is the background.
@@ -150,7 +165,13 @@ def _galaxies_by_light(objects, image):
     return n_galaxies, blends
 
 
-def choose_operating_points(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, min_area=5):
+def choose_operating_points(
+    fields: Sequence[CalibrationField],
+    t_galaxy: Sequence[float] = T_GALAXY,
+    t_overlap: Sequence[float] = T_OVERLAP,
+    *,
+    min_area: int = 5,
+) -> dict[str, OperatingPoint]:
     """Choose the thresholds for three tastes on calibration fields, never on test fields.
 
     - ``balanced``: the largest :func:`balanced_score`, and among those within `BALANCED_TOLERANCE` of it the
@@ -214,18 +235,18 @@ def choose_operating_points(fields, t_galaxy=T_GALAXY, t_overlap=T_OVERLAP, *, m
     }
 
 
-def _balanced(grids):
+def _balanced(grids: Sequence[Grid]) -> _Pair:
     scores = {point: np.mean([balanced_score(grid[point]) for grid in grids]) for point in grids[0]}
     best = max(scores.values())
     equal = [point for point, score in scores.items() if score >= best - BALANCED_TOLERANCE]
     return min(equal, key=lambda point: (_from_half(point), -scores[point]))
 
 
-def _from_half(point):
+def _from_half(point: _Pair) -> float:
     return round(abs(point[0] - 0.5) + abs(point[1] - 0.5), 6)
 
 
-def _complete(grid, balanced):
+def _complete(grid: Grid, balanced: _Pair) -> _Pair:
     reference = grid[balanced]
     lowest_completeness = reference.completeness(Kind.ISOLATED).value - ISOLATED_TOLERANCE
     lowest_purity = reference.purity(Kind.ISOLATED).value - ISOLATED_TOLERANCE
@@ -239,7 +260,7 @@ def _complete(grid, balanced):
     return max(allowed, key=lambda point: _blend_completeness(grid, point), default=balanced)
 
 
-def _pure(grid, balanced):
+def _pure(grid: Grid, balanced: _Pair) -> _Pair:
     impurity = 1.0 - grid[balanced].purity(Kind.BLENDED).value
     wanted = max(PURE_MIN_PURITY, 1.0 - PURE_IMPURITY * impurity)
     allowed = [point for point, counts in grid.items() if counts.purity(Kind.BLENDED).value >= wanted]
@@ -249,6 +270,6 @@ def _pure(grid, balanced):
     return max(grid, key=lambda point: (grid[point].purity(Kind.BLENDED).low, balanced_score(grid[point])))
 
 
-def _blend_completeness(grid, point):
+def _blend_completeness(grid: Grid, point: _Pair) -> tuple[float, float, float]:
     counts = grid[point]
     return counts.completeness(Kind.BLENDED).value, -_from_half(point), balanced_score(counts)

@@ -50,12 +50,11 @@ def save_evidence(evidence: Evidence, path: str | Path, identity: dict) -> None:
     """
     content = _flatten(evidence)
     identity = identity | {"code": code_digest()}
-    arrays = {f"a{number}": array for number, array in enumerate(content.values())}
     index = json.dumps([identity, *content])
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:  # given a name, numpy would append .npz to it
-            np.savez(file, index=np.array(index), **arrays)
+            np.savez(file, *content.values(), index=np.array(index))
 
     atomic_write(path, write)
 
@@ -80,7 +79,7 @@ def load_evidence(path: str | Path, identity: dict) -> Evidence | None:
             found, *keys = json.loads(str(file["index"]))
             if found != json.loads(json.dumps(identity | {"code": code_digest()})):
                 return None
-            return _restore({tuple(key): file[f"a{number}"] for number, key in enumerate(keys)})
+            return _restore({tuple(key): file[f"arr_{number}"] for number, key in enumerate(keys)})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -121,8 +120,8 @@ def _flatten(evidence: Evidence) -> dict[tuple, np.ndarray]:
             content["pixels", name, field] = getattr(tally, field)
     for key, hard in evidence.hard.items():
         content["hard", *key] = hard.counts
-    for key, counts in evidence.curves.items():
-        content["curves", *key] = _of_counts(counts)
+    for (name, threshold), counts in evidence.curves.items():
+        content["curves", name, threshold] = _of_counts(counts)
     for name in _TABLES:
         content["table", name] = np.asarray(getattr(evidence, name).as_array())
     for name in _GALLERIES:
@@ -134,7 +133,7 @@ def _flatten(evidence: Evidence) -> dict[tuple, np.ndarray]:
 
 
 def _restore(content: dict[tuple, np.ndarray]) -> Evidence:
-    def each(kind):
+    def each(kind: str) -> dict[tuple, np.ndarray]:
         return {key[1:]: array for key, array in content.items() if key[0] == kind}
 
     pixels: dict[str, dict[str, np.ndarray]] = {}

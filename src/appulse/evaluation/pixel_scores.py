@@ -1,5 +1,7 @@
 """Scores of probability maps, pixel by pixel, and of the spreads that go with them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -7,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from scipy import stats
 
-from appulse.evaluation.intervals import bootstrap, bootstrap_mean
+from appulse.evaluation.intervals import Interval, bootstrap, bootstrap_mean
 
 # Calibration is judged where the model hesitates; else background pixels swamp it.
 UNCERTAIN = (0.02, 0.98)
@@ -33,7 +35,7 @@ class Reliability:
     n_pixels: np.ndarray
 
 
-def brier_score(probability, truth):
+def brier_score(probability: np.ndarray, truth: np.ndarray) -> float:
     """Mean squared difference of probability and event (Brier 1950); 0 is perfect, smaller is better.
 
     Parameters
@@ -50,7 +52,7 @@ def brier_score(probability, truth):
     return float(np.mean((probability - truth) ** 2)) if probability.size else np.nan
 
 
-def negative_log_likelihood(probability, truth):
+def negative_log_likelihood(probability: np.ndarray, truth: np.ndarray) -> float:
     """Mean of -log of the probability given to what is true, in nats per pixel.
 
     Parameters
@@ -69,7 +71,13 @@ def negative_log_likelihood(probability, truth):
     return float(-np.mean(np.log(np.where(truth, probability, 1 - probability)))) if truth.size else np.nan
 
 
-def reliability(probability, truth, *, between=UNCERTAIN, n_bins=N_BINS):
+def reliability(
+    probability: np.ndarray,
+    truth: np.ndarray,
+    *,
+    between: tuple[float, float] = UNCERTAIN,
+    n_bins: int = N_BINS,
+) -> Reliability:
     """Compare predicted probabilities with frequencies, in bins of equal numbers of pixels.
 
     Parameters
@@ -101,7 +109,13 @@ def reliability(probability, truth, *, between=UNCERTAIN, n_bins=N_BINS):
     return Reliability(mean_probability, frequency, n_pixels)
 
 
-def expected_calibration_error(probability, truth, *, between=UNCERTAIN, n_bins=N_BINS):
+def expected_calibration_error(
+    probability: np.ndarray,
+    truth: np.ndarray,
+    *,
+    between: tuple[float, float] = UNCERTAIN,
+    n_bins: int = N_BINS,
+) -> float:
     """Mean over pixels of ``|frequency - probability|`` in the bins of :func:`reliability`.
 
     Parameters
@@ -121,7 +135,7 @@ def expected_calibration_error(probability, truth, *, between=UNCERTAIN, n_bins=
     return float(np.average(np.abs(points.frequency - points.probability), weights=points.n_pixels))
 
 
-def _finite(probability, truth):
+def _finite(probability: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Flat float64 probabilities and bool events of the pixels that are not NaN."""
     probability, truth = np.asarray(probability), np.asarray(truth, dtype=bool)
     if probability.shape != truth.shape:
@@ -130,7 +144,9 @@ def _finite(probability, truth):
     return probability[finite].astype(np.float64), truth[finite]
 
 
-def mean_in_bins(x, values, edges, *, groups=None):
+def mean_in_bins(
+    x: np.ndarray, values: np.ndarray, edges: np.ndarray, *, groups: np.ndarray | None = None
+) -> Table:
     """Mean of a score in bins of another quantity: IoU by magnitude (paper, Figures 2 and 3), say.
 
     Parameters
@@ -164,7 +180,9 @@ def mean_in_bins(x, values, edges, *, groups=None):
     return Table(rows=rows, names=names)
 
 
-def rank_correlation(spread, error, given=None, *, n_resamples=1000):
+def rank_correlation(
+    spread: np.ndarray, error: np.ndarray, given: np.ndarray | None = None, *, n_resamples: int = 1000
+) -> Interval:
     """Spearman's correlation of a predicted spread with the size of the error actually made.
 
     Both grow with a galaxy's size, which alone correlates them. ``given`` takes that out, as a partial
@@ -192,13 +210,13 @@ def rank_correlation(spread, error, given=None, *, n_resamples=1000):
     return bootstrap(statistic, *(each[good] for each in columns), n_resamples=n_resamples)
 
 
-def _spearman(first, second):
+def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan
     return np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1]
 
 
-def _partial_spearman(first, second, given):
+def _partial_spearman(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> float:
     direct, of_first, of_second = (
         _spearman(*pair) for pair in ((first, second), (first, given), (second, given))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +101,7 @@ class PixelTally:
             return Interval(np.nan, np.nan, np.nan)
         counts = self._binned()
 
-        def error(rows):
+        def error(rows: np.ndarray) -> float:
             n, probability, frequency = np.moveaxis(rows.sum(axis=0), -1, 0)
             return float(np.abs(frequency - probability).sum() / n.sum()) if n.any() else np.nan
 
@@ -125,7 +126,7 @@ class PixelTally:
         deviation = (event - probability).sum(axis=0) / n.sum(axis=0)
         left = np.stack([n, event - probability - n * deviation], axis=-1)
 
-        def error(rows):
+        def error(rows: np.ndarray) -> float:
             n, left = np.moveaxis(rows.sum(axis=0), -1, 0)
             return np.abs(left).sum() / n.sum() if n.any() else np.nan
 
@@ -179,8 +180,8 @@ class PixelTally:
         return np.stack(sums, axis=-1)
 
 
-def _ratio(column: int):
-    def ratio(rows):
+def _ratio(column: int) -> Callable[[np.ndarray], float]:
+    def ratio(rows: np.ndarray) -> float:
         pixels = rows[:, 0].sum()
         return float(rows[:, column].sum() / pixels) if pixels else np.nan
 

@@ -89,13 +89,8 @@ class Draws:
         progress : callable, optional
             Called with the name of a pass, stamps done and their total.
         """
-        options = {"latent_scale": latent_scale, "centred": centred, "progress": progress}
-        logits = np.stack(
-            [
-                logits_of(p_galaxy, p_overlap).reshape(2, -1)
-                for p_galaxy, p_overlap in drawn_maps(model, field, **options)
-            ]
-        )
+        maps = drawn_maps(model, field, latent_scale=latent_scale, centred=centred, progress=progress)
+        logits = np.stack([logits_of(p_galaxy, p_overlap).reshape(2, -1) for p_galaxy, p_overlap in maps])
         ternary = field.ternary()
         # Chosen by what is predicted alone: a choice by the truth would bias the curves.
         uncertain = logits[:, 0].max(axis=0) > special.logit(LEAST_PROBABILITY)

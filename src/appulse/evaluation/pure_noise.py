@@ -99,4 +99,4 @@ def objects_in_noise(
 def _is_clean(labels: np.ndarray, size: int) -> np.ndarray:
     rows, columns = (length // size for length in labels.shape)
     stamps = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
-    return ~stamps.any(axis=(1, 3))
+    return np.logical_not(stamps.any(axis=(1, 3)))

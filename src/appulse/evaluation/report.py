@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Row, Table
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from appulse.files import atomic_write
@@ -94,7 +94,7 @@ class Listing:
         """Cells as text."""
         return [[self._cell(row, name) for name in self.names] for row in self.table]
 
-    def _cell(self, row, name: str) -> str:
+    def _cell(self, row: Row, name: str) -> str:
         text = plain(row[name])
         bounds = f"{name}_low", f"{name}_high"
         if text == MISSING or not set(bounds) <= set(self.table.colnames):
@@ -124,7 +124,7 @@ class Section:
         return re.sub("[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
-def plain(value) -> str:
+def plain(value: object) -> str:
     """A table's value for people: three decimals, two digits of small ones, a dash for what is unknown.
 
     Parameters
@@ -141,7 +141,7 @@ def plain(value) -> str:
     if isinstance(value, float | np.floating):
         if not np.isfinite(value):
             return MISSING
-        return f"{value:.3f}" if value == 0 or abs(value) >= _SMALL else f"{value:.2g}"
+        return f"{value:.3f}" if value == 0 or not -_SMALL < value < _SMALL else f"{value:.2g}"
     return str(value)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from astropy.table import Table
 
+from appulse.engine.settings import Method
 from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evaluate import Scoring, pool
@@ -68,7 +69,7 @@ class Effort:
     scoring: Scoring
     stamps: int | None = None
 
-    def drawing(self, method: str, samples: int | None) -> Effort:
+    def drawing(self, method: Method, samples: int | None) -> Effort:
         """The same, with realisations drawn otherwise.
 
         Parameters
@@ -298,7 +299,7 @@ def _tables(
         "calibration": calibration_gain(scores.model, first, progress=progress),
         "modes": mode_table(scores.model, part, samples=samples, progress=progress),
     }
-    if stamps is not None:
+    if stamps is not None and scores.stamps is not None:
         if stamps.survey.digest() != first.survey.digest():
             oracle = _oracle(stamps.survey, stamps.path.parent, output, progress)
         tables |= stamp_tables(scores.stamps, stamps.survey, oracle)

@@ -1,13 +1,16 @@
 """Completeness and purity of objects: counts first, ratios last, so that fields pool."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
 
+from appulse.evaluation.detection import Detection
 from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, Interval, wilson
-from appulse.evaluation.matching import excluded_predictions, match_objects
-from appulse.sky.true_objects import Kind
+from appulse.evaluation.matching import ObjectMatch, excluded_predictions, match_objects
+from appulse.sky.true_objects import Kind, TrueObjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,22 +40,22 @@ class ObjectCounts:
     stray_blends: int = 0
 
     @classmethod
-    def empty(cls):
+    def empty(cls) -> ObjectCounts:
         """Counts of no field at all."""
         return cls(np.zeros((len(Kind), len(Kind)), dtype=np.int64))
 
-    def __add__(self, other):
+    def __add__(self, other: ObjectCounts) -> ObjectCounts:
         return ObjectCounts(self.table + other.table, self.stray_blends + other.stray_blends)
 
-    def n_true(self, kind):
+    def n_true(self, kind: Kind) -> int:
         """Count the true objects of a kind that are not ignored."""
         return int(self.table[kind].sum())
 
-    def n_predicted(self, kind):
+    def n_predicted(self, kind: Kind) -> int:
         """Count the predicted objects of a kind that enter its purity: not those matched to touching ones."""
         return int(self.table[:, kind].sum() - self.table[Kind.TOUCHING, kind])
 
-    def completeness(self, kind):
+    def completeness(self, kind: Kind) -> Interval:
         """Share of the true objects of a kind that are matched to a predicted object of this kind.
 
         Parameters
@@ -67,7 +70,7 @@ class ObjectCounts:
         """
         return wilson(int(self.table[kind, kind]), self.n_true(kind))
 
-    def purity(self, kind):
+    def purity(self, kind: Kind) -> Interval:
         """Share of the predicted objects of a kind that are matched to a true object of this kind.
 
         Parameters
@@ -82,22 +85,22 @@ class ObjectCounts:
         """
         return wilson(int(self.table[kind, kind]), self.n_predicted(kind))
 
-    def f_score(self, kind):
+    def f_score(self, kind: Kind) -> float:
         """Harmonic mean of completeness and purity, 0 when nothing of this kind is right."""
         n_right = int(self.table[kind, kind])
         return 2 * n_right / (self.n_true(kind) + self.n_predicted(kind)) if n_right else 0.0
 
-    def false_blend_rate(self):
+    def false_blend_rate(self) -> Interval:
         """Share of the true isolated objects that are predicted as blended."""
         n_false = int(self.table[Kind.ISOLATED, Kind.BLENDED])
         return wilson(n_false, self.n_true(Kind.ISOLATED))
 
-    def unrecognised_blend_rate(self):
+    def unrecognised_blend_rate(self) -> Interval:
         """Share of the true blended objects that are predicted as isolated: two galaxies, one detection."""
         n_unrecognised = int(self.table[Kind.BLENDED, Kind.ISOLATED])
         return wilson(n_unrecognised, self.n_true(Kind.BLENDED))
 
-    def blend_purity_at(self, prevalence, confidence=DEFAULT_CONFIDENCE):
+    def blend_purity_at(self, prevalence: float, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
         """Purity of blends on a sky where blends are another share of the isolated and blended objects.
 
         With the completeness of blends c, the false blends per true blend g (those that match nothing and lie
@@ -123,7 +126,7 @@ class ObjectCounts:
         n_right = int(self.table[Kind.BLENDED, Kind.BLENDED])
         n_false = int(self.table[[Kind.ISOLATED, Kind.NONE], Kind.BLENDED].sum()) - self.stray_blends
 
-        def purity(completeness, strays, false_rate):
+        def purity(completeness: np.ndarray, strays: np.ndarray, false_rate: np.ndarray) -> np.ndarray:
             right = prevalence * completeness
             wrong = prevalence * strays + (1 - prevalence) * false_rate
             return np.divide(right, right + wrong, out=np.full_like(right, np.nan), where=right + wrong > 0)
@@ -140,7 +143,7 @@ class ObjectCounts:
         # The posterior's quantile excludes the ends; the closed form may lie on them.
         return Interval(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
 
-    def half_and_half_purity(self, confidence=DEFAULT_CONFIDENCE):
+    def half_and_half_purity(self, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
         """Purity of blends on the paper's test set of as many isolated as blended objects (its section 4).
 
         ``c / (c + g + f)``: :meth:`blend_purity_at` with a prevalence of one half. Compare this with the
@@ -149,7 +152,9 @@ class ObjectCounts:
         return self.blend_purity_at(0.5, confidence)
 
 
-def tally(truth, match, predicted_kinds, excluded):
+def tally(
+    truth: TrueObjects, match: ObjectMatch, predicted_kinds: np.ndarray, excluded: np.ndarray
+) -> ObjectCounts:
     """Fill the table from a match; the matching itself does not look at the predicted kinds.
 
     Parameters
@@ -177,7 +182,7 @@ def tally(truth, match, predicted_kinds, excluded):
     return ObjectCounts(table, int(np.count_nonzero(on_blends & (predicted_kinds == Kind.BLENDED))))
 
 
-def count_objects(truth, detection):
+def count_objects(truth: TrueObjects, detection: Detection) -> ObjectCounts:
     """Score a detection against the true objects of the same image.
 
     Parameters
@@ -194,7 +199,7 @@ def count_objects(truth, detection):
     return tally(truth, match, detection.kinds, excluded)
 
 
-def table1(counts):
+def table1(counts: ObjectCounts) -> Table:
     """The paper's Table 1: strict completeness and purity of isolated and blended objects.
 
     Parameters
@@ -226,7 +231,7 @@ def table1(counts):
     return Table(rows=rows, meta={"confidence": DEFAULT_CONFIDENCE})
 
 
-def format_table(counts):
+def format_table(counts: ObjectCounts) -> str:
     """Write out the whole table of true against predicted kinds.
 
     Parameters

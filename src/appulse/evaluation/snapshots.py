@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from astropy.table import Table
 from appulse.inference.sampler import Sampler
 from appulse.result import Result
 from appulse.sky.field import Field
-from appulse.windows import shape_of
+from appulse.windows import Window, shape_of
 
 # Largest side of the field that Figure 5 shows, pixels.
 FIGURE5_SIDE = 512
@@ -152,7 +153,8 @@ def uncertain_blends(field: Field, result: Result) -> list[Snapshot]:
     # A blend's galaxies share one window: once is enough.
     windows = [(cutout.window[0].start, cutout.window[1].start) for cutout in result.cutouts]
     doubt = np.abs(np.asarray(catalog["p_blend"], float) - 0.5)
-    shots, seen = [], set()
+    shots: list[Snapshot] = []
+    seen: set[tuple[int, int]] = set()
     for k in np.argsort(doubt, kind="stable"):
         if len(shots) == GALLERY or doubt[k] >= 0.45:
             break
@@ -167,16 +169,18 @@ def uncertain_blends(field: Field, result: Result) -> list[Snapshot]:
     return shots
 
 
-def _around(title, order, field, result, middle, width) -> Snapshot:
+def _around(
+    title: str, order: float, field: Field, result: Result, middle: Sequence[float], width: float
+) -> Snapshot:
     half = max(int(width) // 2 + 10, _LEAST_SIDE // 2)
-    window = tuple(
+    rows, columns = (
         slice(max(int(centre) - half, 0), min(int(centre) + half, length))
         for centre, length in zip(middle, field.image.shape, strict=True)
     )
-    return _snapshot(title, order, field, result, window)
+    return _snapshot(title, order, field, result, (rows, columns))
 
 
-def _snapshot(title, order, field, result, window) -> Snapshot:
+def _snapshot(title: str, order: float, field: Field, result: Result, window: Window) -> Snapshot:
     layers = (result.image, field.ternary(), result.mean, result.std)
     return Snapshot(title, order, *(layer[window].copy() for layer in layers))
 

@@ -28,18 +28,19 @@ Masks = tuple[tuple[Window, np.ndarray], ...]
 
 
 class TrueSky(Protocol):
-    """What is true of an image: a `Field`, or stamps side by side.
+    """What is true of an image: a `Field`, or stamps side by side."""
 
-    Parameters
-    ----------
-    image : (height, width) float array
-    id1, id2 : (height, width) int array
-        Galaxies brightest and second-brightest in each pixel; 0 none.
-    """
+    @property
+    def image(self) -> np.ndarray:
+        """(height, width) float array."""
 
-    image: np.ndarray
-    id1: np.ndarray
-    id2: np.ndarray
+    @property
+    def id1(self) -> np.ndarray:
+        """Galaxy that is brightest in each pixel, (height, width) int array; 0 none."""
+
+    @property
+    def id2(self) -> np.ndarray:
+        """Galaxy that is second-brightest in each pixel, (height, width) int array; 0 none."""
 
     def ternary(self) -> np.ndarray:
         """True class map, (height, width) uint8 array."""
@@ -116,6 +117,27 @@ def result_masks(result: Result) -> Masks:
     return tuple(masks)
 
 
+def masks_of(detection: Detection) -> Masks:
+    """The galaxies of a detection.
+
+    Parameters
+    ----------
+    detection : Detection
+
+    Returns
+    -------
+    tuple of (slices, mask)
+
+    Raises
+    ------
+    ValueError
+        The detector tells no galaxies apart.
+    """
+    if detection.masks is None:
+        raise ValueError("this detection has no masks of galaxies; none can be matched.")
+    return detection.masks
+
+
 def galaxy_table(
     field: TrueSky,
     truth: TrueObjects,
@@ -167,7 +189,8 @@ def galaxy_table(
     table.remove_column("neighbour_magnitude")
     for number, (name, detection) in enumerate(detections.items()):
         iou = np.zeros(len(table))
-        match = match_galaxies(galaxies.masks, detection.masks, iou_min=_ANY_IOU)
+        masks = masks_of(detection)
+        match = match_galaxies(galaxies.masks, masks, iou_min=_ANY_IOU)
         iou[match.true] = match.score
         table[f"iou_{name}"] = iou
         if number == 0:
@@ -175,7 +198,7 @@ def galaxy_table(
             for column in _SPREADS:
                 table[column] = np.nan
             for i, j in zip(match.true[good], match.predicted[good], strict=True):
-                for column, value in _spreads(std, p_galaxy, *detection.masks[j]).items():
+                for column, value in _spreads(std, p_galaxy, *masks[j]).items():
                     table[column][i] = value
     return table[kept]
 

@@ -73,7 +73,7 @@ class TrainingConfig:
     average_decay: float = 0.998
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "class_weights", tuple(self.class_weights))
         for name in ("epochs", "stamps_per_epoch", "batch_size"):
             require(self, name, int, 1)
@@ -142,9 +142,10 @@ class TrainingConfig:
         base = base or cls()
         stamps = base.stamps
         # One of the two gives way: a table of TOML cannot say None.
-        for name, other in (("dimming_range", "depth_range"), ("depth_range", "dimming_range")):
-            if name in tables["stamps"]:
-                stamps = dataclasses.replace(stamps, **{other: None})
+        if "dimming_range" in tables["stamps"]:
+            stamps = dataclasses.replace(stamps, depth_range=None)
+        if "depth_range" in tables["stamps"]:
+            stamps = dataclasses.replace(stamps, dimming_range=None)
         return dataclasses.replace(
             base,
             network=dataclasses.replace(base.network, **tables["network"]),

@@ -7,8 +7,10 @@ import json
 import logging
 import signal
 import warnings
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -47,7 +49,9 @@ WORKING_MEMORY = 1 << 30
 class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that replace the one before when complete; Lightning's own may leave half of one."""
 
-    def save_checkpoint(self, checkpoint, path, storage_options=None):
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
         """Write a checkpoint.
 
         Parameters
@@ -65,10 +69,10 @@ class _Batches(IterableDataset):
     def __init__(self, source: StampSource | DeviceStamps, module: TrainingModule, config: TrainingConfig):
         self.source, self.module, self.config = source, module, config
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.config.steps_per_epoch
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         first = int(self.module.batches_drawn)
         end = (first // self.config.steps_per_epoch + 1) * self.config.steps_per_epoch
         for images, ternary in self.source.batches(first, end, self.config.batch_size):

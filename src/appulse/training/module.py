@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import lightning as L
 import numpy as np
 import torch
@@ -12,6 +14,9 @@ from appulse.network.gaussian import Gaussian, kl_divergence
 from appulse.network.punet import ProbabilisticUNet
 from appulse.training.config import TrainingConfig
 from appulse.training.losses import weighted_dice
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 # Class shares that the output starts from: the log of these is the bias of the last layer. From zero, the
 # first hundreds of steps would go into learning that the sky is empty.
@@ -99,7 +104,7 @@ class TrainingModule(L.LightningModule):
     def _warmth(self) -> float:
         return min(1.0, (int(self.global_step) + 1) / max(1, self.config.warmup_steps))
 
-    def training_step(self, batch, _):
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor | None:
         """One step; None, and counted, where the loss is not finite."""
         self.batches_drawn += 1
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
@@ -114,7 +119,7 @@ class TrainingModule(L.LightningModule):
         self.log("steps_skipped", self.steps_skipped.float())
         return losses["loss"] if torch.isfinite(losses["loss"]) else None
 
-    def on_before_optimizer_step(self, optimizer):
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient; drop it, and count, where it is not finite."""
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
@@ -122,12 +127,12 @@ class TrainingModule(L.LightningModule):
             self.steps_skipped += 1
             optimizer.zero_grad(set_to_none=True)
 
-    def optimizer_step(self, *arguments, **options):
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Step, and let the moving average follow before any checkpoint is written."""
         super().optimizer_step(*arguments, **options)
         self.averaged.update_parameters(self.network)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam, its learning rate rising over the warm-up and then falling exponentially."""
         config = self.config
         scales = [] if self.log_scales is None else [self.log_scales]

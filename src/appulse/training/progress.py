@@ -10,11 +10,12 @@ from pathlib import Path
 
 import lightning as L
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from appulse.files import atomic_write
 from appulse.pictures import save_figure
 from appulse.training.config import TrainingConfig
+from appulse.training.module import TrainingModule
 from appulse.training.validation import ValidationStamps, validate
 
 # Where the output is a file rather than a terminal, one line each so many seconds.
@@ -34,15 +35,15 @@ class ProgressCallback(L.Callback):
         self.config = config
         self.console = Console(stderr=True)
         self._progress: Progress | None = None
-        self._task = None
+        self._task = TaskID(0)
         self._since = (0.0, 0)
         self._spoken = 0.0
 
-    def on_train_start(self, trainer, module):
+    def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Set up the bar."""
         self._since = (time.monotonic(), int(module.batches_drawn))
         if self.console.is_terminal:
-            columns = (
+            columns: tuple[str | ProgressColumn, ...] = (
                 "{task.description}",
                 BarColumn(),
                 "{task.completed}/{task.total}",
@@ -54,7 +55,7 @@ class ProgressCallback(L.Callback):
             )
             self._progress.start()
 
-    def on_train_batch_end(self, trainer, module, *_):
+    def on_train_batch_end(self, trainer: L.Trainer, module: TrainingModule, *_: object) -> None:
         """Move the bar."""
         drawn = int(module.batches_drawn)
         started, first = self._since
@@ -69,12 +70,12 @@ class ProgressCallback(L.Callback):
             left = (self.config.total_steps - drawn) / max(rate, 1e-9)
             self.console.print(f"step {drawn}/{self.config.total_steps}, {note}, {left / 60:.0f} min left")
 
-    def on_train_end(self, *_):
+    def on_train_end(self, *_: object) -> None:
         """Put the bar away."""
         if self._progress is not None:
             self._progress.stop()
 
-    def on_exception(self, *_):
+    def on_exception(self, *_: object) -> None:
         """Put the bar away: a terminal whose bar is left has no cursor."""
         self.on_train_end()
 
@@ -92,7 +93,7 @@ class ValidationCallback(L.Callback):
         self.stamps = stamps
         self.console = Console(stderr=True)
 
-    def on_train_epoch_end(self, trainer, module):
+    def on_train_epoch_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Validate, log, and print the scores that matter most."""
         scores = validate(module.averaged.module, self.stamps)
         module.log_dict({f"val_{name}": value for name, value in scores.items() if not math.isnan(value)})
@@ -113,7 +114,7 @@ class CurvesCallback(L.Callback):
     def __init__(self, output: Path):
         self.output = output
 
-    def on_train_epoch_end(self, trainer, module):
+    def on_train_epoch_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
         """Redraw ``curves.png`` from the log."""
         trainer.logger.save()
         update_curves(self.output)

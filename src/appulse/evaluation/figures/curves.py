@@ -13,6 +13,7 @@ from appulse.evaluation.figures.style import (
     KIND_COLOUR,
     KIND_MARKER,
     OTHERS,
+    Style,
     canvas,
     centres,
     order_of,
@@ -61,7 +62,7 @@ def figure2(table: Table) -> Figure:
                 continue
             for kind, colour in KIND_COLOUR.items():
                 chosen = rows[(rows["kind"] == kind) & (rows["n"] >= _FEWEST)]
-                style = {"color": colour, "linestyle": DASHES[number % len(DASHES)]}
+                style: Style = {"color": colour, "linestyle": DASHES[number % len(DASHES)]}
                 style |= {"marker": KIND_MARKER[kind], "label": f"{kind}, {name}"}
                 if number:
                     style |= {"markerfacecolor": "white", "alpha": 0.75, "linewidth": 1.0}
@@ -92,8 +93,8 @@ def figure3(table: Table) -> Figure:
             for number, variance in enumerate(dict.fromkeys(table["variance"])):
                 rows = table[(table["kind"] == kind) & (table["n"] >= _FEWEST)]
                 rows = rows[rows["variance"] == variance]
-                style = {"color": colour, "marker": KIND_MARKER[kind], "label": f"{kind}, {variance}"}
-                style |= {"linestyle": DASHES[number]} | ({"markerfacecolor": "white"} if number else {})
+                style: Style = {"color": colour, "marker": KIND_MARKER[kind], "linestyle": DASHES[number]}
+                style |= {"label": f"{kind}, {variance}"} | ({"markerfacecolor": "white"} if number else {})
                 with_interval(axes, centres(rows), rows, "mean", **style)
         axes.set_xlabel("magnitude")
         axes.set_ylabel("mean variance")
@@ -124,7 +125,7 @@ def blends_figure(tables: dict[str, Table]) -> Figure:
                 colour = KIND_COLOUR["blended"] if number == 0 else OTHERS[(number - 1) % len(OTHERS)]
                 # Bins in their order, not to scale: the edges are logarithmic with a zero.
                 x = np.arange(len(rows)) + 0.5 + 0.12 * (number - 0.5)
-                style = {
+                style: Style = {
                     "color": colour,
                     "linestyle": DASHES[number % len(DASHES)],
                     "marker": "s" if number == 0 else "D",
@@ -132,7 +133,7 @@ def blends_figure(tables: dict[str, Table]) -> Figure:
                 enough = rows["n_galaxies"] >= _FEWEST, rows["n"] >= _FEWEST
                 with_interval(upper, x[enough[0]], rows[enough[0]], "iou", label=name, **style)
                 with_interval(lower, x[enough[1]], rows[enough[1]], "recognised", **style)
-            lower.xaxis.set_major_locator(FixedLocator(np.arange(len(edges))))
+            lower.xaxis.set_major_locator(FixedLocator(range(len(edges))))
             lower.xaxis.set_major_formatter(FixedFormatter([f"{edge:.3g}" for edge in edges]))
             lower.tick_params(axis="x", rotation=45)
             lower.set_xlabel(_BLEND_LABELS[column])
@@ -168,7 +169,7 @@ def tradeoff_figure(table: Table, marks: dict[str, float], best: float | None) -
         model = next(iter(names))
         rows = table[table["detector"] == model]
         for score, colour, dashes in (("completeness", BLUE, "-"), ("purity", VERMILION, (0, (4, 1.5)))):
-            style = {"color": colour, "linestyle": dashes, "label": score}
+            style: Style = {"color": colour, "linestyle": dashes, "label": score}
             with_interval(left, rows["threshold"], rows, f"{score}_blended", band=True, **style)
         left.axvline(marks[model], color=GREY, linewidth=1.0, label=f"in use: {marks[model]:g}")
         if best is not None:
@@ -234,7 +235,7 @@ def reliability_figure(table: Table) -> Figure:
             ):
                 rows = table[table["map"] == name]
                 label = name if name.startswith("P_") else "frequency over realisations"
-                style = {"color": colour, "linestyle": dashes, "marker": marker, "label": label}
+                style: Style = {"color": colour, "linestyle": dashes, "marker": marker, "label": label}
                 with_interval(axes, rows["probability"], rows, "frequency", **style)
             axes.set_title(title)
             axes.set_xlabel("predicted probability")
@@ -268,7 +269,7 @@ def coverage_figure(table: Table) -> Figure:
             for number, (group, colour, marker) in enumerate(groups):
                 rows = table[table["group"] == group]
                 x = np.arange(len(rows)) + 0.2 * (number - 1)
-                style = {"color": colour, "marker": marker, "linestyle": "none"}
+                style: Style = {"color": colour, "marker": marker, "linestyle": "none"}
                 style |= {"label": group if level == 68 else None}
                 with_interval(left, x, rows, f"coverage_{level}", **style)
         left.set_xticks(
@@ -283,12 +284,12 @@ def coverage_figure(table: Table) -> Figure:
         for quantity, colour, marker, dashes in shown:
             rows = table[(table["quantity"] == quantity) & np.isin(table["group"], magnitudes)]
             rows = rows[rows["n"] >= _FEWEST_COVERED]
-            x = [middles[name] for name in rows["group"]]
+            x = np.array([middles[name] for name in rows["group"]])
             style = {"color": colour, "marker": marker, "linestyle": dashes}
             with_interval(right, x, rows, "coverage_68", label=f"{quantity}, 68 %", **style)
             with_interval(right, x, rows, "coverage_95", alpha=0.45, label=f"{quantity}, 95 %", **style)
-        for level in (0.68, 0.95):
-            right.axhline(level, color=GREY, linestyle=":", linewidth=1)
+        for share in (0.68, 0.95):
+            right.axhline(share, color=GREY, linestyle=":", linewidth=1)
         right.set_xlabel("magnitude")
         right.set_ylim(0, 1.03)
         right.legend(loc="lower left", ncols=2)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from appulse.evaluation.figures.style import canvas, settings
 from appulse.evaluation.snapshots import Snapshot
@@ -119,7 +121,7 @@ def _layers(shot: Snapshot) -> dict[str, np.ndarray]:
     return dict(zip(_PANELS, (shot.truth, shot.mean, shot.std, np.abs(shot.truth - shot.mean)), strict=True))
 
 
-def _draw(axes, title: str, values: np.ndarray):
+def _draw(axes: Axes, title: str, values: np.ndarray) -> AxesImage:
     if title == _TRUTH:
         return draw_classes(axes, values, interpolation="nearest")
     top, colours = _PANELS[title]

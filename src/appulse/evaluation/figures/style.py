@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from astropy.table import Table
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from appulse.pictures import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 # Width of a text column, inches: at this size the labels below are legible in print.
 COLUMN = 5.5
@@ -20,7 +27,9 @@ KIND_MARKER = {"isolated": "o", "blended": "s"}
 OTHERS = (GREEN, PURPLE, SKY_BLUE, ORANGE)
 DASHES: tuple[str | tuple, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
 GREY = "#555555"
-_SETTINGS = {
+# Options of matplotlib's `plot`.
+Style = dict[str, Any]
+_SETTINGS: dict[RcKeyType, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,
@@ -54,7 +63,7 @@ def canvas(width: float = COLUMN, height: float = 3.3) -> Figure:
     return figure
 
 
-def settings():
+def settings() -> AbstractContextManager[None]:
     """Context in which every figure is drawn."""
     return matplotlib.rc_context(_SETTINGS)
 
@@ -75,7 +84,9 @@ def save(figure: Figure, path: str | Path) -> Path:
     return save_figure(figure, path, dpi=_DPI)
 
 
-def with_interval(axes, x, table, column: str, *, band: bool = False, **style) -> None:
+def with_interval(
+    axes: Axes, x: np.ndarray, table: Table, column: str, *, band: bool = False, **style: Any
+) -> None:
     """Draw a column against x with its interval, as bars or as a band.
 
     Parameters
@@ -101,7 +112,7 @@ def with_interval(axes, x, table, column: str, *, band: bool = False, **style) -
         axes.errorbar(x, y, errors, fmt="none", ecolor=line.get_color(), elinewidth=0.9, capsize=0)
 
 
-def centres(table) -> np.ndarray:
+def centres(table: Table) -> np.ndarray:
     """Middle of each bin.
 
     Parameters
@@ -116,12 +127,12 @@ def centres(table) -> np.ndarray:
     return 0.5 * (np.asarray(table["low_edge"], float) + np.asarray(table["high_edge"], float))
 
 
-def order_of(names: Sequence[str]) -> dict[str, int]:
+def order_of(names: Iterable[str]) -> dict[str, int]:
     """Number of each name, in the order in which they first come.
 
     Parameters
     ----------
-    names : sequence of str
+    names : iterable of str
 
     Returns
     -------
