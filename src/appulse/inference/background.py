@@ -17,14 +17,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from appulse.files import InputError
 from appulse.inference.cells import clipped, even_cells, flat_cells, measure_cells, medians, piled_up, too_few
 from appulse.inference.correlation import PairSums
-from appulse.inference.exposure import ArraySource, EveryNth, Exposure
+from appulse.inference.exposure import ArraySource, EveryNth, Exposure, Map
 from appulse.inference.mesh import CELL, cut_cells, join_cells, join_mesh, mesh_shape, of_pixels
 from appulse.inference.mesh_filter import filtered, filtered_level
-from appulse.inference.noise import Noise
+from appulse.inference.noise import Noise, NoiseScaled
 from appulse.inference.oddities import (
     of_clipping,
     of_one_value,
@@ -35,6 +36,7 @@ from appulse.inference.oddities import (
 )
 from appulse.inference.padding import SIDES, padding, padding_side, zeros_outside
 from appulse.inference.photon_noise import bright_pixels, follows_pixels, local_slopes, within_sky
+from appulse.progress import Progress
 from appulse.windows import Window
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
@@ -42,7 +44,15 @@ NO_DATA = 1e8  # times the smallest noise: no depth varies as much
 FINE = 1.5  # steps in the noise of an image whose sky has many values
 
 
-def scale_to_noise(image, *, rms=None, variance=None, weight=None, mask=None, subtract_background=True):
+def scale_to_noise(
+    image: ArrayLike,
+    *,
+    rms: Map | None = None,
+    variance: Map | None = None,
+    weight: Map | None = None,
+    mask: Map | None = None,
+    subtract_background: bool = True,
+) -> NoiseScaled:
     """Subtract the background and divide by its noise: `measure_noise` and `Noise.scale` of a whole array.
 
     Parameters
@@ -69,7 +79,9 @@ def scale_to_noise(image, *, rms=None, variance=None, weight=None, mask=None, su
     return measure_noise(exposure, subtract_background=subtract_background).scale(exposure)
 
 
-def measure_noise(exposure: Exposure, *, subtract_background: bool = True, progress=None) -> Noise:
+def measure_noise(
+    exposure: Exposure, *, subtract_background: bool = True, progress: Progress | None = None
+) -> Noise:
     """Measure background and noise of an image, strip by strip.
 
     Parameters
@@ -153,7 +165,7 @@ class _Strips:
             given = np.count_nonzero(bad)
             if self.side:
                 bad = bad | padding(self.exposure, window, image, self.side)
-            yield _Strip(row, window, image, variance, bad, np.count_nonzero(bad) - given)
+            yield _Strip(row, window, image, variance, bad, int(np.count_nonzero(bad) - given))
             self.tell()
 
     def without_noise_above(self, largest_variance: float) -> _Strips:
@@ -165,18 +177,18 @@ class _Strips:
         return replace(self, side=side)
 
 
-def _teller(progress, total):
+def _teller(progress: Progress | None, total: int) -> Callable[[], None]:
     """A function that tells ``progress`` of one more strip."""
     done = itertools.count(1)
 
-    def tell():
+    def tell() -> None:
         if progress:
             progress("background", min(next(done), total), total)  # once more, where all is one cell
 
     return tell
 
 
-def _image_format(strips):
+def _image_format(strips: _Strips) -> tuple[float, list[tuple[int, int]], float]:
     """Step of an image's values (0 where they have none), counts for `padding_side`, and largest variance.
 
     In one pass, which also refuses an image of which there is nothing to measure.
@@ -204,7 +216,7 @@ def _image_format(strips):
     return _quantisation_step(sample.values().astype(np.float64)), zeros, _largest_variance(supplied.values())
 
 
-def _largest_variance(sample):
+def _largest_variance(sample: np.ndarray) -> float:
     """The variance beyond which there is no data; infinite without a map.
 
     Of the noise that a tenth is below, because most of a mosaic may be without data.
@@ -212,7 +224,7 @@ def _largest_variance(sample):
     return float(NO_DATA**2 * np.quantile(sample, 0.1)) if sample.size else np.inf
 
 
-def _quantisation_step(sample):
+def _quantisation_step(sample: np.ndarray) -> float:
     """Gap between neighbouring values of a quantised image; 0 for any other.
 
     An image with few distinct values (8 bits, say) is quantised: no noise in it can be smaller than
@@ -250,17 +262,17 @@ class _Mesh:
     lowest: float
     has_noise: bool
 
-    def sky(self, strip):
+    def sky(self, strip: _Strip) -> np.ndarray:
         """Good pixels of a strip that are near no source."""
         sources = np.unpackbits(self.sources[strip.row], axis=1, count=strip.bad.shape[1]).astype(bool)
         return ~(strip.bad | sources)
 
-    def light(self, strip, bad):
+    def light(self, strip: _Strip, bad: np.ndarray) -> np.ndarray:
         """Cells of a strip over their own level, NaN where ``bad``."""
         return cut_cells(strip.image, bad) - self.own_level[strip.row][:, None, None]
 
 
-def _measure_mesh(strips, step):
+def _measure_mesh(strips: _Strips, step: float) -> _Mesh:
     """Level and noise of each mesh cell, in one pass; where no cell has any, of the whole in another."""
     rounding = step / np.sqrt(12)
     shape = mesh_shape(strips.exposure.shape)
@@ -303,7 +315,9 @@ def _measure_mesh(strips, step):
     )
 
 
-def _empty_cells(known, sigma, flat, even, step):
+def _empty_cells(
+    known: np.ndarray, sigma: np.ndarray, flat: np.ndarray, even: np.ndarray, step: float
+) -> np.ndarray:
     """Which cells of known noise hold no sky: nearly all of one value, or only the noise of rounding."""
     # Where noise is no wider than a step, flat cells are what an honest sky looks like.
     others = sigma[known & ~flat]
@@ -312,7 +326,7 @@ def _empty_cells(known, sigma, flat, even, step):
     return known & (flat | even & (sigma > 2 * FINE * step) | (sigma == 0))
 
 
-def _one_cell(strips, rounding):
+def _one_cell(strips: _Strips, rounding: float) -> tuple[float, float, bool]:
     """Level and noise of a small or sparse image, as if it were one cell, and whether it has any noise."""
     nth = EveryNth()
     for strip in strips:
@@ -323,7 +337,7 @@ def _one_cell(strips, rounding):
     return level, sigma or values.std(), sigma > 0
 
 
-def _clipped_at(piles):
+def _clipped_at(piles: np.ndarray) -> float:
     """The lowest value at which most of the cells' pixels pile up; NaN where they do not at one."""
     lowest = np.median(piles) if len(piles) else np.nan
     return float(lowest) if 2 * np.count_nonzero(piles == lowest) > len(piles) else np.nan
@@ -342,7 +356,7 @@ class _Sky:
     bright: list[np.ndarray]
 
 
-def _sky_statistics(strips, mesh):
+def _sky_statistics(strips: _Strips, mesh: _Mesh) -> _Sky:
     """How sky pixels correlate, and what a supplied map says of them and of bright ones, in one pass."""
     pairs, variance, bright = PairSums(mesh.level.shape), np.full(mesh.level.shape, np.nan), []
     for strip in strips:
@@ -369,7 +383,7 @@ class _Supplied:
         return self.slopes is not None and bool(self.slopes.any())
 
 
-def _oddities(mesh, step, is_given, is_subtracted):
+def _oddities(mesh: _Mesh, step: float, is_given: bool, is_subtracted: bool) -> tuple[str, ...]:
     """What else is odd, in words."""
     found = of_clipping(mesh.lowest, is_given=is_given)
     if not (found or mesh.has_noise or is_given):
@@ -381,7 +395,7 @@ def _oddities(mesh, step, is_given, is_subtracted):
     return tuple(found)
 
 
-def _compare_supplied(strips, mesh, sky):
+def _compare_supplied(strips: _Strips, mesh: _Mesh, sky: _Sky) -> _Supplied:
     """Photon noise in a supplied map, and the measured noise over the rest of it, in one pass."""
     shape = strips.exposure.shape
     slopes = local_slopes(sky.bright)
@@ -390,11 +404,14 @@ def _compare_supplied(strips, mesh, sky):
     in_sky, anywhere = EveryNth(), EveryNth()  # measured over supplied noise
     for strip in strips:
         variance, row = strip.variance, strip.row
+        assert variance is not None  # there is a map
         is_sky = mesh.sky(strip)
-        if slopes[row].any():
+        if sky_variance is not None and slopes[row].any():
             light, supplied = mesh.light(strip, ~is_sky), cut_cells(variance, ~is_sky)
             follows[row] = follows_pixels(light, supplied, sky.variance[row], slopes[row])
-            variance = _without_photon_noise(strip, shape, mesh.level, slopes * follows, sky_variance)
+            variance = _without_photon_noise(
+                strip, variance, shape, mesh.level, slopes * follows, sky_variance
+            )
         measured = join_mesh(mesh.sigma, shape, strip.window)
         for ratios, wanted in ((in_sky, is_sky), (anywhere, ~strip.bad)):
             ratios.add(measured[wanted] / np.sqrt(variance[wanted]))
@@ -402,9 +419,16 @@ def _compare_supplied(strips, mesh, sky):
     return _Supplied(ratio, slopes, follows, sky_variance)
 
 
-def _without_photon_noise(strip, shape, level, slopes, sky_variance):
+def _without_photon_noise(
+    strip: _Strip,
+    variance: np.ndarray,
+    shape: tuple[int, int],
+    level: np.ndarray,
+    slopes: np.ndarray,
+    sky_variance: np.ndarray,
+) -> np.ndarray:
     """Supplied variance of a strip, without what rises with the noise of its pixels."""
     light = strip.image - join_mesh(level, shape, strip.window, onwards=True)
     removed = of_pixels(slopes, strip.window) * light
     around = join_mesh(sky_variance, shape, strip.window, np.float64)
-    return np.where(removed != 0, within_sky(strip.variance, around, removed), strip.variance)
+    return np.where(removed != 0, within_sky(variance, around, removed), variance)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage, sparse
 
 from appulse.objects.components import label_connected
 from appulse.windows import Window, cells_met, common, cropped, shape_of
+
+if TYPE_CHECKING:
+    import zarr
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ class Objects:
             (y0 < rows.stop) & (y1 > rows.start) & (x0 < columns.stop) & (x1 > columns.start)
         )
 
-    def label(self, labels, window: Window, blocks: Blocks) -> np.ndarray:
+    def label(self, labels: np.ndarray | zarr.Array, window: Window, blocks: Blocks) -> np.ndarray:
         """Objects of a window.
 
         Parameters
@@ -218,9 +222,11 @@ class Objects:
             Number of each pixel's object; 0 none.
         """
         found = np.empty(shape_of(window), np.int32)
-        pieces = labels[window]
+        pieces = np.asarray(labels[window])
         for block in blocks.meeting(window):
-            part = cropped(common(blocks.core(block), window), window)
+            shared = common(blocks.core(block), window)
+            assert shared is not None  # it meets the window
+            part = cropped(shared, window)
             numbers = self.numbers[self.starts[block] : self.starts[block + 1]].astype(np.int32)
             found[part] = numbers[pieces[part]]
         return found
@@ -247,7 +253,7 @@ def join_pieces(pieces: list[Pieces], blocks: Blocks, min_area: int) -> Objects:
     offsets = np.concatenate([[0], np.cumsum(counts)])
     n_rows, n_columns = blocks.grid
 
-    def along(numbers, side):
+    def along(numbers: np.ndarray, side: str) -> np.ndarray:
         """Labels along the sides of a row or column of blocks, made unique in the image; 0 stays 0."""
         lines = []
         for number in numbers:
@@ -283,6 +289,6 @@ def join_pieces(pieces: list[Pieces], blocks: Blocks, min_area: int) -> Objects:
     order = np.argsort(np.where(kept, first, np.iinfo(np.int64).max), kind="stable")[: np.count_nonzero(kept)]
     number = np.zeros(count, np.int64)
     number[order] = 1 + np.arange(len(order))
-    numbers = [np.concatenate([[0], number[group[offsets[i] : offsets[i + 1]]]]) for i in range(len(pieces))]
+    by_block = [np.concatenate([[0], number[group[offsets[i] : offsets[i + 1]]]]) for i in range(len(pieces))]
     starts = np.concatenate([[0], np.cumsum(counts + 1)])
-    return Objects(boxes[order], np.concatenate(numbers), starts)
+    return Objects(boxes[order], np.concatenate(by_block), starts)

@@ -22,7 +22,7 @@ PILED, SPARSE, PILED_STEPS, SURE_STEPS = 0.05, 0.9, 1.5, 100
 ENOUGH = 0.15  # share of a cell's pixels that must be left for a measurement
 
 
-def measure_cells(cells, rounding):
+def measure_cells(cells: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Level, noise and sources of cells.
 
     Parameters
@@ -48,18 +48,18 @@ def measure_cells(cells, rounding):
     return np.where(unknown, np.nan, level), np.where(unknown, np.nan, sigma), sources
 
 
-def too_few(cells):
+def too_few(cells: np.ndarray) -> np.ndarray:
     """Which of n cells, of whatever further axes, have too few pixels that are not NaN for a measurement."""
     return np.isfinite(cells).reshape(len(cells), -1).sum(axis=1) < ENOUGH * CELL**2
 
 
-def flat_cells(cells):
+def flat_cells(cells: np.ndarray) -> np.ndarray:
     """Which of (n, CELL, CELL) cells hold no noise: most pixels are equal to their left neighbours."""
     pairs = (np.isfinite(cells[:, :, 1:]) & np.isfinite(cells[:, :, :-1])).sum(axis=(1, 2))
     return 2 * (cells[:, :, 1:] == cells[:, :, :-1]).sum(axis=(1, 2)) > pairs
 
 
-def piled_up(cells, step):
+def piled_up(cells: np.ndarray, step: float) -> np.ndarray:
     """The lowest value of each of (n, CELL, CELL) cells if the sky is clipped there; NaN where it is not.
 
     In noise without steps no value comes often. The lowest of counts may, but then the next one does as well,
@@ -92,7 +92,7 @@ def piled_up(cells, step):
     return np.where(piled, lowest, np.nan)
 
 
-def even_cells(cells, level, sigma):
+def even_cells(cells: np.ndarray, level: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Which of (n, CELL, CELL) cells hold the noise of rounding with dither only.
 
     It is white, even, and ends at the square root of 3 sigma; 4.3 % of Gaussian noise lies between 2 and 3.
@@ -110,7 +110,7 @@ def even_cells(cells, level, sigma):
     return even
 
 
-def clipped(values, rounding=0.0):
+def clipped(values: np.ndarray, rounding: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Median and standard deviation of each row of (n, pixels) values, NaN ignored, outliers clipped.
 
     A row is sorted once; each round of clipping is then an interval of it, and its moments come from running
@@ -146,11 +146,11 @@ def clipped(values, rounding=0.0):
     return np.where(count > 0, centre, np.nan), np.where(count > 0, spread, np.nan)
 
 
-def _running_sum(values):
+def _running_sum(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
 
 
-def source_mask(cells, level, sigma):
+def source_mask(cells: np.ndarray, level: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Pixels near anything that stands out of the smoothed cell. No cell looks at its neighbours."""
     good = np.isfinite(cells)
     safe = np.where(sigma > 0, sigma, np.inf)[:, None, None]
@@ -165,7 +165,7 @@ def source_mask(cells, level, sigma):
     return ndimage.maximum_filter(found, size=(1, reach, reach), mode="constant")
 
 
-def medians(cells):
+def medians(cells: np.ndarray) -> np.ndarray:
     """Lower median of the pixels of each of (n, CELL, CELL) cells; NaN where all are."""
     flat = np.sort(cells.reshape(len(cells), -1), axis=1)
     middle = np.maximum(np.isfinite(flat).sum(axis=1) - 1, 0) // 2

@@ -21,11 +21,11 @@ class PairSums:
         Of the mesh.
     """
 
-    def __init__(self, shape):
+    def __init__(self, shape: tuple[int, int]):
         # Axes: near and far, sum and number, row, column.
         self.sums = np.zeros((2, 2, *shape))
 
-    def add(self, row, light, sigma):
+    def add(self, row: int, light: np.ndarray, sigma: np.ndarray) -> None:
         """Take in a row of cells.
 
         Parameters
@@ -49,16 +49,16 @@ class PairSums:
                 self.sums[place, 0, row] += np.nansum(squares, axis=(1, 2))
                 self.sums[place, 1, row] += np.isfinite(squares).sum(axis=(1, 2))
 
-    def correlation(self):
+    def correlation(self) -> float:
         """Of the whole image, horizontal and vertical neighbours together."""
         return float(_correlation(self.sums.sum(axis=(2, 3))))
 
-    def local_correlations(self):
+    def local_correlations(self) -> np.ndarray:
         """Of the 3 x 3 cells around each: (rows, columns) float64 array."""
         # Not `uniform_filter`, whose running sums carry rounding errors all the way along a row.
         return _correlation(ndimage.correlate(self.sums, np.ones((1, 1, 3, 3)), mode="constant"))
 
 
-def _correlation(sums):
+def _correlation(sums: np.ndarray) -> np.ndarray:
     near, far = (total / np.maximum(pairs, 1e-9) for total, pairs in sums)
     return np.where(far > 0, 1 - near / np.where(far > 0, far, 1), 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,8 @@ def measure_crowding(scaled: np.ndarray, bad: np.ndarray) -> Crowding:
     return Crowding(coverage, _compact_width(clean, smooth, bad, labels, kept))
 
 
-class Sampling(NamedTuple):
+@dataclass(frozen=True)
+class Sampling:
     """Parts that stand for a large image, spread evenly over it.
 
     Parameters

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from appulse.files import InputError
 from appulse.windows import Window
@@ -14,13 +15,24 @@ from appulse.windows import Window
 SAMPLE = 1_000_000
 
 
-class Source(Protocol):
-    """Where pixels come from: an array, or a file that is read lazily."""
-
-    shape: tuple[int, int]
+@runtime_checkable
+class Pixels(Protocol):
+    """Pixels that are read window by window: of an array, or lazily of a file."""
 
     def window(self, rows: slice, columns: slice) -> np.ndarray:
         """Pixels of a window, NaN where there are none."""
+
+
+class Source(Pixels, Protocol):
+    """Where the pixels of an image come from."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+
+
+# A map of an image as callers may have it.
+Map: TypeAlias = Pixels | np.ndarray | float
 
 
 class ArraySource:
@@ -32,13 +44,13 @@ class ArraySource:
         Pixels; of a masked array the masked ones become NaN.
     """
 
-    def __init__(self, data):
+    def __init__(self, data: ArrayLike):
         if np.ma.isMaskedArray(data):
-            data = data.astype(np.result_type(data.dtype, np.float32)).filled(np.nan)
+            data = np.ma.filled(data.astype(np.result_type(data.dtype, np.float32)), np.nan)
         self.data = np.asarray(data)
-        self.shape = self.data.shape
+        self.shape: tuple[int, int] = self.data.shape
 
-    def window(self, rows, columns):
+    def window(self, rows: slice, columns: slice) -> np.ndarray:
         """Pixels of a window, not copied."""
         return self.data[rows, columns]
 
@@ -53,9 +65,9 @@ class Exposure:
         Pixels in any unit.
     kind : {"rms", "variance", "weight"} or None
         What `noise` is.
-    noise : Source, float or None
+    noise : Pixels, float or None
         Noise, its square, or its inverse square, in the image's units.
-    mask : Source or None
+    mask : Pixels or None
         Non-zero or NaN is bad.
     largest_variance : float
         More than that means that there is no data, which many write as a noise of 1e30.
@@ -63,21 +75,29 @@ class Exposure:
 
     image: Source
     kind: str | None = None
-    noise: Source | float | None = None
-    mask: Source | None = None
+    noise: Pixels | float | None = None
+    mask: Pixels | None = None
     largest_variance: float = np.inf
 
     @classmethod
-    def of(cls, image, *, rms=None, variance=None, weight=None, mask=None):
+    def of(
+        cls,
+        image: Source,
+        *,
+        rms: Map | None = None,
+        variance: Map | None = None,
+        weight: Map | None = None,
+        mask: Map | None = None,
+    ) -> Exposure:
         """From what a caller may have: sources, arrays or numbers, most of them absent.
 
         Parameters
         ----------
         image : Source
             Pixels.
-        rms, variance, weight : Source, array, float or None
+        rms, variance, weight : Pixels, array, float or None
             At most one.
-        mask : Source, array or None
+        mask : Pixels, array, float or None
             Non-zero or NaN is bad.
 
         Raises
@@ -90,8 +110,7 @@ class Exposure:
         if len(given) > 1:
             raise InputError(f"both {' and '.join(given)} were given; appulse needs one of them.")
         kind, noise = next(iter(given.items()), (None, None))
-        noise = _as_source(kind, noise, image.shape)
-        return cls(image, kind, noise, _as_source("mask", mask, image.shape))
+        return cls(image, kind, _as_noise(kind, noise, image.shape), _as_source("mask", mask, image.shape))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -118,7 +137,7 @@ class Exposure:
         bad = ~np.isfinite(image)
         if self.mask is not None:
             bad |= self.mask.window(*window) != 0
-        if self.kind is None:
+        if self.kind is None or self.noise is None:
             return image, None, bad
         noise = self.noise if isinstance(self.noise, float) else self.noise.window(*window)
         noise = np.broadcast_to(noise, image.shape).astype(np.float64)
@@ -130,14 +149,16 @@ class Exposure:
         return image, variance, bad
 
 
-def _as_source(name, values, shape):
-    if values is None:
-        return None
-    if np.ndim(values) == 0 and not hasattr(values, "window"):
-        return float(values) if name != "mask" else ArraySource(np.broadcast_to(values, shape))
-    if hasattr(values, "window"):
+def _as_noise(name: str | None, values: Map | None, shape: tuple[int, int]) -> Pixels | float | None:
+    if values is None or isinstance(values, Pixels) or np.ndim(values) > 0:
+        return _as_source(name, values, shape)
+    return float(values)
+
+
+def _as_source(name: str | None, values: Map | None, shape: tuple[int, int]) -> Pixels | None:
+    if values is None or isinstance(values, Pixels):
         return values
-    source = ArraySource(values)
+    source = ArraySource(values if np.ndim(values) > 0 else np.broadcast_to(values, shape))
     if source.shape != shape:
         raise InputError(f"the {name} map has shape {source.shape}, the image {shape}; they must agree.")
     return source
@@ -146,10 +167,11 @@ def _as_source(name, values, shape):
 class EveryNth:
     """Evenly spaced ones of a stream of values, at most `SAMPLE` of them; the same however it is divided."""
 
-    def __init__(self):
-        self.step, self.count, self.kept = 1, 0, []
+    def __init__(self) -> None:
+        self.step, self.count = 1, 0
+        self.kept: list[np.ndarray] = []
 
-    def add(self, values):
+    def add(self, values: np.ndarray) -> None:
         """Take in further values.
 
         Parameters
@@ -163,6 +185,6 @@ class EveryNth:
             self.kept = [np.concatenate(self.kept)[::2]]
             self.step *= 2
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """What was kept."""
         return np.concatenate(self.kept) if self.kept else np.empty(0)

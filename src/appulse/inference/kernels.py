@@ -8,6 +8,7 @@ the network and memory does not grow with them. It serves combiners of one hidde
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING, Literal
 
 import numba
 import numpy as np
@@ -15,7 +16,12 @@ import torch
 from scipy import special
 
 from appulse.inference.tiles import overlap
-from appulse.network.calibration import CURVE_END, IDENTITY, LOGIT_REACH, calibrated_logit
+from appulse.network.calibration import CURVE_END, IDENTITY, LOGIT_REACH, Calibration, calibrated_logit
+
+if TYPE_CHECKING:
+    from appulse.network.punet import Combiner
+
+Mode = Literal["copula", "latent"]  # how a realisation becomes classes
 
 # The kernels read their functions from tables, interpolated linearly: P(class >= 1) of the score
 # log(e^one + e^two), P(class 2 | >= 1) of two - one, both calibrated, and log(1 + exp(-|two - one|)). Without
@@ -34,19 +40,21 @@ def _table(curve: tuple[float, ...]) -> np.ndarray:
 
 
 @numba.njit(inline="always")
-def _place(logit):
+def _place(logit: np.float32) -> np.float32:
     steps = np.float32(_STEPS)
     end = np.float32(2 * CURVE_END * _STEPS)
     return min(max((logit + np.float32(CURVE_END)) * steps, np.float32(0.0)), end)
 
 
 @numba.njit(inline="always")
-def _read(table, index, share):
+def _read(table: np.ndarray, index: np.int32, share: np.float32) -> np.float32:
     return table[index] + share * (table[index + 1] - table[index])
 
 
 @numba.njit(inline="always")
-def draw_row(ring, start, p_galaxy, p_overlap, classes):
+def draw_row(
+    ring: np.ndarray, start: int, p_galaxy: np.ndarray, p_overlap: np.ndarray, classes: np.ndarray
+) -> None:
     """Classes of a row of pixels in one realisation of the copula.
 
     Parameters
@@ -74,7 +82,7 @@ def draw_row(ring, start, p_galaxy, p_overlap, classes):
 
 
 @numba.njit(inline="always")
-def _row_of(joined, y, features):
+def _row_of(joined: np.ndarray, y: int, features: np.ndarray) -> None:
     """Features of a row, channel by channel: the network leaves them pixel by pixel."""
     for x in range(features.shape[1]):
         for c in range(features.shape[0]):
@@ -82,7 +90,15 @@ def _row_of(joined, y, features):
 
 
 @numba.njit(inline="always")
-def _scores(features, biases, weights, offsets, s, one, two):
+def _scores(
+    features: np.ndarray,
+    biases: np.ndarray,
+    weights: np.ndarray,
+    offsets: np.ndarray,
+    s: int,
+    one: np.ndarray,
+    two: np.ndarray,
+) -> None:
     """Scores of classes 1 and 2 over class 0, of a row in one realisation."""
     n_channels, width = features.shape
     for x in range(width):
@@ -99,7 +115,14 @@ def _scores(features, biases, weights, offsets, s, one, two):
 
 
 @numba.njit(inline="always")
-def _places(one, two, place, share, at, along):
+def _places(
+    one: np.ndarray,
+    two: np.ndarray,
+    place: np.ndarray,
+    share: np.ndarray,
+    at: np.ndarray,
+    along: np.ndarray,
+) -> None:
     """Where a row of scores lies in the tables: of two - one, and of log(e^one + e^two).
 
     Reading a table is no vector instruction here, and in one loop with it nothing else would be: so the
@@ -119,7 +142,16 @@ def _places(one, two, place, share, at, along):
 
 
 @numba.njit(inline="always")
-def _probabilities(galaxy, overlap, place, share, at, along, p_galaxy, p_overlap):
+def _probabilities(
+    galaxy: np.ndarray,
+    overlap: np.ndarray,
+    place: np.ndarray,
+    share: np.ndarray,
+    at: np.ndarray,
+    along: np.ndarray,
+    p_galaxy: np.ndarray,
+    p_overlap: np.ndarray,
+) -> None:
     """Calibrated P(class >= 1) and P(class 2) of a row, from its `_places`."""
     for x in range(len(p_galaxy)):
         p_galaxy[x] = _read(galaxy, at[x], along[x])
@@ -128,7 +160,20 @@ def _probabilities(galaxy, overlap, place, share, at, along, p_galaxy, p_overlap
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
-def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, copula, classes, means):
+def _sample(
+    joined: np.ndarray,
+    biases: np.ndarray,
+    weights: np.ndarray,
+    offsets: np.ndarray,
+    galaxy: np.ndarray,
+    overlap: np.ndarray,
+    uniform: np.ndarray,
+    y0: int,
+    x0: int,
+    copula: bool,
+    classes: np.ndarray,
+    means: np.ndarray,
+) -> None:
     """Fill ``classes`` (samples, height, width) and ``means`` (2, height, width); see `sample_fused`."""
     n_channels, height, width = joined.shape
     for y in numba.prange(height):
@@ -162,7 +207,19 @@ def _sample(joined, biases, weights, offsets, galaxy, overlap, uniform, y0, x0, 
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
-def _blend(joined, biases, weights, offsets, tables, same, shares, y0, x0, blended, sums):
+def _blend(
+    joined: np.ndarray,
+    biases: np.ndarray,
+    weights: np.ndarray,
+    offsets: np.ndarray,
+    tables: tuple[np.ndarray, ...],
+    same: bool,
+    shares: np.ndarray,
+    y0: int,
+    x0: int,
+    blended: np.ndarray,
+    sums: np.ndarray,
+) -> None:
     """Add a stamp's share to ``blended`` (2, latents, height, width) and ``sums`` (2, height, width).
 
     ``tables``: of P(class >= 1) and P(class 2 | >= 1), calibrated; of the same as they are blended. ``same``:
@@ -200,7 +257,7 @@ def _blend(joined, biases, weights, offsets, tables, same, shares, y0, x0, blend
 
 
 @numba.njit(cache=True)
-def pack_classes(classes):
+def pack_classes(classes: np.ndarray) -> np.ndarray:
     """Two bits per pixel and realisation; several times faster than ``np.packbits`` along the first axis.
 
     Parameters
@@ -224,7 +281,7 @@ def pack_classes(classes):
     return packed
 
 
-def _match_threads():
+def _match_threads() -> None:
     """Let numba use as many threads as torch does, whose number stays as it is.
 
     Numba's first parallel loop would take all CPUs, and the OpenMP library that the two share would then give
@@ -235,7 +292,15 @@ def _match_threads():
     torch.set_num_threads(threads)
 
 
-def sample_fused(joined_chw, latent_biases, combiner, calibration, uniform, origin, mode):
+def sample_fused(
+    joined_chw: np.ndarray,
+    latent_biases: np.ndarray,
+    combiner: Combiner,
+    calibration: Calibration,
+    uniform: np.ndarray,
+    origin: tuple[int, int],
+    mode: Mode,
+) -> tuple[np.ndarray, np.ndarray]:
     """Realisations of one stamp on the CPU.
 
     Parameters
@@ -282,7 +347,17 @@ def sample_fused(joined_chw, latent_biases, combiner, calibration, uniform, orig
     return classes, means
 
 
-def blend_fused(joined_chw, latent_biases, combiner, calibration, mode, shares, corner, blended, sums):
+def blend_fused(
+    joined_chw: np.ndarray,
+    latent_biases: np.ndarray,
+    combiner: Combiner,
+    calibration: Calibration,
+    mode: Mode,
+    shares: np.ndarray,
+    corner: tuple[int, int],
+    blended: np.ndarray,
+    sums: np.ndarray,
+) -> None:
     """Add the class probabilities of one stamp, per realisation, to those of a part of the sky; on the CPU.
 
     Parameters
@@ -316,7 +391,7 @@ def blend_fused(joined_chw, latent_biases, combiner, calibration, mode, shares, 
     )
 
 
-def _last_layer(combiner):
+def _last_layer(combiner: Combiner) -> tuple[np.ndarray, np.ndarray]:
     """Weights and offsets of the scores of classes 1 and 2 over class 0."""
     last = combiner.rest[0]
     weight = last.weight.detach().float().reshape(3, -1).numpy()
@@ -325,7 +400,17 @@ def _last_layer(combiner):
 
 
 @torch.inference_mode()
-def blend_torch(joined_chw, latent_biases, combiner, calibration, mode, shares, corner, blended, sums):
+def blend_torch(
+    joined_chw: torch.Tensor,
+    latent_biases: torch.Tensor,
+    combiner: Combiner,
+    calibration: Calibration,
+    mode: Mode,
+    shares: np.ndarray,
+    corner: tuple[int, int],
+    blended: np.ndarray,
+    sums: np.ndarray,
+) -> None:
     """`blend_fused` in plain torch: any combiner, any device.
 
     Parameters
@@ -354,7 +439,14 @@ def blend_torch(joined_chw, latent_biases, combiner, calibration, mode, shares, 
             total[of_part] += share * part
 
 
-def sample_torch(joined_bchw, latent_biases, combiner, calibration, uniform, mode):
+def sample_torch(
+    joined_bchw: torch.Tensor,
+    latent_biases: torch.Tensor,
+    combiner: Combiner,
+    calibration: Calibration,
+    uniform: torch.Tensor,
+    mode: Mode,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Realisations of a batch of stamps in plain torch: any combiner, any device.
 
     Parameters
@@ -397,7 +489,9 @@ def sample_torch(joined_bchw, latent_biases, combiner, calibration, uniform, mod
     return classes, sums / len(latent_biases)
 
 
-def calibrated(one, two, calibration):
+def calibrated(
+    one: torch.Tensor, two: torch.Tensor, calibration: Calibration
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Calibrated probabilities from the scores of classes 1 and 2 over class 0.
 
     Parameters
@@ -417,7 +511,7 @@ def calibrated(one, two, calibration):
     return p_galaxy, p_galaxy * p_given
 
 
-def _along_curve(curve, logits):
+def _along_curve(curve: tuple[float, ...], logits: torch.Tensor) -> torch.Tensor:
     # `calibrated_logit` in torch, on the device where the logits are.
     place = logits.clamp(-CURVE_END, CURVE_END) + LOGIT_REACH
     index = place.floor().clamp(0, 2 * LOGIT_REACH - 1).long()
@@ -425,7 +519,7 @@ def _along_curve(curve, logits):
     return torch.lerp(values[index], values[index + 1], place - index)
 
 
-def latent_biases(combiner, latents):
+def latent_biases(combiner: Combiner, latents: torch.Tensor) -> torch.Tensor:
     """The latent part of the combiner's first layer.
 
     Parameters

@@ -1,18 +1,24 @@
 """A mesh fixed to the pixel grid: an image cut into cells, and back from their values to pixels."""
 
+from __future__ import annotations
+
 import functools
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from appulse.windows import Window
 
 CELL = 64  # pixels; well above the galaxies of surveys, well below flat-field and sky gradients
 
 
-def mesh_shape(shape):
+def mesh_shape(shape: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of cells that cover an image of a (height, width)."""
-    return tuple(-(-length // CELL) for length in shape)
+    height, width = shape
+    return -(-height // CELL), -(-width // CELL)
 
 
-def cut_cells(values, bad):
+def cut_cells(values: np.ndarray, bad: np.ndarray) -> np.ndarray:
     """Cells of a strip of rows that begins at a cell's first row.
 
     Parameters
@@ -33,12 +39,12 @@ def cut_cells(values, bad):
     return strip.reshape(CELL, columns, CELL).swapaxes(0, 1)
 
 
-def join_cells(cells, shape):
+def join_cells(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The inverse of `cut_cells`: a strip of a (height, width)."""
     return cells.swapaxes(0, 1).reshape(CELL, -1)[: shape[0], : shape[1]]
 
 
-def of_pixels(mesh, window):
+def of_pixels(mesh: np.ndarray, window: Window) -> np.ndarray:
     """Value of each pixel's own cell.
 
     Parameters
@@ -56,7 +62,14 @@ def of_pixels(mesh, window):
     return mesh[rows[:, None], columns]
 
 
-def join_mesh(mesh, shape, window=None, dtype=np.float32, *, onwards=False):
+def join_mesh(
+    mesh: np.ndarray,
+    shape: tuple[int, int],
+    window: Window | None = None,
+    dtype: DTypeLike = np.float32,
+    *,
+    onwards: bool = False,
+) -> np.ndarray:
     """Mesh values, which belong to the cells' centres, interpolated linearly to every pixel.
 
     Parameters
@@ -83,7 +96,7 @@ def join_mesh(mesh, shape, window=None, dtype=np.float32, *, onwards=False):
     x = np.arange(columns.start, columns.stop)
 
     @functools.cache
-    def across(row):
+    def across(row: int) -> np.ndarray:
         if onwards:
             return np.interp(x, *_to_the_borders(centres_x, mesh[row], shape[1]))
         return np.interp(x, centres_x, mesh[row])
@@ -99,13 +112,13 @@ def join_mesh(mesh, shape, window=None, dtype=np.float32, *, onwards=False):
     return joined
 
 
-def centres_of(length):
+def centres_of(length: int) -> np.ndarray:
     """Centres of the cells along an axis of an image, in pixels."""
     edges = np.append(np.arange(0, length, CELL), length)
     return (edges[:-1] + edges[1:] - 1) / 2
 
 
-def _to_the_borders(centres, values, length):
+def _to_the_borders(centres: np.ndarray, values: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Places and values of a row of cells, and those of the image's borders on the same straight lines."""
     if len(centres) == 1:
         return centres, values

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import ndimage
@@ -9,7 +10,7 @@ from scipy import ndimage
 from appulse.inference.mesh import centres_of
 
 
-def filtered(mesh):
+def filtered(mesh: np.ndarray) -> np.ndarray:
     """Take out the outliers of a mesh by 3x3 medians, NaN ignored.
 
     Where all nine cells are NaN, deep inside what has no sky, the nearest cell of the result that is not.
@@ -18,7 +19,7 @@ def filtered(mesh):
     return _filled(_median(np.lib.stride_tricks.sliding_window_view(padded, (3, 3))))
 
 
-def filtered_level(mesh, outside, shape):
+def filtered_level(mesh: np.ndarray, outside: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Take out the outliers of a mesh by 3x3 medians, and give a plane back as it is.
 
     Where some of the nine cells are not known, beside the image's borders too, the median of the others would
@@ -49,7 +50,7 @@ def filtered_level(mesh, outside, shape):
     return np.where(outside, _known(beside, _mean(*_corners(mesh, beside)), smooth), smooth)
 
 
-def _continued(mesh, axis, length):
+def _continued(mesh: np.ndarray, axis: int, length: int) -> np.ndarray:
     """What two known cells on one side of each tell of it along an axis; the median with those beside it.
 
     NaN where no two are, and between known ones.
@@ -68,12 +69,12 @@ def _continued(mesh, axis, length):
     return np.moveaxis(result, 0, axis)
 
 
-def _filled(mesh):
+def _filled(mesh: np.ndarray) -> np.ndarray:
     nearest = ndimage.distance_transform_edt(np.isnan(mesh), return_distances=False, return_indices=True)
     return mesh[tuple(nearest)]
 
 
-def _corners(mesh, beside):
+def _corners(mesh: np.ndarray, beside: np.ndarray) -> Iterator[np.ndarray]:
     """What the planes of two cells beside each, on two sides, and the one between tell of it: four arrays."""
     rows, columns = mesh.shape
     mesh, beside = (np.pad(values, 1, constant_values=np.nan) for values in (mesh, beside))
@@ -82,18 +83,18 @@ def _corners(mesh, beside):
         yield beside[down, 1:-1] + beside[1:-1, across] - mesh[down, across]
 
 
-def _known(*values):
+def _known(*values: np.ndarray) -> np.ndarray:
     """The first of several arrays that is not NaN, element by element."""
     return functools.reduce(lambda first, other: np.where(np.isnan(first), other, first), values)
 
 
-def _mean(*values):
+def _mean(*values: np.ndarray) -> np.ndarray:
     """The mean of arrays, NaN ignored; NaN where all are."""
     count = np.isfinite(values).sum(axis=0)
     return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), np.nan)
 
 
-def _median(around):
+def _median(around: np.ndarray) -> np.ndarray:
     """Of the last two axes, NaN ignored; NaN where all are."""
     values = around.reshape(*around.shape[:-2], -1)
     result = np.full(values.shape[:-1], np.nan)

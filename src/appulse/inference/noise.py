@@ -252,14 +252,14 @@ class Noise(NoiseQuality):
         """
         return self._read(exposure, window)[2]
 
-    def _read(self, exposure, window):
+    def _read(self, exposure: Exposure, window: Window) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Image, variance and bad pixels of a window, with what is known of the whole image."""
         image, variance, bad = replace(exposure, largest_variance=self.largest_variance).read(window)
         if self.padding_side:
             bad = bad | padding(exposure, window, image, self.padding_side)
         return image, variance, bad
 
-    def _sky_variance(self, exposure, window):
+    def _sky_variance(self, exposure: Exposure, window: Window) -> np.ndarray:
         """Supplied variance without what rises with the light of sources."""
         outer = tuple(
             slice(max(side.start - _REACH, 0) // CELL * CELL, min(-(-(side.stop + _REACH) // CELL) * CELL, n))

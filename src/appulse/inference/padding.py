@@ -1,10 +1,13 @@
 """Zeros that no exposure reached, told from zeros that are values."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
+from appulse.inference.exposure import Exposure
 from appulse.inference.mesh import CELL
-from appulse.windows import cropped, grown
+from appulse.windows import Window, cropped, grown
 
 # Blocks of zeros: noise hardly ever fills the smallest one of a continuous image, nor the largest one of an
 # image of counts, be it of one count in a pixel.
@@ -13,7 +16,7 @@ SIDES = range(3, 16, 2)
 CHANCE = 1e-9
 
 
-def padding(exposure, window, image, side):
+def padding(exposure: Exposure, window: Window, image: np.ndarray, side: int) -> np.ndarray | np.bool_:
     """Zeros that no exposure reached: those in a block of side by side zeros, and those beside it.
 
     Noise makes single zeros where values are rounded, and hardly ever a whole block. Masks have no say, nor
@@ -35,7 +38,7 @@ def padding(exposure, window, image, side):
     (height, width) bool array, or False where there is none
     """
     if not (image == 0).any():
-        return False
+        return np.False_  # the ~ of Python's own is -1
     outer = grown(window, side, exposure.shape)
     zeros = (exposure.image.window(*outer) == 0).view(np.uint8)
     blocks = ndimage.minimum_filter(zeros, side, mode="constant", cval=1)
@@ -43,7 +46,9 @@ def padding(exposure, window, image, side):
     return ((zeros & beside) > 0)[cropped(window, outer)]
 
 
-def zeros_outside(exposure, window, image, bad, side):
+def zeros_outside(
+    exposure: Exposure, window: Window, image: np.ndarray, bad: np.ndarray, side: int
+) -> tuple[int, int]:
     """Zeros and pixels outside the blocks, in mesh cells that are mostly so.
 
     Parameters
@@ -72,7 +77,9 @@ def zeros_outside(exposure, window, image, bad, side):
     return int(zeros[mostly].sum()), int(left[mostly].sum())
 
 
-def padding_side(exposure, windows, counts, quantised):
+def padding_side(
+    exposure: Exposure, windows: Sequence[Window], counts: Sequence[tuple[int, int]], quantised: bool
+) -> int:
     """Side of the smallest block of zeros that noise does not make; 0 where zeros are values like others.
 
     How often noise makes a zero is counted outside the blocks, so that no patch of zeros has a say in it, and

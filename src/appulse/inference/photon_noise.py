@@ -5,6 +5,8 @@ detector, but the slope of a co-added image varies with the exposures that reach
 from the 5 x 5 cells around each, and where too little light shows it, nothing is removed.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from appulse.inference.mesh import CELL
@@ -17,7 +19,9 @@ _KEPT = 32
 SMALLEST = 0.02  # of the sky's variance; half as much in sigma
 
 
-def bright_pixels(light, variance, sigma, sky_variance):
+def bright_pixels(
+    light: np.ndarray, variance: np.ndarray, sigma: np.ndarray, sky_variance: np.ndarray
+) -> np.ndarray:
     """Evenly spaced ones of the bright pixels of cells.
 
     Parameters
@@ -47,7 +51,7 @@ def bright_pixels(light, variance, sigma, sky_variance):
     return kept
 
 
-def local_slopes(bright):
+def local_slopes(bright: Sequence[np.ndarray]) -> np.ndarray:
     """Slope of variance over light in each cell's surroundings; 0 where there is none.
 
     Parameters
@@ -70,7 +74,7 @@ def local_slopes(bright):
     return slopes
 
 
-def _slope(bright):
+def _slope(bright: np.ndarray) -> float:
     """Median of excess variance over light: Theil-Sen through the sky's own point.
 
     Weighted by the light: of faint pixels those are taken for bright whose noise is positive, and half of
@@ -88,7 +92,9 @@ def _slope(bright):
     return 0.0 if small or poor else slope
 
 
-def follows_pixels(light, variance, sky_variance, slopes):
+def follows_pixels(
+    light: np.ndarray, variance: np.ndarray, sky_variance: np.ndarray, slopes: np.ndarray
+) -> np.ndarray:
     """In which cells the variance of the sky rises with the noise in its pixels.
 
     Parameters
@@ -111,7 +117,7 @@ def follows_pixels(light, variance, sky_variance, slopes):
     return found
 
 
-def within_sky(variance, sky_variance, removed):
+def within_sky(variance: np.ndarray, sky_variance: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """Supplied variance of sky pixels without what followed their noise, half of the sky's at least.
 
     Parameters

@@ -6,7 +6,6 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from scipy import special
 
 from appulse.inference import random_sky
 from appulse.inference.kernels import (
+    Mode,
     blend_fused,
     blend_torch,
     latent_biases,
@@ -28,7 +28,6 @@ from appulse.network.weights import Model
 # On a GPU as many as keep it busy while the next are cut.
 BATCH, BATCH_GPU = 16, 256
 
-Mode = Literal["copula", "latent"]
 _Batch = tuple[np.ndarray, Sequence[tuple[int, int]]]  # stamps, the last ones empty, and where they were cut
 
 
@@ -156,7 +155,7 @@ class Sampler:
         SampledStamp
         """
 
-        def batches():
+        def batches() -> Iterator[_Batch]:
             for start in range(0, len(origins), self.batch):
                 batch = origins[start : start + self.batch]
                 yield self._cut_batch(scaled, batch, corner), batch
@@ -178,7 +177,7 @@ class Sampler:
         SampledStamp
         """
 
-        def batches():
+        def batches() -> Iterator[_Batch]:
             for start in range(0, len(origins), self.batch):
                 batch = slice(start, start + self.batch)
                 padded = np.zeros((self.batch, self.size, self.size), np.float32)
@@ -187,7 +186,9 @@ class Sampler:
 
         yield from self._draw_batches(batches())
 
-    def _cut_batch(self, scaled, origins, corner):
+    def _cut_batch(
+        self, scaled: np.ndarray, origins: Sequence[tuple[int, int]], corner: tuple[int, int]
+    ) -> np.ndarray:
         stamps = np.zeros((self.batch, self.size, self.size), np.float32)
         for slot, origin in enumerate(origins):
             stamps[slot] = self.cut(scaled, origin, corner)
@@ -218,7 +219,7 @@ class Sampler:
         callable
             `kernels.blend_fused` with its first five arguments given.
         """
-        blend = blend_fused if self._fused else blend_torch
+        blend: Callable[..., None] = blend_fused if self._fused else blend_torch
         known = (self.network.combiner, self.model.calibration, self.mode)
         for start in range(0, len(origins), self.batch):
             batch = slice(start, start + self.batch)
@@ -289,7 +290,7 @@ class Sampler:
         if done is not None:
             done.record()
 
-        def finish():
+        def finish() -> Iterator[SampledStamp]:
             if done is not None:
                 done.synchronize()
             for slot, origin in enumerate(origins):
@@ -297,7 +298,7 @@ class Sampler:
 
         return finish
 
-    def _there(self, tensor: torch.Tensor, **how) -> torch.Tensor:
+    def _there(self, tensor: torch.Tensor, **how: torch.memory_format) -> torch.Tensor:
         """The same on the device; a copy to a GPU goes on while the CPU does something else."""
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True, **how)

@@ -112,7 +112,14 @@ def sliding_pass(
     return maps
 
 
-def _decide(maps, here, blended, sums, sampler, origin):
+def _decide(
+    maps: FieldMaps,
+    here: Window,
+    blended: np.ndarray,
+    sums: np.ndarray,
+    sampler: Sampler,
+    origin: tuple[int, int],
+) -> None:
     """Classes of the finished strip."""
     n_rows = here[0].stop - here[0].start
     classes = np.empty((sampler.samples, n_rows, blended.shape[3]), np.uint8)
@@ -123,7 +130,9 @@ def _decide(maps, here, blended, sums, sampler, origin):
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
-def _threshold(blended, uniform, y0, x0, copula, classes):
+def _threshold(
+    blended: np.ndarray, uniform: np.ndarray, y0: int, x0: int, copula: bool, classes: np.ndarray
+) -> None:
     n_samples, height, width = classes.shape
     for s in range(n_samples):
         latent = min(s, blended.shape[1] - 1)

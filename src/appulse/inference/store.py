@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Axes before those of the image, and dtype, of each array; "bytes" is one per eight realisations. Each is
 # written by one stage, so that who does a block a second time, late, writes what is there already.
-ARRAYS = {
+ARRAYS: dict[str, tuple[tuple[int | str, ...], str]] = {
     "first_p_galaxy": ((), "float32"),  # of the first pass, as are the next three
     "first_p_overlap": ((), "float32"),
     "first_planes": ((2, "bytes"), "uint8"),  # as Realisations.planes
@@ -60,7 +60,7 @@ class MemoryStore:
         }
         self._records: dict[tuple[str, int], dict[str, np.ndarray]] = {}
 
-    def array(self, name: str):
+    def array(self, name: str) -> np.ndarray:
         """An array of `ARRAYS`, to be read and written by windows.
 
         Parameters
@@ -143,7 +143,7 @@ class DiskStore:
         self.chunk = math.gcd(block, _CHUNK)
         self._arrays: dict[str, zarr.Array] = {}
 
-    def array(self, name: str):
+    def array(self, name: str) -> zarr.Array:
         """An array of `ARRAYS`, to be read and written by windows.
 
         Parameters
@@ -155,8 +155,9 @@ class DiskStore:
             self._arrays[name] = self._opened(name)
         return self._arrays[name]
 
-    def _opened(self, name):
+    def _opened(self, name: str) -> zarr.Array:
         import zarr  # slow to import, and of no use to what fits into memory
+        from zarr.codecs import BloscCodec
 
         axes, dtype = ARRAYS[name]
         leading = _leading(axes, self.samples)
@@ -167,7 +168,7 @@ class DiskStore:
                 chunks=(*leading, *(min(self.chunk, side) for side in self.shape)),
                 dtype=dtype,
                 fill_value=0,
-                compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=1),
+                compressors=BloscCodec(cname="zstd", clevel=1),
             )
         except zarr.errors.ContainsArrayError:  # of an earlier run, or made by another worker just now
             return zarr.open_array(self.path / name, mode="r+")
@@ -184,8 +185,8 @@ class DiskStore:
         """
         for name in names:
             leading = [0] * len(ARRAYS[name][0])
-            chunks = self.array(name).chunks[-2:]
-            spans = (range(side.start, side.stop) for side in cells_met(window, chunks))
+            *_, height, width = self.array(name).chunks
+            spans = (range(side.start, side.stop) for side in cells_met(window, (height, width)))
             for row, column in itertools.product(*spans):
                 chunk = self.path / name / "c" / "/".join(map(str, [*leading, row, column]))
                 if chunk.exists():  # an empty one is not written
@@ -222,7 +223,8 @@ class DiskStore:
             The store was removed.
         """
         path = self._record(kind, number)
-        with temporary_for(path, lambda part: np.savez_compressed(part, **record)) as part:
+        # mypy takes the arrays for `allow_pickle`.
+        with temporary_for(path, lambda part: np.savez_compressed(part, **record)) as part:  # type: ignore[arg-type]
             os.replace(part, path)
 
     def get(self, kind: str, number: int = 0, omit: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
@@ -240,7 +242,7 @@ class DiskStore:
         with np.load(self._record(kind, number), allow_pickle=False) as record:
             return {name: record[name] for name in record.files if name not in omit}
 
-    def _record(self, kind, number):
+    def _record(self, kind: str, number: int) -> Path:
         return self.path / "records" / f"{kind.replace(' ', '-')}-{number:06d}.npz"
 
 
@@ -262,5 +264,5 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def _leading(axes, samples):
-    return tuple(-(-samples // 8) if axis == "bytes" else axis for axis in axes)
+def _leading(axes: tuple[int | str, ...], samples: int) -> tuple[int, ...]:
+    return tuple(axis if isinstance(axis, int) else -(-samples // 8) for axis in axes)

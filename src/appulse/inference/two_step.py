@@ -104,21 +104,17 @@ def first_pass(
     FieldMaps
         Of the core.
     """
-    core = core or tuple(
-        slice(start, start + length) for start, length in zip(corner, scaled.shape, strict=True)
-    )
+    core = core or _window_at(corner, scaled.shape)
     shape = shape_of(core)
     p_galaxy, p_overlap = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     realisations = Realisations(sampler.samples, shape)
     origins = grid_origins(core, sampler.size, EDGE)
     for done, stamp in enumerate(sampler.draw(scaled, origins, corner), start=1):
-        inner = tuple(slice(start + EDGE, start + sampler.size - EDGE) for start in stamp.origin)
-        kept = common(inner, core)
-        of_core = cropped(kept, core)
-        of_stamp = tuple(
-            slice(side.start - start, side.stop - start)
-            for side, start in zip(kept, stamp.origin, strict=True)
-        )
+        whole = _window_at(stamp.origin, (sampler.size, sampler.size))
+        rows, columns = (slice(side.start + EDGE, side.stop - EDGE) for side in whole)
+        kept = common((rows, columns), core)
+        assert kept is not None  # every stamp of the grid meets the core
+        of_core, of_stamp = cropped(kept, core), cropped(kept, whole)
         p_galaxy[of_core] = stamp.p_galaxy[of_stamp]
         p_overlap[of_core] = stamp.p_overlap[of_stamp]
         realisations.put(of_core, np.ascontiguousarray(stamp.classes[:, *of_stamp]))
@@ -241,7 +237,7 @@ def settle(
         Of the window in the image.
     """
     nearest = np.where(locked, -np.inf, np.inf).astype(np.float32)
-    extent = tuple(slice(start, start + length) for start, length in zip(corner, locked.shape, strict=True))
+    extent = _window_at(corner, locked.shape)
     for claim in claims:
         shared = common(claim.window, extent)
         if shared is None:
@@ -282,7 +278,7 @@ def second_pass(
     fitting = np.array([True, *(fits_stamp(box, sampler.size, MARGIN) for box in boxes)])
     objects = [(label, box) for label, box in enumerate(boxes, start=1) if fitting[label]]
 
-    def claims():
+    def claims() -> Iterator[Claim]:
         drawn = draw_claims(scaled, labels, objects, sampler, point)
         for done, claim in enumerate(drawn, start=1):
             yield claim
@@ -318,6 +314,11 @@ def draw_maps(
     return maps
 
 
-def _overlap(stamp: SampledStamp, corner: tuple[int, int], shape: tuple[int, int]):
+def _window_at(corner: tuple[int, int], shape: tuple[int, int]) -> Window:
+    (y, x), (height, width) = corner, shape
+    return slice(y, y + height), slice(x, x + width)
+
+
+def _overlap(stamp: SampledStamp, corner: tuple[int, int], shape: tuple[int, int]) -> tuple[Window, Window]:
     in_window = stamp.origin[0] - corner[0], stamp.origin[1] - corner[1]
     return overlap(in_window, stamp.p_galaxy.shape[0], shape)

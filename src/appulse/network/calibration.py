@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,7 @@ CURVE_END = 20
 IDENTITY = tuple(float(logit) for logit in range(-LOGIT_REACH, LOGIT_REACH + 1))
 
 
-def curve_places(logit) -> tuple[np.ndarray, np.ndarray]:
+def curve_places(logit: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where logits lie on a calibration curve.
 
     Parameters
@@ -35,7 +36,7 @@ def curve_places(logit) -> tuple[np.ndarray, np.ndarray]:
     return index, place - index
 
 
-def calibrated_logit(curve, logit) -> np.ndarray:
+def calibrated_logit(curve: Sequence[float] | np.ndarray, logit: float | np.ndarray) -> np.ndarray:
     """Read a calibration curve.
 
     Parameters
@@ -148,7 +149,7 @@ class Calibration:
     blend_error_bars: dict[str, ErrorBars] = field(default_factory=dict)
     latent_scale: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0.0 <= self.latent_scale <= 1.0:
             raise ValueError(f"latent_scale is {self.latent_scale}; it must lie between 0 and 1.")
         for name in ("galaxy", "overlap"):
@@ -204,7 +205,14 @@ class Calibration:
         """
         return self._binned(quantity, snr, blended, "ratios_95", GAUSSIAN_RATIO_95)
 
-    def _binned(self, quantity, snr, blended, name, default):
+    def _binned(
+        self,
+        quantity: str,
+        snr: float | np.ndarray,
+        blended: bool | np.ndarray,
+        name: str,
+        default: float,
+    ) -> np.ndarray:
         alone = self.error_bars.get(quantity)
         shared = self.blend_error_bars.get(quantity, alone)
         return np.where(blended, *(_in_bins(each, name, snr, default) for each in (shared, alone)))
@@ -246,7 +254,7 @@ def _error_bars(values: dict) -> dict[str, ErrorBars]:
     }
 
 
-def _in_bins(bars: ErrorBars | None, name: str, snr, default: float) -> np.ndarray:
+def _in_bins(bars: ErrorBars | None, name: str, snr: float | np.ndarray, default: float) -> np.ndarray:
     if bars is None or not getattr(bars, name):
         return np.full(np.shape(snr), default)
     return np.asarray(getattr(bars, name))[np.searchsorted(bars.edges, snr, side="right")]

@@ -10,7 +10,7 @@ from typing import Literal
 N_CLASSES = 3
 
 
-def require(config, name: str, kind: type, lowest: float) -> None:
+def require(config: object, name: str, kind: type[int] | type[float], lowest: float) -> None:
     """Raise where a value of a configuration is no number of its kind, or too small.
 
     Parameters
@@ -77,7 +77,7 @@ class NetworkConfig:
     input_divisor: float = 4.0
     stamp_size: int = 128
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.filters, list | tuple) or not all(type(n) is int for n in self.filters):
             raise ValueError(f"filters is {self.filters!r}; it must be whole numbers, one for each level")
         object.__setattr__(self, "filters", tuple(self.filters))

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -81,7 +82,7 @@ class Model:
         """What images the model is for."""
         return Validity.of(self.training)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[NetworkConfig, dict, dict]]:
         # As arrays: torch sends each of some hundred tensors to a process as an open file, and a few
         # processes are then more than the usual limit.
         others = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}

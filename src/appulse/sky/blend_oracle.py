@@ -8,6 +8,8 @@ of many chances. No bound in the strict sense: who knows how sizes and shapes ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage, optimize, stats
 
@@ -48,12 +50,12 @@ def single_galaxy_misfit(renderer: Renderer, galaxies: np.ndarray) -> float:
     half = min(half + int(np.ceil(np.abs(galaxies[:, 2:4]).max())), _LARGEST_HALF_WIDTH)
     light = sum(model_image(renderer, each[:6], each[6], half) for each in galaxies)
 
-    def fit(start, index):
+    def fit(start: Sequence[float], index: float) -> optimize.OptimizeResult:
         # The logarithms of flux and size, so that neither becomes negative.
-        def residuals(parameters):
+        def residuals(parameters: np.ndarray) -> np.ndarray:
             flux, radius, x, y, g1, g2 = parameters
             shrink = min(1.0, _LARGEST_SHEAR / max(np.hypot(g1, g2), 1e-9))
-            drawn = (np.exp(flux), np.exp(np.clip(radius, -5, 3)), x, y, shrink * g1, shrink * g2)
+            drawn = np.array([np.exp(flux), np.exp(np.clip(radius, -5, 3)), x, y, shrink * g1, shrink * g2])
             left = (model_image(renderer, drawn, index, half) - light) / renderer.survey.sigma
             return whiten(left, renderer.survey.correlation).ravel()
 
@@ -110,7 +112,7 @@ def claim_limit(
     shape = known.shape[1:]
     spectra = [np.conj(np.fft.rfft2(template)) for template in templates]
 
-    def correlated(images, spectrum):
+    def correlated(images: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
         return np.fft.irfft2(np.fft.rfft2(images) * spectrum, s=shape)
 
     lit = model_image(renderer, galaxy[:6], galaxy[6], half) > renderer.survey.sigma

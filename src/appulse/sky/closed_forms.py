@@ -70,7 +70,7 @@ def disc_isophote(flux: float, scale_length: float, level: float) -> tuple[float
     return np.pi * (scale_length * edge) ** 2, flux * inside, half * scale_length
 
 
-def _disc_within(x):
+def _disc_within(x: float) -> float:
     return 1.0 - (1.0 + x) * np.exp(-x)
 
 
@@ -98,7 +98,7 @@ def poisson_shares(coverage: float) -> tuple[float, float, float]:
     return float(background), float(single), float(-np.expm1(-coverage) - single)
 
 
-def overlap_deviation(areas, pixels: int) -> float:
+def overlap_deviation(areas: np.ndarray, pixels: int) -> float:
     """Standard deviation of the overlap's share of the pixels, over where galaxies of given areas fall.
 
     Two discs dropped on ``N`` pixels share ``O`` of them, with the mean of ``O^2`` equal to
@@ -133,7 +133,9 @@ def overlap_deviation(areas, pixels: int) -> float:
     return float(np.sqrt(np.sum(pairs * square)) / pixels)
 
 
-def empty_share(density: float, areas, ellipticities, orientations, side: int) -> float:
+def empty_share(
+    density: float, areas: np.ndarray, ellipticities: np.ndarray, orientations: np.ndarray, side: int
+) -> float:
     """Share of square stamps that no galaxy reaches, for galaxies placed independently.
 
     A galaxy reaches the stamp when its centre falls into the stamp dilated by its mask:
@@ -163,7 +165,7 @@ def empty_share(density: float, areas, ellipticities, orientations, side: int) -
     return float(np.exp(-density * positions.sum() / max(len(areas), 1)))
 
 
-def blended_share(density: float, areas, ellipticities) -> float:
+def blended_share(density: float, areas: np.ndarray, ellipticities: np.ndarray) -> float:
     """Share of visible galaxies that share a pixel with another, for galaxies placed independently.
 
     Two convex sets of pixels, turned at random, share one over ``A_1 + A_2 - 1 + P_1 P_2 / 2 pi`` of relative
@@ -196,7 +198,7 @@ def blended_share(density: float, areas, ellipticities) -> float:
     return float(np.mean(-np.expm1(-visible * positions)))
 
 
-def number_counts(population: Population, edges) -> np.ndarray:
+def number_counts(population: Population, edges: np.ndarray) -> np.ndarray:
     """Galaxies per arcmin^2 in bins of magnitude, by the population's law.
 
     Parameters
@@ -216,7 +218,7 @@ def number_counts(population: Population, edges) -> np.ndarray:
     return population.density * np.diff(cumulated) / (1.0 - brightest)
 
 
-def size_quantiles(population: Population, magnitude, share: float) -> np.ndarray:
+def size_quantiles(population: Population, magnitude: float | np.ndarray, share: float) -> np.ndarray:
     """Quantile of the half-light radius along the major axis at a magnitude, by the population's law.
 
     Parameters
@@ -237,7 +239,7 @@ def size_quantiles(population: Population, magnitude, share: float) -> np.ndarra
     return median * (gamma.ppf(share, 1.5) / gamma.ppf(0.5, 1.5)) ** 0.75
 
 
-def ellipticity_density(population: Population, ellipticity) -> np.ndarray:
+def ellipticity_density(population: Population, ellipticity: float | np.ndarray) -> np.ndarray:
     """Probability density of 1 - b/a, by the population's law: Rayleigh, cut at 0.9.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,15 +146,17 @@ class Field:
         )
 
 
-def _cut_tables(deeper, catalog, corner, id1, id2):
+def _cut_tables(
+    deeper: Table, catalog: Table, corner: Sequence[tuple[int, int]], id1: np.ndarray, id2: np.ndarray
+) -> tuple[Table, Table]:
     (y_low, y_high), (x_low, x_high) = corner
 
-    def inside(table):
+    def inside(table: Table) -> np.ndarray:
         y, x = np.asarray(table["y"]), np.asarray(table["x"])
         # Pixels reach half a unit around their centres.
         return (y >= y_low - 0.5) & (y < y_high - 0.5) & (x >= x_low - 0.5) & (x < x_high - 0.5)
 
-    def shifted(table):
+    def shifted(table: Table) -> Table:
         table["y"] -= y_low
         table["x"] -= x_low
         return table

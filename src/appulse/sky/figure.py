@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
@@ -11,6 +12,9 @@ from appulse.pictures import BLACK, BLUE, ORANGE, VERMILION, draw_classes, draw_
 from appulse.sky import closed_forms
 from appulse.sky.report import PAPER_SHARES, SkyReport
 from appulse.words import counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Largest side of the part of a field that is shown, pixels.
 PATCH = 512
@@ -54,7 +58,7 @@ def draw_sky(
     save_figure(figure, path, dpi=90)
 
 
-def _draw_patch(axes, image):
+def _draw_patch(axes: Axes, image: np.ndarray) -> None:
     levels = np.array([-2, 0, 2, 5, 10, 30])
     shown = draw_image(axes, image, top=levels[-1])
     axes.set_title("Image")
@@ -65,7 +69,7 @@ def _draw_patch(axes, image):
     bar.ax.set_yticklabels([str(level) for level in levels])
 
 
-def _draw_truth(axes, ternary):
+def _draw_truth(axes: Axes, ternary: np.ndarray) -> None:
     shown = draw_classes(axes, ternary, interpolation="nearest")
     axes.set_title("True class map")
     axes.set(xlabel="x (pixels)", ylabel="y (pixels)")
@@ -73,7 +77,7 @@ def _draw_truth(axes, ternary):
     bar.ax.set_yticklabels(["sky", "galaxy", "overlap"])
 
 
-def _draw_counts(axes, report):
+def _draw_counts(axes: Axes, report: SkyReport) -> None:
     table = report.by_magnitude(0.5)
     edges = np.append(table["magnitude_low"], table["magnitude_high"][-1])
     width = np.diff(edges)
@@ -92,7 +96,7 @@ def _draw_counts(axes, report):
     axes.legend(frameon=False)
 
 
-def _draw_sizes(axes, report):
+def _draw_sizes(axes: Axes, report: SkyReport) -> None:
     table = report.by_magnitude(0.5)
     table = table[table["number"] >= 5]  # fewer have no quantiles to speak of
     middle = 0.5 * (table["magnitude_low"] + table["magnitude_high"])
@@ -115,7 +119,7 @@ def _draw_sizes(axes, report):
     axes.legend(frameon=False, loc="lower left")
 
 
-def _draw_ellipticities(axes, report):
+def _draw_ellipticities(axes: Axes, report: SkyReport) -> None:
     edges = np.linspace(0.0, 0.9, 31)
     number, _ = np.histogram(report.galaxies["ellipticity"], edges)
     drawn = number / (max(number.sum(), 1) * np.diff(edges))
@@ -128,7 +132,7 @@ def _draw_ellipticities(axes, report):
     axes.legend(frameon=False)
 
 
-def _draw_shares(axes, report):
+def _draw_shares(axes: Axes, report: SkyReport) -> None:
     shares = report.shares()
     place = np.arange(len(shares))[::-1]
     counted, errors, expected, scatter = (
@@ -147,21 +151,21 @@ def _draw_shares(axes, report):
     axes.legend(frameon=False, loc="upper left", labelspacing=0.9)
 
 
-def _draw_areas(axes, report):
+def _draw_areas(axes: Axes, report: SkyReport) -> None:
     areas = np.asarray(report.galaxies["isophotal_area"])
     axes.set(xscale="log", xlabel="pixels above the noise", ylabel="galaxies", title="Isophotal areas")
     if not areas.any():
         return
     hidden = np.count_nonzero(areas == 0) / len(areas)
     edges = np.geomspace(1, max(areas.max(), 10) * 1.1, 40)
-    number, *_ = axes.hist(areas[areas > 0], edges, color=_COUNTED, alpha=0.6)
+    number, *_ = axes.hist(areas[areas > 0], edges.tolist(), color=_COUNTED, alpha=0.6)
     axes.axvline(areas.mean(), color=_LAW, label=f"mean of all: {areas.mean():.0f}")
     axes.set_title(f"Isophotal areas ({100 * hidden:.1f} % have none)")
-    axes.set(yscale="log", ylim=(0.7, 5.0 * number.max()))  # room above for the legend
+    axes.set(yscale="log", ylim=(0.7, 5.0 * np.max(number)))  # room above for the legend
     axes.legend(frameon=False, loc="upper left")
 
 
-def _draw_oracle(axes, oracle):
+def _draw_oracle(axes: Axes, oracle: Table) -> None:
     edges = np.append(oracle["magnitude_low"], oracle["magnitude_high"][-1])
     middle = 0.5 * (edges[:-1] + edges[1:])
     axes.stairs(

@@ -11,12 +11,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.fft
 from numba import njit
 from scipy.interpolate import CubicSpline
 from scipy.special import gamma, gammaincinv
+
+if TYPE_CHECKING:
+    import galsim
 
 # Wavenumbers are left out where the PSF has less of its amplitude than this; GalSim's limit is 100 times it.
 _CUT = 1e-5
@@ -87,7 +91,7 @@ class _Grid:
 
 
 @functools.lru_cache(maxsize=1)
-def fourier_drawer(psf, pixel_scale: float) -> FourierDrawer:
+def fourier_drawer(psf: galsim.GSObject, pixel_scale: float) -> FourierDrawer:
     """A `FourierDrawer` and its grids, kept until another is asked for.
 
     Parameters
@@ -111,7 +115,7 @@ class FourierDrawer:
         Width of a pixel.
     """
 
-    def __init__(self, psf, pixel_scale: float):
+    def __init__(self, psf: galsim.GSObject, pixel_scale: float):
         import galsim
 
         self._scale = pixel_scale
@@ -190,8 +194,17 @@ class FourierDrawer:
 
 @njit(cache=True, nogil=True)
 def _add_transform(
-    spectrum, transfer, phase_y, phase_x, flux, table, per_unit, xx, xy, yy
-):  # pragma: no cover
+    spectrum: np.ndarray,
+    transfer: np.ndarray,
+    phase_y: np.ndarray,
+    phase_x: np.ndarray,
+    flux: float,
+    table: np.ndarray,
+    per_unit: float,
+    xx: float,
+    xy: float,
+    yy: float,
+) -> None:  # pragma: no cover
     side, columns = spectrum.shape
     n = transfer.shape[0]
     last = table.shape[0] - 1

@@ -122,7 +122,9 @@ def oracle_scores(
     return table
 
 
-def _bin_scores(renderer, truths, draws, rng):
+def _bin_scores(
+    renderer: Renderer, truths: np.ndarray, draws: int, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
     # (visible, completeness, iou, iou_error)
     seen: list[np.ndarray] = []
     for number, truth in enumerate(truths, start=1):
@@ -133,14 +135,14 @@ def _bin_scores(renderer, truths, draws, rng):
         if number % _ROUND == 0 and len(seen) == number and error < _PRECISION:
             break
     scores = np.array(seen) if seen else np.full((1, draws), np.nan)
-    complete = np.mean(scores >= 0.5) if seen else np.nan
-    return len(seen) / number, complete, scores.mean(), error
+    complete = float(np.mean(scores >= 0.5)) if seen else np.nan
+    return len(seen) / number, complete, float(scores.mean()), float(error)
 
 
-def _draw_bin(survey, low, high, n, rng):
+def _draw_bin(survey: Survey, low: float, high: float, n: int, rng: np.random.Generator) -> np.ndarray:
     # Many draws of the whole population would be wasted on the bright end: magnitudes are drawn in the bin.
     population = survey.population
-    truths = []
+    truths: list[tuple[float, ...]] = []
     while len(truths) < n:
         drawn = population.draw_number(rng.poisson(40.0), rng)
         for i in range(len(drawn["magnitude"])):
@@ -243,7 +245,9 @@ def half_width(renderer: Renderer, parameters: np.ndarray, sersic_index: float) 
     return int(np.clip(np.ceil(reach / survey.pixel_scale) + 3, 12, _LARGEST_HALF_WIDTH))
 
 
-def _fit_ious(renderer, truth, draws, rng):
+def _fit_ious(
+    renderer: Renderer, truth: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray | None:
     parameters, index = truth[:6], truth[6]
     sigma = renderer.survey.sigma
     half = half_width(renderer, parameters, index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,12 @@ BULGE_INDEX = SERSIC_INDEX_RANGE[0] + 62 * SERSIC_INDEX_STEP
 SIZE_SLOPE = -0.269
 # Half-light radius of a bulge over that of its disc: 0.6 disc scale lengths (Miller et al. 2013).
 BULGE_SIZE = 0.6 / 1.678
+
+
+class Properties(Protocol):
+    """The properties of one source by their names: a row of a table, or a dict."""
+
+    def __getitem__(self, name: str, /) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ class Population:
             magnitude_faint=magnitude_limit,
         )
 
-    def _draw_sizes(self, magnitude, rng):
+    def _draw_sizes(self, magnitude: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         # p(r) ~ r exp(-(r/a)^(4/3)): (r/a)^(4/3) follows a Gamma(3/2) law, whose median puts that of r at r_d
         # for a = r_d / 1.134 (the 0.833 that Miller et al. print contradicts r_d being the median).
         scale_length = np.exp(-1.145 + SIZE_SLOPE * (magnitude - 23.0))

@@ -6,12 +6,16 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from appulse.files import InputError
-from appulse.sky.population import SIZE_SLOPE
+from appulse.sky.population import SIZE_SLOPE, Properties
+
+if TYPE_CHECKING:
+    import galsim
 
 # A drawn galaxy takes the image of one that is up to this much brighter, magnitudes: the noise of the image
 # shrinks with its flux. Never that of a fainter one, whose noise would grow.
@@ -94,7 +98,7 @@ class RealGalaxies:
         for name in ("half_light_radius", "sersic_index", "ellipticity"):
             galaxies[name] = np.where(chosen, np.nan, galaxies[name])
 
-    def profile(self, galaxy) -> tuple[object, float]:
+    def profile(self, galaxy: Properties) -> tuple[object, float]:
         """GalSim profile of a galaxy, its telescope's PSF removed, and the radius that holds it.
 
         Its flux is the drawn one, and its size follows from the catalogued galaxy's along the size-magnitude
@@ -127,14 +131,14 @@ class RealGalaxies:
 
 
 @functools.cache
-def _catalog(path: Path):
+def _catalog(path: Path) -> galsim.RealGalaxyCatalog:
     import galsim
 
     return galsim.RealGalaxyCatalog(path.name, dir=str(path.parent))
 
 
 @functools.lru_cache(maxsize=512)
-def _cleaned(path: Path, index: int):
+def _cleaned(path: Path, index: int) -> tuple[galsim.InterpolatedImage, galsim.GSObject, float]:
     # The image without noise and neighbours, its PSF, and the radius in arcsec that holds it.
     import galsim
 

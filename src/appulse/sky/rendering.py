@@ -11,7 +11,7 @@ from scipy.special import gamma, gammaincinv
 
 from appulse.files import InputError
 from appulse.sky.fourier import fourier_drawer
-from appulse.sky.population import BULGE_INDEX, BULGE_SIZE
+from appulse.sky.population import BULGE_INDEX, BULGE_SIZE, Properties
 from appulse.sky.psf import PSF
 from appulse.sky.real_galaxies import RealGalaxies
 from appulse.sky.sources import GALAXY, STAR
@@ -44,7 +44,9 @@ class Stamp:
     image: np.ndarray
 
 
-def isophotal_radius(flux, half_light_radius, sersic_index, ellipticity, level):
+def isophotal_radius(
+    flux: float, half_light_radius: float, sersic_index: float, ellipticity: float, level: float
+) -> float:
     """Semi-major axis at which a Sérsic profile falls to a surface brightness.
 
     Parameters
@@ -127,7 +129,7 @@ class Renderer:
         else:
             self.psf = galsim.Moffat(beta=survey.psf.beta, fwhm=survey.psf.fwhm)
 
-    def profile(self, source) -> object:
+    def profile(self, source: Properties) -> object:
         """GalSim profile of a galaxy, before the PSF.
 
         Parameters
@@ -152,7 +154,7 @@ class Renderer:
         ]
         return (parts[0] if len(parts) == 1 else galsim.Sum(parts)).shear(shear)
 
-    def box(self, source) -> tuple[int, int, int, int]:
+    def box(self, source: Properties) -> tuple[int, int, int, int]:
         """Pixels that hold a source down to the rendering limit, without drawing it.
 
         Parameters
@@ -182,7 +184,7 @@ class Renderer:
         x, y = (int(np.floor(float(source[axis]) + 0.5)) for axis in ("x", "y"))
         return y - half, y + half + 1, x - half, x + half + 1
 
-    def draw(self, source) -> Stamp | None:
+    def draw(self, source: Properties) -> Stamp | None:
         """Draw one source.
 
         Parameters
@@ -203,7 +205,7 @@ class Renderer:
             image = self.reference_image(source)
         return _trimmed(image, y0, x0, self.level)
 
-    def reference_image(self, source) -> np.ndarray:
+    def reference_image(self, source: Properties) -> np.ndarray:
         """A source in its `box`, drawn by GalSim alone: slower, and what `draw` is tested against.
 
         Parameters
@@ -250,7 +252,7 @@ class Renderer:
             "the PSF or lower the index."
         )
 
-    def _through_fourier(self, source, half: int, y: int, x: int) -> np.ndarray | None:
+    def _through_fourier(self, source: Properties, half: int, y: int, x: int) -> np.ndarray | None:
         if self._real_galaxies(source) is not None:
             return None
         parts, ellipticity, orientation = [(float(source["flux"]), 0.0, 1.0)], 0.0, 0.0
@@ -262,11 +264,11 @@ class Renderer:
             parts, ellipticity, orientation, offset, half
         )
 
-    def _real_galaxies(self, source) -> RealGalaxies | None:
+    def _real_galaxies(self, source: Properties) -> RealGalaxies | None:
         return self.survey.real_galaxies if _option(source, "real_index", -1) >= 0 else None
 
 
-def _option(source, name: str, default: int | float) -> int | float:
+def _option(source: Properties, name: str, default: float) -> float:
     # Rows of a table have no `get`; galaxies that did not come from `draw_sources` lack the options' columns.
     try:
         return source[name]
@@ -274,7 +276,7 @@ def _option(source, name: str, default: int | float) -> int | float:
         return default
 
 
-def _components(source) -> list[tuple[float, float, float]]:
+def _components(source: Properties) -> list[tuple[float, float, float]]:
     # Flux, half-light radius and Sérsic index of each part of a galaxy.
     flux, radius, index = (float(source[name]) for name in ("flux", "half_light_radius", "sersic_index"))
     bulge = float(_option(source, "bulge_fraction", 0.0))
@@ -292,7 +294,7 @@ def _trimmed(image: np.ndarray, y0: int, x0: int, level: float) -> Stamp | None:
 
 
 @njit(cache=True, nogil=True)
-def _lit_window(image, level):  # pragma: no cover
+def _lit_window(image: np.ndarray, level: float) -> tuple[int, int, int, int]:  # pragma: no cover
     height, width = image.shape
     top, bottom, left, right = height, 0, width, 0
     for y in range(height):
@@ -304,7 +306,7 @@ def _lit_window(image, level):  # pragma: no cover
 
 
 @njit(cache=True, nogil=True)
-def _above(image, level):  # pragma: no cover
+def _above(image: np.ndarray, level: float) -> np.ndarray:  # pragma: no cover
     light = np.zeros(image.shape, np.float32)
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):

@@ -283,7 +283,9 @@ def _check_room(output: Path, unfinished: list[_Unfinished], say: Callable[[str]
         )
 
 
-def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress) -> int:
+def _run(
+    unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress: Progress | None
+) -> int:
     with contextlib.ExitStack() as held:
         for field in unfinished.values():
             held.enter_context(sole_process(field.folder))
@@ -291,7 +293,9 @@ def _run(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, pro
         return _draw(unfinished, workers, dask, progress)
 
 
-def _draw(unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress) -> int:
+def _draw(
+    unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress: Progress | None
+) -> int:
     jobs = [job for field in unfinished.values() for job in field.jobs]
     missing = {index: 0 for index in unfinished}
     waiting = []

@@ -80,7 +80,7 @@ class Survey:
     ranges: Ranges | None = None
     real_galaxies: RealGalaxies | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("name", "unit"):
             text = getattr(self, name)
             if not isinstance(text, str) or not (text.isascii() and text.isprintable()):

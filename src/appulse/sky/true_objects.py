@@ -6,7 +6,7 @@ from enum import IntEnum
 import numpy as np
 
 from appulse.objects.components import MIN_OVERLAP, distinct_pairs, label_connected
-from appulse.windows import shape_of
+from appulse.windows import Window, shape_of
 
 # Smaller true objects are ignored: neither missed nor, if matched, false.
 MIN_TRUE_AREA = 10
@@ -48,7 +48,7 @@ class TrueObjects:
     only_targets: bool = False
 
 
-def object_kinds(n_galaxies, blended):
+def object_kinds(n_galaxies: np.ndarray, blended: np.ndarray) -> np.ndarray:
     """Classify objects by their number of galaxies and whether these overlap.
 
     Parameters
@@ -65,7 +65,7 @@ def object_kinds(n_galaxies, blended):
     return np.where(blended, Kind.BLENDED, several).astype(np.int8)
 
 
-def true_objects(ternary, id1, id2):
+def true_objects(ternary: np.ndarray, id1: np.ndarray, id2: np.ndarray) -> TrueObjects:
     """Find the true objects, and what each of them is.
 
     A galaxy belongs to an object if it is the brightest (``id1``) in one of its pixels, or the second
@@ -104,13 +104,15 @@ def true_objects(ternary, id1, id2):
     return TrueObjects(labels, kind, area, n_galaxies, ignored)
 
 
-def _count_galaxies(ternary, id1, id2, labels, n_labels):
+def _count_galaxies(
+    ternary: np.ndarray, id1: np.ndarray, id2: np.ndarray, labels: np.ndarray, n_labels: int
+) -> np.ndarray:
     pixels, galaxies = galaxy_pixels(ternary, id1, id2)
     pairs, _ = distinct_pairs(labels.ravel()[pixels], galaxies)
     return np.bincount(pairs[:, 0], minlength=n_labels)
 
 
-def touches_border(labels, n_labels):
+def touches_border(labels: np.ndarray, n_labels: int) -> np.ndarray:
     """Which labels have a pixel in the outermost row or column.
 
     Parameters
@@ -130,7 +132,7 @@ def touches_border(labels, n_labels):
     return touching
 
 
-def galaxy_pixels(ternary, id1, id2):
+def galaxy_pixels(ternary: np.ndarray, id1: np.ndarray, id2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """List every pixel of every true galaxy.
 
     Parameters
@@ -150,7 +152,9 @@ def galaxy_pixels(ternary, id1, id2):
     return pixels[galaxies > 0], galaxies[galaxies > 0]
 
 
-def true_galaxy_masks(ternary, id1, id2):
+def true_galaxy_masks(
+    ternary: np.ndarray, id1: np.ndarray, id2: np.ndarray
+) -> tuple[np.ndarray, list[tuple[Window, np.ndarray]]]:
     """Masks of the true galaxies, exact where at most two overlap.
 
     Parameters

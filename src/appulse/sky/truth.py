@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.table import Table
 from numba import njit
 
 from appulse.sky.rendering import Stamp
 from appulse.windows import Window
 
 
-def ternary_map(first, second, threshold):
+def ternary_map(first: np.ndarray, second: np.ndarray, threshold: float) -> np.ndarray:
     """Count, per pixel, the galaxies brighter than ``threshold``: 0, 1, or 2 for two and more.
 
     Parameters
@@ -97,7 +99,14 @@ class Layers:
 
 
 @njit(cache=True, nogil=True)
-def _enter(first, second, id1, id2, image, identity):  # pragma: no cover
+def _enter(
+    first: np.ndarray,
+    second: np.ndarray,
+    id1: np.ndarray,
+    id2: np.ndarray,
+    image: np.ndarray,
+    identity: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # pragma: no cover
     # The galaxy enters at its rank; what it pushes past the second place is returned.
     height, width = image.shape
     y, x, pushed = (
@@ -163,7 +172,12 @@ def clip_to(stamp: Stamp, shape: tuple[int, int]) -> tuple[Window, np.ndarray]:
     return (slice(y_low, y_high), slice(x_low, x_high)), inside
 
 
-def summed_light(first, second, deeper, other=None):
+def summed_light(
+    first: np.ndarray,
+    second: np.ndarray,
+    deeper: Mapping[str, np.ndarray] | Table,
+    other: np.ndarray | None = None,
+) -> np.ndarray:
     """Light of all sources, from the layers that hold it.
 
     Parameters
@@ -207,7 +221,7 @@ def shared_light(stamp: Stamp, light: np.ndarray) -> tuple[float, float]:
     return float(np.sum(image * image)), float(np.sum(image * light[window]))
 
 
-def blendedness(own, shared):
+def blendedness(own: np.ndarray, shared: np.ndarray) -> np.ndarray:
     """How much of each galaxy's light lies under its neighbours.
 
     Parameters

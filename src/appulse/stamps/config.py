@@ -63,7 +63,7 @@ class StampConfig:
     noise_correlation: tuple[float, float] | None = None
     blank_share: float = 0.15
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self, "size", int, 8)
         for name in ("threshold", "depth_power"):
             require(self, name, float, 1e-6)

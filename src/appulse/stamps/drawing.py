@@ -317,7 +317,7 @@ def _add_light(
 
 
 @numba.njit(cache=True, nogil=True)
-def _level(images, background, noise_error):
+def _level(images: np.ndarray, background: np.ndarray, noise_error: np.ndarray) -> None:
     for b in range(images.shape[0]):
         for y in range(images.shape[1]):
             for x in range(images.shape[2]):
@@ -326,20 +326,20 @@ def _level(images, background, noise_error):
 
 @numba.njit(cache=True, nogil=True)
 def _add_layer(
-    images,
-    ternary,
-    runs,
-    runs_start,
-    values,
-    values_start,
-    stamps,
-    turns,
-    brightness,
-    noise_error,
-    blank,
-    threshold,
-    float16,
-):
+    images: np.ndarray,
+    ternary: np.ndarray,
+    runs: np.ndarray,
+    runs_start: np.ndarray,
+    values: np.ndarray,
+    values_start: np.ndarray,
+    stamps: np.ndarray,
+    turns: np.ndarray,
+    brightness: np.ndarray,
+    noise_error: np.ndarray,
+    blank: np.ndarray,
+    threshold: np.float32,
+    float16: np.ndarray,
+) -> None:
     size = images.shape[1]
     for b in range(len(stamps)):
         place = values_start[stamps[b]]
@@ -363,7 +363,7 @@ def _add_layer(
 
 
 @numba.njit(cache=True, nogil=True)
-def _smooth(noise, kernels):
+def _smooth(noise: np.ndarray, kernels: np.ndarray) -> np.ndarray:
     n, wide, _ = noise.shape
     taps = kernels.shape[1]
     size = wide - taps + 1

@@ -149,7 +149,7 @@ def _strips(height: int, size: int) -> Iterator[tuple[int, slice, slice]]:
         yield number, slice(first, end), slice(max(0, first - size), min(height, end + size))
 
 
-def _candidates(path: Path, size: int, progress) -> Iterator[_Candidate]:
+def _candidates(path: Path, size: int, progress: Progress | None) -> Iterator[_Candidate]:
     with open_field(path) as field:
         height, width = field.shape
         strips = list(_strips(height, size))
@@ -177,7 +177,7 @@ def _candidates(path: Path, size: int, progress) -> Iterator[_Candidate]:
                 progress(f"objects of {path.name}", number + 1, len(strips))
 
 
-def _cut(chosen: list[_Candidate], size: int, survey: Survey, progress) -> ObjectStamps:
+def _cut(chosen: list[_Candidate], size: int, survey: Survey, progress: Progress | None) -> ObjectStamps:
     shape = (len(chosen), size, size)
     images = np.zeros(shape, np.float32)
     ternary, id1, id2 = (np.zeros(shape, np.uint8) for _ in range(3))
