@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 from appulse.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import TaskID
+    from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn, Task, TaskID
 
     from appulse.engine.course import Course
 
 
-def _display(console: Console) -> dict[str, bool]:
+def _drawn(*columns: str | ProgressColumn) -> RichProgress:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+
+    console = Console(stderr=True)
     # Rich would take what is printed meanwhile onto its own console; what goes to a file must arrive there.
-    return {"disable": not console.is_terminal, "redirect_stdout": sys.stdout.isatty()}
+    is_seen = sys.stdout.isatty()
+    return RichProgress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=is_seen)
 
 
 @contextmanager
@@ -30,18 +35,15 @@ def field_bar() -> Iterator[Callable[[Course], None]]:
     callable
         To be called with the course of the field after each step.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-    from rich.progress import Progress as RichProgress
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[about]}", markup=False),
     )
-    with RichProgress(*columns, console=console, **_display(console)) as bar:
+    with _drawn(*columns) as bar:
         tasks: dict[str, TaskID] = {}
 
         def report(course: Course) -> None:
@@ -69,7 +71,6 @@ def stage_bars() -> Iterator[Progress]:
     callable
         To be called with the name of a stage, steps done and their total.
     """
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -77,14 +78,12 @@ def stage_bars() -> Iterator[Progress]:
         TextColumn,
         TimeRemainingColumn,
     )
-    from rich.progress import Progress as RichProgress
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        def render(self, task):
+        def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "")
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -92,8 +91,8 @@ def stage_bars() -> Iterator[Progress]:
         Rate(),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=console, **_display(console)) as bar:
-        tasks: dict[str, int] = {}
+    with _drawn(*columns) as bar:
+        tasks: dict[str, TaskID] = {}
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:

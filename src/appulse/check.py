@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from appulse.files import open_image, pixel_scale, refuse_nonlinear
 from appulse.inference.background import scale_to_noise
 from appulse.inference.crowding import FEWEST_COMPACT, Sampling, measure_crowding
+from appulse.inference.exposure import Pixels
 from appulse.network.validity import LARGEST_COVERAGE, Validity
 from appulse.network.weights import Model, load_model, range_warnings
 
@@ -175,11 +177,12 @@ def check_image(
         refuse_nonlinear(path, source.unit, source.header)
         # Side by side the parts begin on the noise mesh's grid: no cell of it straddles two of them.
         windows = SAMPLING.windows(source.shape)
-        image, *planes = (
-            np.block([[plane.window(*window) for window in row] for row in windows])
-            for plane in (source, *source.companions.values())
-        )
-        maps = dict(zip(source.companions, planes, strict=True))
+
+        def sampled(plane: Pixels) -> np.ndarray:
+            return np.block([[plane.window(*window) for window in row] for row in windows])
+
+        image = sampled(source)
+        maps: dict[str, Any] = {kind: sampled(plane) for kind, plane in source.companions.items()}
     scaled = scale_to_noise(image, **maps)
     crowding = measure_crowding(scaled.scaled, scaled.bad)
     scale = pixel_scale(source.wcs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ CLASSES = ("#10142a", "#4c8fd6", "#ffb000")
 BAD = "#7a2323"
 
 
-def draw_image(axes: Axes, image: np.ndarray, top: float | None = None, **options) -> AxesImage:
+def draw_image(axes: Axes, image: np.ndarray, top: float | None = None, **options: Any) -> AxesImage:
     """Draw an image from just under the sky, so that faint outskirts and bright centres both show.
 
     Parameters
@@ -51,7 +51,7 @@ def draw_image(axes: Axes, image: np.ndarray, top: float | None = None, **option
     return axes.imshow(stretched, vmin=-1.5, vmax=limit, cmap="gray", origin="lower", **options)
 
 
-def draw_classes(axes: Axes, classes: np.ndarray, **options) -> AxesImage:
+def draw_classes(axes: Axes, classes: np.ndarray, **options: Any) -> AxesImage:
     """Draw a class map, each class in its colour.
 
     Parameters

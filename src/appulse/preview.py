@@ -17,6 +17,10 @@ from appulse.words import counted
 
 if TYPE_CHECKING:
     from astropy.table import Table
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+    _Extent = tuple[float, float, float, float]
 
 # Overlapping galaxies are told apart by colour.
 OUTLINE_COLOURS = (ORANGE, SKY_BLUE, YELLOW, PURPLE, VERMILION)
@@ -191,19 +195,27 @@ def _four_panels(height: int, width: int) -> tuple[Figure, ImageGrid]:
     return figure, grid
 
 
-def _draw_map(axes, values: np.ndarray, bad: np.ndarray, title: str, extent, top: float, colours: str):
+def _draw_map(
+    axes: Axes,
+    values: np.ndarray,
+    bad: np.ndarray,
+    title: str,
+    extent: _Extent,
+    top: float,
+    colours: str,
+) -> AxesImage:
     axes.set_title(title)
     axes.set_facecolor(BAD)
     shown = np.where(bad, np.nan, values)
     return axes.imshow(shown, origin="lower", extent=extent, vmin=0, vmax=top, cmap=colours)
 
 
-def _draw_classes(axes, classes: np.ndarray, bad: np.ndarray, title: str, extent):
+def _draw_classes(axes: Axes, classes: np.ndarray, bad: np.ndarray, title: str, extent: _Extent) -> AxesImage:
     axes.set_title(title)
     return draw_classes(axes, np.where(bad, np.nan, classes), extent=extent)
 
 
-def _draw_outlines(axes, result: Pictured, window) -> None:
+def _draw_outlines(axes: Axes, result: Pictured, window: Window) -> None:
     nearby = grown(window, 2, result.ternary.shape)  # so that where it ends is not seen
     # A cutout is read when it is asked for, and a survey's field has a hundred thousand.
     for number in _meeting(result.catalog, nearby):

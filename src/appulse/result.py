@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,7 +155,7 @@ class Result:
         Of the input.
     provenance : dict
         Version, model, seed and options.
-    cutouts : tuple of GalaxyCutout
+    cutouts : sequence of GalaxyCutout
         Mask of each galaxy, in the order of the catalogue.
     realisation_store : Realisations
         All realisations of the field.
@@ -180,7 +180,7 @@ class Result:
     background_rms: np.ndarray
     header: fits.Header | None
     provenance: dict
-    cutouts: tuple[GalaxyCutout, ...]
+    cutouts: Sequence[GalaxyCutout]
     realisation_store: Realisations
     warnings: tuple[str, ...] = ()
     name: str = "image"

@@ -18,6 +18,8 @@ from appulse.files import InputError, UsageError
 from appulse.progress import Progress
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from distributed import Client
 
 _Task = TypeVar("_Task")
@@ -143,11 +145,13 @@ def gathered(
             due += 1
 
 
-def _numbered(task, job, progress):
+def _numbered(task: tuple[int, _Task], job: Callable[..., _Result], progress: Progress | None) -> _Result:
     return job(task[1], progress=progress)
 
 
-def _over_processes(function, tasks, workers):
+def _over_processes(
+    function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int
+) -> Iterator[tuple[_Task, _Result]]:
     waiting, deaths = dict(enumerate(tasks)), 0
     while waiting:
         with _one_thread_each(), _processes(workers) as pool:
@@ -165,7 +169,9 @@ def _over_processes(function, tasks, workers):
                     ) from None
 
 
-def _finished(pool: Executor, function, waiting):
+def _finished(
+    pool: Executor, function: Callable[[_Task], _Result], waiting: dict[int, _Task]
+) -> Iterator[tuple[int, _Result]]:
     futures = {pool.submit(function, task): number for number, task in waiting.items()}
     try:
         for future in as_completed(futures):
@@ -189,13 +195,13 @@ def _start_worker() -> None:
         threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
 
-def _die_with(parent) -> None:
+def _die_with(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
 
 
 @contextlib.contextmanager
-def _one_thread_each():
+def _one_thread_each() -> Iterator[None]:
     # Spawned processes read these when they load their libraries; setting them later comes too late.
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
@@ -209,7 +215,9 @@ def _one_thread_each():
                 os.environ[name] = value
 
 
-def _over_dask(function, tasks, address):
+def _over_dask(
+    function: Callable[[_Task], _Result], tasks: Sequence[_Task], address: str
+) -> Iterator[tuple[_Task, _Result]]:
     from distributed import KilledWorker
 
     with dask_client(address) as client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _MAP_KINDS = ("rms", "variance", "weight", "mask")
 
 def run_batch(
     images: Sequence[Path],
-    maps: dict[str, Sequence[str] | None],
+    maps: Mapping[str, Sequence[str] | None],
     options: BatchOptions,
     *,
     overwrite: bool = False,

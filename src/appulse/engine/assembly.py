@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from astropy.table import QTable, Table
@@ -144,6 +144,7 @@ class Assembly:
         job = self.job
         for block in job.blocks.meeting(window):
             shared = common(job.blocks.core(block), window)
+            assert shared is not None  # the block meets the window
             mask[cropped(shared, window)] = (
                 job.objects.label(job.store.array("pieces"), shared, job.blocks) == number
             )
@@ -156,10 +157,10 @@ class Assembly:
         return np.concatenate([[-1], owners])
 
     @functools.cached_property
-    def _described(self):
+    def _described(self) -> Callable[[int], list[tuple[int, Window, np.ndarray | None]]]:
         # A window meets its block and the eight around it.
         @functools.lru_cache(maxsize=9)
-        def described(block):
+        def described(block: int) -> list[tuple[int, Window, np.ndarray | None]]:
             packed = self.job.store.get(GALAXIES, block)
             return [(number, where, owners) for number, where, _, owners in unpack(packed)]
 
@@ -195,9 +196,9 @@ class Assembly:
         """
         shape = self.job.blocks.shape
 
-        def maps_of(window):
+        def maps_of(window: Window) -> dict[str, Any]:
             maps = self.maps(window)
-            path = self.job.store.path
+            path = self.job.place
             if not is_there(path):  # then what was read may be the zeros of chunks that are gone
                 raise InputError(f"{path} was removed while it was read; give the same command again.")
             return maps
@@ -207,7 +208,13 @@ class Assembly:
         maps = _stored(shape, names, maps_of) | _stored(shape, sky, self.sky)
         return self._result(maps, self.cutouts(), provenance, warnings)
 
-    def _result(self, maps, cutouts, provenance, warnings):
+    def _result(
+        self,
+        maps: dict[str, Any],
+        cutouts: Sequence[GalaxyCutout],
+        provenance: dict,
+        warnings: tuple[str, ...],
+    ) -> Result:
         observation = self.observation
         self.catalog.meta = cards_of({"image": observation.name} | provenance)
         return Result(
@@ -223,14 +230,16 @@ class Assembly:
         )
 
 
-def _stored(shape, names, read):
+def _stored(
+    shape: tuple[int, int], names: Sequence[str], read: Callable[[Window], dict[str, Any]]
+) -> dict[str, _Stored]:
     """Maps that are read together, and asked for one after the other, part by part."""
 
     @functools.lru_cache(maxsize=1)
-    def part(top, bottom, left, right):
+    def part(top: int, bottom: int, left: int, right: int) -> dict[str, Any]:
         return read((slice(top, bottom), slice(left, right)))
 
-    def of_part(name, window):
+    def of_part(name: str, window: Window) -> Any:
         rows, columns = window
         return part(rows.start, rows.stop, columns.start, columns.stop)[name]
 
@@ -244,7 +253,7 @@ class _Stored:
     shape: tuple[int, int]
     read: Callable[[Window], Any]
 
-    def __getitem__(self, window: Window):
+    def __getitem__(self, window: Window) -> Any:
         return self.read(window)
 
     def get(self, window: Window) -> np.ndarray:
@@ -252,15 +261,23 @@ class _Stored:
         return realisations.get(whole(realisations.shape))
 
 
-class _Cutouts(Sequence):
+class _Cutouts(Sequence[GalaxyCutout]):
     def __init__(self, assembly: Assembly):
         self._assembly = assembly
         self._of_block = functools.lru_cache(maxsize=4)(self._read)  # around a corner
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._assembly.catalog)
 
-    def __getitem__(self, place):
+    @overload
+    def __getitem__(self, place: int) -> GalaxyCutout: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[GalaxyCutout, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> GalaxyCutout | tuple[GalaxyCutout, ...]:
+        if isinstance(place, slice):
+            return tuple(self[number] for number in range(*place.indices(len(self))))
         if not -len(self) <= place < len(self):
             raise IndexError(place)
         first_labels = self._assembly.first_labels
@@ -271,6 +288,6 @@ class _Cutouts(Sequence):
             return GalaxyCutout(window, self._assembly._object(number, window))
         return GalaxyCutout(window, masks[label - first_labels[number]])
 
-    def _read(self, block):
+    def _read(self, block: int) -> dict[int, tuple[Window, np.ndarray | None]]:
         packed = self._assembly.job.store.get(GALAXIES, block)
         return {number: (window, masks) for number, window, masks, _ in unpack(packed)}

@@ -67,7 +67,8 @@ class Course:
         self.name, self.pixels, self.stage, self.objects = name, pixels, BACKGROUND, 0
         self._costs, self._report, self._clock = costs(pixels, method), report, clock
         self._per_step = _PER_STEP_SLIDING if method == "sliding" else _PER_STEP
-        self._share, self._started, self._began = 0.0, clock(), None
+        self._share, self._started = 0.0, clock()
+        self._began: float | None = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Take note of a step.

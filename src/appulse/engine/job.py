@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from appulse.engine.settings import Settings
 from appulse.inference.background import measure_noise
 from appulse.inference.blocks import Blocks, Objects, Pieces, join_pieces
 from appulse.inference.exposure import Exposure
-from appulse.inference.noise import Noise
+from appulse.inference.noise import Noise, NoiseScaled
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
-from appulse.inference.store import Store
+from appulse.inference.store import DiskStore, Store
 from appulse.inference.tiles import grid_origins, widest
 from appulse.inference.two_step import EDGE, MARGIN, class_map
 from appulse.network.calibration import OperatingPoint
@@ -211,7 +212,14 @@ class Job:
     def _final(self, name: str) -> str:
         return name if self.method == "two-step" else f"first_{name}"
 
-    def scale(self, window: Window):
+    @property
+    def place(self) -> Path:
+        """Folder of the work on disk."""
+        if not isinstance(self.store, DiskStore):
+            raise TypeError("work that is kept in memory has no folder.")
+        return self.store.path
+
+    def scale(self, window: Window) -> NoiseScaled:
         """Part of the image in units of the noise.
 
         Parameters

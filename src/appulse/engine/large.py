@@ -7,7 +7,7 @@ that of a part, whatever the object.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def describe_whole(
     return Described(number, box, None, None, [row], [])
 
 
-def _parts(box: Window):
+def _parts(box: Window) -> Iterator[Window]:
     rows, columns = box
     for top in range(rows.start, rows.stop, PART):
         for left in range(columns.start, columns.stop, PART):

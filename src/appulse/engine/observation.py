@@ -13,8 +13,8 @@ from astropy.io import fits
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
-from appulse.files import InputError, open_image, refuse_nonlinear, split_hdu, stem
-from appulse.inference.exposure import ArraySource, Exposure
+from appulse.files import ImageSource, InputError, open_image, refuse_nonlinear, split_hdu, stem
+from appulse.inference.exposure import ArraySource, Exposure, Map, Pixels, Source
 from appulse.products import tells_of_appulse
 from appulse.windows import whole
 
@@ -57,13 +57,15 @@ class Observation:
 
     def read(self) -> Observation:
         """The same with every pixel in memory."""
-        window, exposure = whole(self.exposure.shape), self.exposure
-        parts = {
-            name: ArraySource(getattr(exposure, name).window(*window))
-            for name in ("image", "noise", "mask")
-            if hasattr(getattr(exposure, name), "window")
-        }
-        return replace(self, exposure=replace(exposure, **parts))
+        exposure, window = self.exposure, whole(self.exposure.shape)
+
+        def held(pixels: Pixels) -> ArraySource:
+            return ArraySource(pixels.window(*window))
+
+        image = held(exposure.image)
+        noise = held(exposure.noise) if isinstance(exposure.noise, Pixels) else exposure.noise
+        mask = None if exposure.mask is None else held(exposure.mask)
+        return replace(self, exposure=replace(exposure, image=image, noise=noise, mask=mask))
 
 
 @contextlib.contextmanager
@@ -94,35 +96,41 @@ def observe(
     maps = {name: value for name, value in maps.items() if value is not None}
     used = {name: NO_MAP if _is_none(value) else "given" for name, value in maps.items()}
     with contextlib.ExitStack() as stack:
+        source: Source
+        planes: dict[str, Map] = {}
         if isinstance(image, str | Path):
-            source = stack.enter_context(open_image(image, hdu))
-            if hdu is None and tells_of_appulse(source.primary):
+            file = source = stack.enter_context(open_image(image, hdu))
+            if hdu is None and tells_of_appulse(file.primary):
                 raise InputError(f"{image}: a product of appulse; give the image that it was made of.")
-            beside = source.companions_beside(maps)
+            beside = file.companions_beside(maps)
+            planes |= beside
             used |= {kind: plane.hdu_name for kind, plane in beside.items()}
-            shape, recognised, path = source.shape, source.recognised, Path(image)
-            about = (source.header, source.unit, source.wcs, stem(path))
-            warnings, temporary = source.warnings, source.temporary
+            recognised, path = file.recognised, Path(image)
+            header, unit, wcs, name = file.header, file.unit, file.wcs, stem(path)
+            warnings, temporary = file.warnings, file.temporary
             if not maps:
-                warnings = (*warnings, *source.unused_maps)
+                warnings = (*warnings, *file.unused_maps)
         else:
             if hdu is not None:
                 raise InputError(f"hdu is {hdu!r}, which chooses from a file; the image is an array.")
             source, unit = _from_array(image)
-            beside, shape, recognised, path = {}, source.shape, "array", None
-            about, warnings, temporary = (None, unit, None, "image"), (), 0
-        refuse_nonlinear(path, about[1], about[0])
-        maps = {name: value for name, value in maps.items() if not _is_none(value)}
-        for name, value in maps.items():
+            recognised, path, warnings, temporary = "array", None, (), 0
+            header, wcs, name = None, None, "image"
+        refuse_nonlinear(path, unit, header)
+        for kind, value in maps.items():
+            if _is_none(value):
+                continue
             if isinstance(value, str | Path):
-                maps[name] = stack.enter_context(_open_map(value, path))
-                _check_shape(value, maps[name].shape, shape)
-                temporary += maps[name].temporary
+                opened = stack.enter_context(_open_map(value, path))
+                _check_shape(value, opened.shape, source.shape)
+                temporary += opened.temporary
+                planes[kind] = opened
             else:
-                maps[name] = _map_from_array(name, value, about[1])
-        exposure = Exposure.of(source, **maps, **beside)
-        listed = "; ".join(f"{name} {origin}" for name, origin in used.items()) or "none"
-        yield Observation(exposure, *about, {"input": recognised, "maps": listed}, warnings, temporary)
+                planes[kind] = _map_from_array(kind, value, unit)
+        exposure = Exposure.of(source, **planes)
+        listed = "; ".join(f"{kind} {place}" for kind, place in used.items()) or "none"
+        origin = {"input": recognised, "maps": listed}
+        yield Observation(exposure, header, unit, wcs, name, origin, warnings, temporary)
 
 
 def _is_none(value: object) -> bool:
@@ -165,18 +173,18 @@ _POWERS = {"rms": 1, "variance": 2, "weight": -2, "mask": 0}
 
 def _map_from_array(name: str, values: object, unit: u.UnitBase | None) -> np.ndarray:
     """A map in units of the image."""
-    if isinstance(values, u.Quantity):
-        wanted = u.dimensionless_unscaled if unit is None else unit ** _POWERS[name]
-        try:
-            values = values.to(wanted)
-        except u.UnitConversionError as error:
-            raise InputError(
-                f"the {name} is in {values.unit}, the image in {unit or 'no unit'}; {error}."
-            ) from None
-    return _plain(name, values)
+    if not isinstance(values, u.Quantity):
+        return _plain(name, values)
+    wanted = u.dimensionless_unscaled if unit is None else unit ** _POWERS[name]
+    try:
+        return _plain(name, values.to(wanted))
+    except u.UnitConversionError as error:
+        raise InputError(
+            f"the {name} is in {values.unit}, the image in {unit or 'no unit'}; {error}."
+        ) from None
 
 
-def _open_map(name: str | Path, image: Path | None):
+def _open_map(name: str | Path, image: Path | None) -> ImageSource:
     path, hdu = split_hdu(name)
     if hdu is None and image is not None and path.resolve() == image.resolve():
         raise InputError(f"{name} is the image itself; name the HDU of the map, as in '{name}[ERR]'.")

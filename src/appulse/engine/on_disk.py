@@ -241,7 +241,7 @@ def do_block(task: Task, stage: str, block: int) -> int:
     int
         The block.
     """
-    if _open.task != task:
+    if _open.job is None or _open.task != task:
         close()
         _open.stack = contextlib.ExitStack()
         _open.job, *_ = _open.stack.enter_context(opened(task))

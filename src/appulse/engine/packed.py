@@ -8,6 +8,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
+from numpy.typing import DTypeLike
 
 from appulse.engine.describe import Described
 from appulse.files import of_flux, pixel_scale
@@ -48,7 +49,7 @@ def pack(objects: Iterable[Described]) -> dict[str, np.ndarray]:
     return packed
 
 
-def _joined(arrays: list[np.ndarray], dtype) -> np.ndarray:
+def _joined(arrays: list[np.ndarray], dtype: DTypeLike) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype), *(each.ravel() for each in arrays)], dtype=dtype)
 
 

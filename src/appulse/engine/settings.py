@@ -54,7 +54,7 @@ class Settings:
     device: str = "auto"
     block: int = BLOCK
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("samples", "seed", "block"):
             object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if self.samples < 1:

@@ -129,15 +129,17 @@ def _rebuilding(job: Job, block: int, advance: Callable[[int], None]) -> None:
 def _bridges(job: Job, block: int, advance: Callable[[int], None]) -> None:
     core = job.blocks.core(block)
     found = [np.empty((0, 2), np.int64)]
-    labels, scaled, outer = None, None, grown(core, job.sampler.size // 2 + PEAK_MARGIN, job.blocks.shape)
+    outer = grown(core, job.sampler.size // 2 + PEAK_MARGIN, job.blocks.shape)
+    around: tuple[np.ndarray, np.ndarray] | None = None
     for number in job.rebuilt.owned_by(block, job.blocks):
         if is_large(job.rebuilt.box(int(number))):
             advance(1)
             continue
         window = grown(job.rebuilt.box(int(number)), PEAK_MARGIN, job.blocks.shape)
-        if scaled is None:
+        if around is None:
             labels = job.rebuilt.label(job.store.array("rebuilt"), outer, job.blocks)
-            scaled = job.scale(outer).scaled
+            around = labels, job.scale(outer).scaled
+        labels, scaled = around
         with contextlib.suppress(MemoryError):  # it stays in one piece then; it must not cost the field
             if common(window, outer) == window:
                 here = cropped(window, outer)
@@ -167,13 +169,13 @@ def _galaxies(job: Job, block: int, advance: Callable[[int], None]) -> None:
     core = job.blocks.core(block)
     numbers = [int(number) for number in job.objects.owned_by(block, job.blocks)]
     outer = grown(core, job.sampler.size // 2 + REACH, job.blocks.shape)
-    region = job.region(outer) if numbers else None
     fitted = fitted_for(job.sampler.model.calibration, job.sampler.mode)
     described = []
-    for number in numbers:
-        box = job.objects.box(number)
-        described.append(_describe(job, number, box, region, fitted))
-        advance(1)
+    if numbers:
+        region = job.region(outer)
+        for number in numbers:
+            described.append(_describe(job, number, job.objects.box(number), region, fitted))
+            advance(1)
     _put(job.store, GALAXIES, block, core, {}, pack(described))
 
 

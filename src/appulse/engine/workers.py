@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 
 from appulse.engine.job import Job, steps
@@ -52,7 +53,7 @@ def processes(count: int) -> Iterator[Callable[[Task], Executor]]:
 class _Worker:
     """A process, its line, and the block it is at."""
 
-    def __init__(self, context):
+    def __init__(self, context: SpawnContext):
         self.line, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self.process.start()
@@ -88,6 +89,7 @@ class _Pool:
                 if worker.line not in ready:
                     continue
                 block, worker.block = worker.block, None
+                assert block is not None  # only those that have one were waited for
                 try:
                     error = worker.line.recv()
                 except (EOFError, ConnectionResetError):
@@ -165,8 +167,8 @@ def cluster(address: str) -> Iterator[Callable[[Task], Executor]]:
     """
     from distributed import as_completed
 
-    def executor(task):
-        def run(job, stage, missing, advance):
+    def executor(task: Task) -> Executor:
+        def run(job: Job, stage: str, missing: list[int], advance: Callable[[int], None]) -> None:
             futures = {
                 client.submit(_on_cluster, task, stage, block, pure=False, retries=ATTEMPTS): block
                 for block in missing
@@ -250,7 +252,7 @@ class Shard:
         others = sorted(set(missing) - set(own), key=lambda block: (block - self.number) % len(job.blocks))
         heard = time.monotonic()
         while others:
-            if not is_there(job.store.path):
+            if not is_there(job.place):
                 raise FinishedElsewhere
             found = [block for block in others if job.store.has(stage, block)]
             if found:

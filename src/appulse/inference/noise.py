@@ -7,6 +7,7 @@ depends on the window. `background.measure_noise` finds the numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -160,7 +161,9 @@ class Noise(NoiseQuality):
         record : dict of str to array
             Plain arrays.
         """
-        plain = {name: value.item() if value.ndim == 0 else value for name, value in record.items()}
+        plain: dict[str, Any] = {
+            name: value.item() if value.ndim == 0 else value for name, value in record.items()
+        }
         plain["oddities"] = tuple(record["oddities"].tolist())
         plain["shape"] = tuple(int(side) for side in record["shape"])
         for name in ("slopes", "follows_pixels", "sky_variance", "sources"):
@@ -261,12 +264,12 @@ class Noise(NoiseQuality):
 
     def _sky_variance(self, exposure: Exposure, window: Window) -> np.ndarray:
         """Supplied variance without what rises with the light of sources."""
-        outer = tuple(
-            slice(max(side.start - _REACH, 0) // CELL * CELL, min(-(-(side.stop + _REACH) // CELL) * CELL, n))
-            for side, n in zip(window, self.shape, strict=True)
-        )
+        # There is a map, and it holds photon noise.
+        assert self.slopes is not None and self.follows_pixels is not None
+        assert self.sky_variance is not None and self.sources is not None
+        rows, columns = outer = _whole_cells(window, self.shape)
         image, variance, bad = self._read(exposure, outer)
-        rows, columns = outer
+        assert variance is not None
         sources = self.sources[rows, columns.start // 8 : -(-columns.stop // 8)]
         sources = np.unpackbits(sources, axis=1, count=bad.shape[1]).astype(bool)
         light = (image - join_mesh(self.level, self.shape, outer, onwards=True)).astype(np.float64)
@@ -288,3 +291,12 @@ class Noise(NoiseQuality):
         sky &= of_pixels(self.follows_pixels, outer)
         result[sky] = within_sky(variance[sky], level[sky], slope[sky] * light[sky])
         return result[cropped(window, outer)]
+
+
+def _whole_cells(window: Window, shape: tuple[int, int]) -> Window:
+    """The mesh cells that smoothing a window reaches, as far as the image goes."""
+    rows, columns = (
+        slice(max(side.start - _REACH, 0) // CELL * CELL, min(-(-(side.stop + _REACH) // CELL) * CELL, n))
+        for side, n in zip(window, shape, strict=True)
+    )
+    return rows, columns

@@ -1,6 +1,6 @@
 """The catalogue: every column declared once, and the table built from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -120,7 +120,7 @@ def summarise(
 
 
 def build_catalog(
-    rows: list[dict] | dict[str, Sequence],
+    rows: list[dict] | Mapping[str, Sequence | np.ndarray],
     *,
     flux_unit: u.UnitBase | str | None = None,
     pixel_scale_arcsec: float | None = None,
@@ -129,7 +129,7 @@ def build_catalog(
 
     Parameters
     ----------
-    rows : list of dict, or dict of sequences
+    rows : list of dict, or mapping to sequences
         Column name to value; fluxes in ``flux_unit``, sizes in pixels. A float column left out is NaN, an
         integer one 0.
     flux_unit : astropy unit or str, optional
@@ -147,7 +147,7 @@ def build_catalog(
     ValueError
         For a name that is not a column, or columns of different lengths.
     """
-    columns = dict(rows) if isinstance(rows, dict) else _columns_of(rows)
+    columns = _columns_of(rows) if isinstance(rows, list) else dict(rows)
     unknown = sorted(set(columns) - {c.name for c in COLUMNS})
     if unknown:
         raise ValueError(
