@@ -269,6 +269,19 @@ def test_a_dask_cluster_gives_the_same_bytes(inputs, expected, tmp_path):
     assert read(tmp_path) == expected
 
 
+class Deadly:
+    """Takes the process that receives it with it."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+@pytest.mark.slow
+def test_workers_that_die_of_every_block_are_given_up():
+    with processes(1) as executor_for, pytest.raises(InputError, match="block 5: 3 workers died"):
+        executor_for(Deadly())(None, FIRST, [5, 6], lambda by: None)
+
+
 @pytest.mark.slow
 def test_workers_that_failed_serve_the_next_task(inputs, tmp_path):
     place = claim_folder(tmp_path / "work", {}, overwrite=False)

@@ -126,6 +126,14 @@ def test_the_summary_counts(result):
     json.dumps(summary)
 
 
+def test_products_do_not_depend_on_the_parts_that_they_are_written_in(result, tmp_path, monkeypatch):
+    options = {"keep_realisations": True, "keep_background": True}
+    whole = [path.read_bytes() for path in result.write(tmp_path / "whole", **options)]
+    monkeypatch.setattr("appulse.result._PART", (7, 12))
+    monkeypatch.setattr("appulse.result._BAND", 14)
+    assert [path.read_bytes() for path in result.write(tmp_path / "parts", **options)] == whole
+
+
 @pytest.mark.parametrize("windows", [WINDOWS, ()], ids=["galaxies", "none"])
 @pytest.mark.parametrize("catalog_format", CATALOG_FORMATS)
 def test_everything_is_written_under_its_name_and_can_be_read_again(tmp_path, windows, catalog_format):

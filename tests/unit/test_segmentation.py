@@ -18,10 +18,12 @@ from astropy.wcs import WCS
 from appulse.engine.describe import _pairs
 from appulse.evaluation.truth_tables import result_masks
 from appulse.files import InputError
+from appulse.inference.crowding import Sampling
 from appulse.inference.realisations import Realisations
 from appulse.network import OperatingPoint
 from appulse.network.calibration import ErrorBars
-from appulse.objects import COLUMNS, ObjectFlag, PixelFlag, Separation, label_objects
+from appulse.objects import COLUMNS, MEASURED, ObjectFlag, PixelFlag, Separation, label_objects
+from appulse.objects.components import MIN_OVERLAP
 from appulse.objects.ensemble import Ensemble
 from appulse.objects.thresholds import MAX_GALAXIES
 from appulse.products import read_catalog
@@ -237,6 +239,15 @@ def test_scales_of_the_calibration_widen_the_spreads(scene):
     np.testing.assert_array_equal(wide.catalog["flux"], scene.catalog["flux"])
 
 
+def test_error_bars_of_the_calibration_do_not_hold_for_the_papers_mode():
+    bars = {name: ErrorBars((), (3.0,), (2.0,), (0.5,)) for name in MEASURED}
+    for options in ({}, {"error_bars": bars}, {"blend_error_bars": bars}, {"scales": {"flux": 3.0}}):
+        result = run(discs(SHAPE, *SCENE), model=thresholding_model(**options), mode="latent")
+        if not options:
+            plain = result
+        assert_same_catalogue(result, plain)
+
+
 def test_error_bars_of_the_calibration_move_and_widen_the_intervals(scene):
     snr = np.asarray(scene.catalog["flux"] / scene.catalog["flux_noise"])
     edge = np.mean(snr[scene.catalog["blend_id"] == 0])  # between the two that are alone
@@ -381,6 +392,42 @@ def test_noise_that_contradicts_the_image_is_flagged_everywhere(scene):
     assert result.provenance["noise_ratio"] == pytest.approx(2, rel=0.05)
     assert not (scene.flags & PixelFlag.NOISE_DISAGREES).any()
     assert scene.provenance["noise_ratio"] == pytest.approx(1, rel=0.05)
+
+
+def test_noise_of_a_flux_is_that_of_the_map_with_the_sources_own():
+    light = discs(SHAPE, *SCENE, noise=0)
+    light[10:16, 100:106] = 300  # which shows the gain
+    variance = 1 + 0.25 * light
+    image = light + np.sqrt(variance) * np.random.default_rng(3).standard_normal(SHAPE)
+    result = run(image, rms=None, variance=variance)
+    for x, y, _ in (ALONE, BORDER):
+        row = row_at(result, min(x, SHAPE[1] - 4), y)
+        mask = result.mask(row["label"])
+        assert row["blend_id"] == 0
+        assert row["flux_noise"].value == pytest.approx(np.sqrt(variance[mask].sum()), rel=1e-5)
+        np.testing.assert_allclose(result.background_rms[mask], 1, rtol=0.2)
+        assert np.sqrt(variance[mask]).mean() > 1.25
+
+
+def test_noise_of_a_flux_knows_of_correlated_pixels():
+    """Each is a mean of three independent ones: a sum has each of those as often as pixels use it."""
+    shifts = ((0, 0), (1, 0), (1, 1))
+    noise = sum(np.roll(discs((256, 256)), shift, axis=(0, 1)) for shift in shifts) / np.sqrt(3)
+    result = run(noise + discs((256, 256), (120, 120, 20), noise=0))
+    (row,) = (row for row in result.catalog if row["area"].value > 900)
+    mask = result.mask(row["label"])
+    uses = sum(np.roll(mask, (-y, -x), axis=(0, 1)).astype(float) for y, x in shifts)
+    assert row["flux_noise"].value == pytest.approx(np.sqrt((uses**2).sum() / 3), rel=0.1)
+    assert row["flux_noise"].value > 1.5 * np.sqrt(mask.sum())
+
+
+@pytest.mark.parametrize(("left", "is_seen"), [(0, True), (150, False), (300, True)])
+def test_a_crowd_is_told_if_the_parts_that_are_looked_at_hold_it(monkeypatch, left, is_seen):
+    monkeypatch.setattr("appulse.engine.provenance.SAMPLING", Sampling(longest=90, part=45, count=2))
+    image = discs((90, 380))
+    image[:, left : left + 80] += BRIGHTNESS
+    warnings = run(image, rms=None).warnings
+    assert any("% of the pixels hold sources" in warning for warning in warnings) == is_seen
 
 
 def test_drizzled_noise_puts_every_galaxy_outside_the_models_range():
@@ -539,12 +586,17 @@ def test_a_device_that_is_not_there_is_refused():
         run(discs((64, 64)), device="cuda")
 
 
-def test_progress_is_reported_stage_by_stage():
-    calls = []
-    run(discs((70, 70), (20, 20, 6), (50, 50, 6)), progress=lambda *call: calls.append(call))
-    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == STAGES
-    for stage, total in (("first pass", 4), ("second pass", 2), ("galaxies", 2)):
-        assert [call[1:] for call in calls if call[0] == stage] == [(n, total) for n in range(1, total + 1)]
+@pytest.mark.parametrize("method", ["two-step", "grid", "sliding"])
+def test_progress_is_reported_stage_by_stage(method):
+    calls, image = [], discs((70, 70), (20, 20, 6), (50, 50, 6))
+    run(image, method=method, progress=lambda *call: calls.append(call))
+    stages = list(dict.fromkeys(stage for stage, _, _ in calls))
+    assert stages == [stage for stage in STAGES if method == "two-step" or stage != "second pass"]
+    known = {"first pass": 4, "second pass": 2, "galaxies": 2} if method == "two-step" else {"galaxies": 2}
+    for stage in stages:
+        counts = [call[1:] for call in calls if call[0] == stage]
+        total = known.get(stage, counts[-1][1])
+        assert counts == [(n, total) for n in range(1, total + 1)], stage
 
 
 # ------------------------------------------------------------------------------------------------- files
@@ -647,6 +699,20 @@ def test_masks_in_realisations_are_what_the_catalogue_measured():
         assert areas[areas > 0].std() == pytest.approx(row["area_std"].value, rel=1e-6)
     with pytest.raises(ValueError, match="label 99"):
         result.galaxy_masks(99)
+
+
+def test_blends_are_as_probable_as_masks_of_realisations_meet():
+    result = run(discs(SHAPE, *SCENE, (60, 100, 7), (70, 106, 7), noise=1.5), samples=12)
+    assert len(result.pairs) == 2
+    for pair in result.pairs:
+        one, other = (result.galaxy_masks(pair[f"label_{side}"]) for side in "ab")
+        both = (one & other).sum(axis=(1, 2)) >= MIN_OVERLAP
+        present = one.any(axis=(1, 2)) & other.any(axis=(1, 2))
+        assert pair["p_blend"] == pytest.approx(both.sum() / present.sum())
+        # Blends of two: what is true of the pair is true of each.
+        for label, masks in ((pair["label_a"], one), (pair["label_b"], other)):
+            share = both.sum() / masks.any(axis=(1, 2)).sum()
+            assert result.catalog["p_blend"][label - 1] == pytest.approx(share)
 
 
 def test_a_product_is_no_image_unless_its_hdu_is_named(tmp_path):
@@ -950,3 +1016,13 @@ def test_pairs_that_hardly_meet_are_not_listed(columns, listed):
     reference = Separation(masks, np.zeros(2, bool))
     pairs = _pairs(reference, Ensemble.empty(2, 4), np.zeros((20, 20)))
     assert len(pairs) == listed and all(pair["overlap_area"] == 2 * columns for pair in pairs)
+
+
+def test_a_pair_is_as_probable_as_realisations_with_both_say():
+    masks = np.zeros((2, 20, 20), bool)
+    masks[0, 5:15, 2:11] = masks[1, 5:15, 9:16] = True
+    ensemble = Ensemble.empty(2, 5)
+    ensemble.present[:] = [[True, True, True, True, False], [True, True, True, False, True]]
+    ensemble.shared[0, 1] = ensemble.shared[1, 0] = [9, 3, 4, 0, 0]  # four pixels make an overlap
+    (pair,) = _pairs(Separation(masks, np.zeros(2, bool)), ensemble, np.zeros((20, 20)))
+    assert pair["p_blend"] == pytest.approx(2 / 3)

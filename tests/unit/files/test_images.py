@@ -19,6 +19,7 @@ from appulse.files import (
     atomic_write,
     open_image,
     pixel_scale,
+    pixels,
     read_image,
     sole_process,
     stem,
@@ -152,10 +153,21 @@ def test_infinities_become_nan(tmp_path):
     assert np.argwhere(np.isnan(read.data)).tolist() == [[0, 0], [1, 2], [3, 4]]
 
 
-def test_a_tall_image_is_the_same_across_the_strips_it_is_read_in(tmp_path):
-    values = np.random.default_rng(2).normal(size=(1300, 3))
-    read = read_image(save(tmp_path / "a.fits", fits.ImageHDU(values)))
-    np.testing.assert_array_equal(read.data, values.astype(np.float32))
+@pytest.mark.parametrize("tile", [None, (16, 32), (1, 90)])
+@pytest.mark.parametrize("strip", [1, 100, 1000])
+def test_an_image_is_the_same_whatever_the_strips_it_is_read_in(tmp_path, monkeypatch, strip, tile):
+    values = np.random.default_rng(2).integers(-900, 900, (130, 90)).astype(np.int16)
+    mask = (values & 3).astype(np.int32)
+    hdus = [fits.ImageHDU(values, name="SCI"), fits.ImageHDU(mask, name="DQ")]
+    if tile is not None:
+        hdus = [fits.CompImageHDU(hdu.data, name=hdu.name, tile_shape=tile) for hdu in hdus]
+    path = save(tmp_path / "a.fits", *hdus)
+    monkeypatch.setattr(pixels, "STRIP", strip)
+    np.testing.assert_array_equal(read_image(path).data, values)
+    with open_image(path) as source:
+        np.testing.assert_array_equal(source.window(slice(37, 129), slice(5, 71)), values[37:129, 5:71])
+    with open_image(path, "DQ") as source:
+        np.testing.assert_array_equal(source.window(slice(3, 100), slice(0, 90)), mask[3:100])
 
 
 # ------------------------------------------------------------------------------------------ which HDU

@@ -10,7 +10,8 @@ from skimage.data import hubble_deep_field
 
 from appulse.files import InputError
 from appulse.inference.background import CELL, measure_noise, scale_to_noise
-from appulse.inference.exposure import ArraySource, Exposure
+from appulse.inference.cells import clipped
+from appulse.inference.exposure import ArraySource, EveryNth, Exposure
 from appulse.inference.noise import Noise
 
 
@@ -35,6 +36,20 @@ def galaxies(size, count, seed=0, faintest=2.0, brightest=60.0):
 
 
 # ------------------------------------------------------------------------------------------ level and noise
+
+
+def test_clipping_leaves_the_spread_of_gaussian_noise_as_it_is():
+    level, sigma = clipped(np.random.default_rng(1).normal(5, 2, (300, 4096)))
+    assert level.mean() == pytest.approx(5, abs=0.006) and sigma.mean() == pytest.approx(2, abs=0.006)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_nth_value_is_the_same_however_the_stream_is_divided(monkeypatch, seed):
+    monkeypatch.setattr("appulse.inference.exposure.SAMPLE", 1000)
+    values, few = np.arange(12_345), EveryNth()
+    for part in np.split(values, np.sort(np.random.default_rng(seed).integers(0, len(values), 9))):
+        few.add(part)
+    np.testing.assert_array_equal(few.values(), values[::16])
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 130), (200, 300), (48, 300)])
@@ -429,6 +444,19 @@ def test_photon_noise_of_sources_leaves_sigma_and_stays_in_noise(sky_variance, f
     assert np.median(result.sigma[bright]) == pytest.approx(np.sqrt(sky_variance), rel=0.06)
     assert np.median(result.sigma[~bright]) == pytest.approx(np.sqrt(sky_variance), rel=0.03)
     np.testing.assert_allclose(result.noise, np.sqrt(given), rtol=1e-6)
+
+
+def test_what_is_wrong_in_a_part_is_told_of_that_part():
+    """Its right half smoothed, and of twice the noise."""
+    image, smooth = white_noise(512, 1024, seed=8), white_noise(512, 1024, seed=9)
+    smooth = ndimage.gaussian_filter(smooth, 1.0)
+    image[:, 512:] = 2 * (smooth / smooth.std())[:, 512:]
+    exposure = Exposure.of(ArraySource(image.astype(np.float32)), rms=1.0)
+    noise = measure_noise(exposure)
+    correlated = noise.scale(exposure, correlations=(-0.1, 0.1)).correlated
+    disagrees = noise.disagrees((slice(0, 512), slice(0, 1024)))
+    for told in (correlated, disagrees):
+        assert not told[:, :300].any() and told[:, 700:].all()
 
 
 def test_photon_noise_in_units_whose_square_single_precision_does_not_hold():

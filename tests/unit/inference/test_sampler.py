@@ -99,24 +99,39 @@ def test_cutting_leaves_the_image_and_the_sky_alone(model, scaled):
 def test_realisations_are_those_of_the_networks_own_logits(scaled, layers, mode):
     """Naive: the network as trained (not folded), one realisation after another, softmax, thresholds."""
     model = random_model(layers)
-    origin = (16, 48)
-    (stamp,) = drawn(model, scaled, [origin], seed=2, mode=mode)
+    origin, on_sky = (16, 48), (192 + 16, 64 + 48)  # of a cutout that begins at (192, 64)
+    sampler = Sampler(model, SAMPLES, seed=2, mode=mode, origin=(192, 64))
+    (stamp,) = sampler.draw(scaled, [origin])
     assert stamp.origin == origin and all((stamp.classes == c).any() for c in (0, 1, 2))
 
-    pixels = torch.from_numpy(Sampler(model, SAMPLES, seed=2).cut(scaled, origin))[None, None]
-    draws = latent_draws(2, SAMPLES, 10, origin)
+    pixels = torch.from_numpy(sampler.cut(scaled, origin))[None, None]
+    draws = latent_draws(2, SAMPLES, 10, on_sky)
     with torch.inference_mode():
         joined, prior = model.network.encode(pixels)
         logits = [model.network.realise(joined, prior.at(torch.from_numpy(draw)[None]))[0] for draw in draws]
     softmax = torch.softmax(torch.stack(logits), dim=1).numpy()
     p_galaxy, p_overlap = softmax[:, 1] + softmax[:, 2], softmax[:, 2]
-    uniform = special.expit(look_at(copula_field(2, SAMPLES, 3.0), origin, (SIZE, SIZE)))
+    uniform = special.expit(look_at(copula_field(2, SAMPLES, 3.0), on_sky, (SIZE, SIZE)))
     smooth = (uniform < p_galaxy) + 1 * (uniform < p_overlap)
     classes = softmax.argmax(axis=1) if mode == "latent" else smooth
     # The network may run in bfloat16, which keeps three digits.
     assert np.mean(stamp.classes == classes) > 0.97
     assert np.abs(stamp.p_galaxy - p_galaxy.mean(axis=0)).mean() < 0.01
     assert np.abs(stamp.p_overlap - p_overlap.mean(axis=0)).mean() < 0.01
+
+
+def test_draws_of_the_latent_lie_nearer_to_the_mean_by_the_calibrations_scale(scaled):
+    """But not those of the paper's mode, which is not calibrated; a combiner's bias is linear in them."""
+    stamps, origins = np.nan_to_num(scaled[None, :SIZE, :SIZE]), [(0, 0)]
+
+    def biases(scale, mode="copula"):
+        model = random_model(calibration=Calibration(latent_scale=scale))
+        return Sampler(model, SAMPLES, mode=mode).encode(stamps, origins)[1].numpy()
+
+    none, half, full = (biases(scale) for scale in (0.0, 0.5, 1.0))
+    assert len(none) == 1 and np.ptp(full, axis=0).min() > 0
+    np.testing.assert_allclose(half, (none + full) / 2, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(biases(0.0, "latent"), full)
 
 
 def test_frequencies_of_realisations_are_the_probabilities(model):
