@@ -22,7 +22,7 @@ import torch
 from astropy.io import fits
 from torch.utils.flop_counter import FlopCounterMode
 
-from appulse.inference.realisations import Sampler
+from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import first_pass
 from appulse.network.weights import load_model
 

@@ -149,8 +149,8 @@ class Result:
     image : (height, width) float32 array, units of the noise
         ``(data - background) / background_rms``; NaN where bad.
     background, background_rms : (height, width) float32 array, units of the input
-        Level of the sky, 0 where none was subtracted, and its noise: of a supplied map without the photon
-        noise of sources, which `flux_noise` in the catalogue has.
+        Level of the sky, in bad pixels as well, 0 where none was subtracted; and its noise, NaN where bad: of
+        a supplied map without the photon noise of sources, which `flux_noise` in the catalogue has.
     header : astropy.io.fits.Header or None
         Of the input.
     provenance : dict
@@ -160,7 +160,8 @@ class Result:
     realisation_store : Realisations
         All realisations of the field.
     warnings : tuple of str
-        What in the image is unlike what the model was trained for.
+        What the command warns of, a sentence each: what of the input is not used, what in the image is unlike
+        the model's training, what the error bars lack.
     name : str
         Of the input file, without folder and suffixes; ``image`` for an array.
     """

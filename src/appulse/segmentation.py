@@ -63,7 +63,8 @@ def segment(
     rms, variance, weight : str, Path, array or float, optional
         At most one: noise, its square, or its inverse square, in the image's units. Files may name an HDU:
         ``field.fits[ERR]``. By default the noise in the image's own file, where `appulse.files.recognise`
-        knows its layout (Euclid, HST, JWST, Rubin); ``"none"`` leaves that out, and the noise is measured.
+        knows its layout (Euclid, HST, JWST, Rubin, others with HDUs SCI, ERR and DQ); ``"none"`` leaves that
+        out, and the noise is measured.
     mask : str, Path or array, optional
         Non-zero is bad. By default the mask in the image's own file, in the same way; ``"none"`` leaves that
         out.

@@ -62,7 +62,7 @@ class Listing:
     Parameters
     ----------
     identity : str
-        Anchor in the page; the name of the ECSV file that holds the same numbers.
+        Anchor in the page; mostly the name of the ECSV file that holds the same numbers.
     table : Table
         A column with ``_low`` and ``_high`` beside it is shown as a value with its interval.
     title, caption : str

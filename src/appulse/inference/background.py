@@ -40,7 +40,7 @@ from appulse.progress import Progress
 from appulse.windows import Window
 
 DISTINCT = 0.25  # distinct values per pixel; a quantised image has fewer
-NO_DATA = 1e8  # times the smallest noise: no depth varies as much
+NO_DATA = 1e8  # times the noise that a tenth of the pixels lie below: no depth varies as much
 FINE = 1.5  # steps in the noise of an image whose sky has many values
 
 

@@ -38,7 +38,7 @@ OBJECT_MEANING = {
 PIXEL_MEANING = {
     PixelFlag.BAD_PIXEL: "bad pixel: NaN in float maps, 0 in integer maps",
     PixelFlag.NOISE_DISAGREES: "supplied noise outside 0.8 to 1.25 times the measured scatter",
-    PixelFlag.FIRST_PASS: "maps come from the first pass, not from an object's own centred stamp",
+    PixelFlag.FIRST_PASS: "two-step: in a galaxy, but from the first pass instead of its own centred stamp",
 }
 
 
