@@ -1,8 +1,8 @@
-"""Realisations of one stamp from its encoded features: a fused CPU kernel and its plain torch twin.
+"""Realisations of one stamp from its encoded features, on the CPU.
 
-Both compute, per pixel and realisation, the combiner's remaining layers and then the class. The kernel
-keeps a row of features in cache and streams the realisations over it, so fifty of them cost little more than
-the network and memory does not grow with them. It serves combiners of one hidden layer; the twin serves any.
+Per pixel and realisation the combiner's remaining layers are computed, and then the class. A row of features
+stays in cache and the realisations are streamed over it, so fifty of them cost little more than the network
+and memory does not grow with them. Combiners of one hidden layer are served; `twins` serves any.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from scipy import special
 
-from appulse.inference.tiles import overlap
-from appulse.network.calibration import CURVE_END, IDENTITY, LOGIT_REACH, Calibration, calibrated_logit
+from appulse.network.calibration import CURVE_END, IDENTITY, Calibration, calibrated_logit
 
 if TYPE_CHECKING:
     from appulse.network.punet import Combiner
@@ -397,142 +396,3 @@ def _last_layer(combiner: Combiner) -> tuple[np.ndarray, np.ndarray]:
     weight = last.weight.detach().float().reshape(3, -1).numpy()
     bias = last.bias.detach().float().numpy()
     return np.ascontiguousarray(weight[1:] - weight[0]), bias[1:] - bias[0]
-
-
-@torch.inference_mode()
-def blend_torch(
-    joined_chw: torch.Tensor,
-    latent_biases: torch.Tensor,
-    combiner: Combiner,
-    calibration: Calibration,
-    mode: Mode,
-    shares: np.ndarray,
-    corner: tuple[int, int],
-    blended: np.ndarray,
-    sums: np.ndarray,
-) -> None:
-    """`blend_fused` in plain torch: any combiner, any device.
-
-    Parameters
-    ----------
-    joined_chw : (width, height, width) float tensor
-        The combiner's first layer applied to the features.
-    latent_biases : (latents, width) float tensor
-        Its latent part, of each.
-    combiner, calibration, mode, shares, corner, blended, sums
-        As `blend_fused` takes them.
-    """
-    of_part, of_stamp = overlap(corner, len(shares), blended.shape[2:])
-    share = (shares[:, None] * shares)[of_stamp]
-    for latent, bias in enumerate(latent_biases):
-        logits = combiner(joined_chw[None], bias[None]).float()[0]
-        one, two = logits[1] - logits[0], logits[2] - logits[0]
-        probabilities = [part.cpu().numpy()[of_stamp] for part in calibrated(one, two, calibration)]
-        for total, part in zip(sums, probabilities, strict=True):
-            total[of_part] += share * part
-        if mode == "latent":
-            p_galaxy = torch.sigmoid(torch.logaddexp(one, two))
-            probabilities = [
-                part.cpu().numpy()[of_stamp] for part in (p_galaxy, p_galaxy * torch.sigmoid(two - one))
-            ]
-        for total, part in zip(blended[:, latent], probabilities, strict=True):
-            total[of_part] += share * part
-
-
-def sample_torch(
-    joined_bchw: torch.Tensor,
-    latent_biases: torch.Tensor,
-    combiner: Combiner,
-    calibration: Calibration,
-    uniform: torch.Tensor,
-    mode: Mode,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Realisations of a batch of stamps in plain torch: any combiner, any device.
-
-    Parameters
-    ----------
-    joined_bchw : (batch, width, height, width) float tensor
-        The combiner's first layer applied to the features.
-    latent_biases : (samples or 1, batch, width) float tensor
-        Its latent part, per realisation or for all.
-    combiner : Combiner
-        Any.
-    calibration : Calibration
-        Of the probabilities.
-    uniform : (samples, batch, height, width) float tensor
-        Phi(g) of the copula's fields where each stamp lies.
-    mode : {"copula", "latent"}
-        How a realisation becomes classes.
-
-    Returns
-    -------
-    classes : (samples, batch, height, width) uint8 tensor
-        Realisations.
-    means : (2, batch, height, width) float32 tensor
-        Calibrated P(class >= 1) and P(class 2), averaged over the latents.
-    """
-    batch, _, height, width = joined_bchw.shape
-    device = joined_bchw.device
-    classes = torch.empty((len(uniform), batch, height, width), dtype=torch.uint8, device=device)
-    sums = torch.zeros((2, batch, height, width), device=device)
-    for sample, drawn in enumerate(uniform):
-        if sample < len(latent_biases):  # else the latent is the one before
-            logits = combiner(joined_bchw, latent_biases[sample]).float()
-            one, two = logits[:, 1] - logits[:, 0], logits[:, 2] - logits[:, 0]
-            p_galaxy, p_overlap = calibrated(one, two, calibration)
-            sums[0] += p_galaxy
-            sums[1] += p_overlap
-        if mode == "copula":
-            classes[sample] = (drawn < p_galaxy).to(torch.uint8) + (drawn < p_overlap)
-        else:
-            classes[sample] = logits.argmax(dim=1)
-    return classes, sums / len(latent_biases)
-
-
-def calibrated(
-    one: torch.Tensor, two: torch.Tensor, calibration: Calibration
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Calibrated probabilities from the scores of classes 1 and 2 over class 0.
-
-    Parameters
-    ----------
-    one, two : float tensor
-        Logits of the two classes minus that of the background.
-    calibration : Calibration
-        Curves of the two logits.
-
-    Returns
-    -------
-    p_galaxy, p_overlap : float tensor
-        P(class >= 1), and P(class 2), which is never larger.
-    """
-    p_galaxy = torch.sigmoid(_along_curve(calibration.galaxy, torch.logaddexp(one, two)))
-    p_given = torch.sigmoid(_along_curve(calibration.overlap, two - one))
-    return p_galaxy, p_galaxy * p_given
-
-
-def _along_curve(curve: tuple[float, ...], logits: torch.Tensor) -> torch.Tensor:
-    # `calibrated_logit` in torch, on the device where the logits are.
-    place = logits.clamp(-CURVE_END, CURVE_END) + LOGIT_REACH
-    index = place.floor().clamp(0, 2 * LOGIT_REACH - 1).long()
-    values = torch.tensor(curve, dtype=logits.dtype, device=logits.device)
-    return torch.lerp(values[index], values[index + 1], place - index)
-
-
-def latent_biases(combiner: Combiner, latents: torch.Tensor) -> torch.Tensor:
-    """The latent part of the combiner's first layer.
-
-    Parameters
-    ----------
-    combiner : Combiner
-        Of the network.
-    latents : (..., latent) float tensor
-        Draws.
-
-    Returns
-    -------
-    (..., width) float tensor
-    """
-    weight = combiner.of_latent.weight
-    # Not a matrix product: BLAS may round a row differently where it stands elsewhere in the batch.
-    return (latents.to(weight.dtype)[..., None, :] * weight).sum(-1)

@@ -12,15 +12,9 @@ import torch
 from scipy import special
 
 from appulse.inference import random_sky
-from appulse.inference.kernels import (
-    Mode,
-    blend_fused,
-    blend_torch,
-    latent_biases,
-    sample_fused,
-    sample_torch,
-)
+from appulse.inference.kernels import Mode, blend_fused, sample_fused
 from appulse.inference.tiles import overlap
+from appulse.inference.twins import blend_torch, latent_biases, sample_torch
 from appulse.network.layers import native_bfloat16
 from appulse.network.weights import Model
 

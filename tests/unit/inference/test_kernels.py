@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy import interpolate, special
 
-from appulse.inference.kernels import calibrated, latent_biases, sample_fused, sample_torch
+from appulse.inference.kernels import sample_fused
 from appulse.inference.random_sky import copula_field, look_at
+from appulse.inference.twins import calibrated, latent_biases, sample_torch
 from appulse.network import Calibration, NetworkConfig, ProbabilisticUNet
 from appulse.network.calibration import IDENTITY
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from appulse.inference import random_sky
-from appulse.inference.kernels import blend_fused, blend_torch, calibrated
+from appulse.inference.kernels import blend_fused
 from appulse.inference.sampler import BATCH, Sampler
 from appulse.inference.sliding import SMOOTHING, _latents, hat, sliding_pass
+from appulse.inference.twins import blend_torch, calibrated
 from appulse.network.calibration import Calibration
 from appulse.network.layers import native_bfloat16
 from appulse.segmentation import segment
