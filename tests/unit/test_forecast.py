@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import fits
 
 from appulse.engine.forecast import forecast
@@ -12,6 +13,7 @@ from appulse.engine.observation import observe
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import MemoryStore
+from appulse.segmentation import segment
 from by_hand import by_hand, discs
 
 SHAPE = (4096, 4096)
@@ -54,6 +56,30 @@ def test_disk_grows_with_the_realisations_and_is_less_than_it_is_in_memory(forec
             for name in ("planes", "first_planes", "p_galaxy", "p_overlap", "state", "pieces", "detected")
         )
         assert work / (SHAPE[0] * SHAPE[1]) < per_pixel / 64
+
+
+@pytest.mark.parametrize("kept", [{}, {"keep_realisations": True}, {"keep_background": True}], ids=str)
+def test_the_products_are_as_large_as_the_file_of_maps(tmp_path, kept):
+    shape = (150, 210)
+    result = segment(discs(shape, (40, 50, 8), (120, 60, 9)), model=by_hand(), samples=4, method="grid")
+    path, *_ = result.write(tmp_path, preview=False, **kept)
+    with fits.open(path) as hdus:
+        headers = sum(hdu.fileinfo()["datLoc"] - hdu.fileinfo()["hdrLoc"] for hdu in hdus)
+    expected = path.stat().st_size - headers
+    assert needs(4, shape=shape, **kept).products == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_workers_share_the_stamps_with_a_thread_each_and_one_has_them_all(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        alone, four = (needs(2, workers=workers).seconds for workers in (1, 4))
+    finally:
+        torch.set_num_threads(before)
+    assert four == pytest.approx(alone * threads / 4)
+    # A stamp takes 0.01 s, and there are at least those of the grid.
+    assert alone > 0.01 * SHAPE[0] * SHAPE[1] / 112**2
 
 
 def test_the_unpacked_copies_of_gzipped_files_are_counted(tmp_path):

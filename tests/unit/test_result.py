@@ -244,8 +244,3 @@ def test_regions_are_ellipses_of_the_galaxies_area_in_coordinates_counted_from_o
         assert angle == pytest.approx(row["orientation"].value, abs=0.1)
         assert f"text={{{row['label']}}}" in line
         assert ("magenta" in line) == (row["blend_id"] > 0)
-
-
-def test_an_unknown_catalogue_format_is_refused(tmp_path, result):
-    with pytest.raises(InputError, match="'csv' is unknown"):
-        result.write(tmp_path, catalog_format="csv", preview=False)

@@ -225,9 +225,11 @@ def test_spreads_are_ordered_and_probabilities_are_shares(scene):
         low, high = (np.asarray(scene.catalog[f"{name}_p{q}"]) for q in (16, 84))
         assert (low <= high).all() and (np.asarray(scene.catalog[f"{name}_std"]) >= 0).all()
     assert (scene.catalog["area_std"].value > 0).all()
-    for name in ("p_detect", "p_blend"):
-        eighths = np.asarray(scene.catalog[name])
-        assert ((0 <= eighths) & (eighths <= 1)).all()
+    present = np.asarray(scene.catalog["n_realisations"])
+    for name, total in (("p_detect", SAMPLES), ("p_blend", present)):
+        share = np.asarray(scene.catalog[name])
+        assert ((0 <= share) & (share <= 1)).all()
+        np.testing.assert_allclose(share * total, np.round(share * total), atol=1e-9)
     orientation = scene.catalog["orientation"].value
     assert ((0 <= orientation) & (orientation < 180)).all()
 
@@ -323,6 +325,13 @@ def test_another_seed_gives_other_realisations_and_the_same_galaxies(scene):
     other = run(discs(SHAPE, *SCENE), seed=1)
     assert (other.realisations() != scene.realisations()).any()
     assert len(other.catalog) == len(scene.catalog)
+    for row in scene.catalog:
+        twin = row_at(other, row["x_centroid"].value, row["y_centroid"].value)
+        shared, either = (
+            combine(scene.mask(row["label"]), other.mask(twin["label"])).sum()
+            for combine in (np.logical_and, np.logical_or)
+        )
+        assert shared > 0.9 * either and (row["blend_id"] > 0) == (twin["blend_id"] > 0)
 
 
 def test_the_image_is_left_as_it_was():

@@ -59,10 +59,16 @@ def test_blends_stand_in_the_bin_of_their_separation(evidence):
     assert table["n"].sum() == 2 and np.isnan(table["variance"][table["detector"] == "SEP"]).all()
 
 
-def test_trade_off_ends_without_blends_by_class_2(evidence):
+def test_trade_off_begins_with_blends_everywhere_and_ends_with_those_beyond_doubt(evidence):
     table = binned.tradeoff(evidence)
-    ours = table[table["detector"] == "by hand"]
-    assert (np.diff(ours["threshold"]) > 0).all()
+    ours, sep = (table[table["detector"] == name] for name in ("by hand", "SEP"))
+    for rows in (ours, sep):
+        assert (np.diff(rows["threshold"]) > 0).all()
+        assert rows["purity_blended"][0] == 1 / 4 and rows["completeness_isolated"][0] == 0
+        assert rows["completeness_blended"][0] == rows["completeness_isolated"][-1] == 1
+    # The network is certain of the pair's lens; SEP parts nothing any more.
+    assert ours["completeness_blended"][-1] == ours["purity_blended"][-1] == 1
+    assert sep["completeness_blended"][-1] == 0 and np.isnan(sep["purity_blended"][-1])
     at_balance = evidence.curves["by hand", 0.5]
     assert at_balance.table[Kind.BLENDED, Kind.BLENDED] == 1
     np.testing.assert_array_equal(at_balance.table, evidence.counts["by hand"].table)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from appulse.evaluation.calibrate import calibrate, calibration_paths, fit_length, fit_scale, with_error_bars
+from appulse.evaluation.calibrate import (
+    _with_length,
+    calibrate,
+    calibration_paths,
+    fit_length,
+    fit_scale,
+    with_error_bars,
+)
 from appulse.evaluation.measured import coverage_68, deviations
 from appulse.files import InputError, UsageError
 from appulse.network import Calibration
@@ -14,6 +21,7 @@ from appulse.network.weights import load_model
 from appulse.objects import MEASURED
 from appulse.sky import Survey, simulate_field, write_field
 from appulse.sky.population import Pairs
+from by_hand import by_hand, field_of_discs
 
 
 def galaxies(n=4000, *, claimed=1.0, noise=0.0, seed=2):
@@ -138,3 +146,14 @@ def test_the_length_is_the_one_that_suits_every_survey(monkeypatch):
     assert fit_length(None, fields) == 2.0
     assert set(tried) == {"paper", "euclid-wide"}
     assert fit_length(None, fields[:2]) == 1.0
+
+
+def test_a_length_that_is_tried_is_that_of_the_realisations(monkeypatch):
+    """What pixels far apart have in common does not average out."""
+    monkeypatch.setattr("appulse.evaluation.calibrate._SAMPLES", 24)  # of which each costs a random field
+    field = field_of_discs().cut(np.s_[18:82, 8:72])
+    short, long = (
+        _with_length((length, field.survey.name, field), by_hand(), progress=None) for length in (1.0, 6.0)
+    )
+    assert list(short["id"]) == list(long["id"]) == [1]
+    assert long["area_std"][0] > 1.1 * short["area_std"][0]

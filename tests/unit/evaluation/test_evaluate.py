@@ -8,10 +8,11 @@ import pytest
 from astropy.table import Table
 
 from appulse.baselines import SepDetector
-from appulse.evaluation import Kind, true_objects
+from appulse.evaluation import Kind, detection_from_ternary, true_objects
 from appulse.evaluation.evaluate import Scoring, score_fields
 from appulse.evaluation.fields import read_fields, refuse_seen_seeds, refuse_tuned_seeds, unseen_paths
-from appulse.evaluation.measured import matched_galaxies
+from appulse.evaluation.measured import MIN_AREA, matched_galaxies
+from appulse.evaluation.pure_noise import _is_clean, clean_stamps
 from appulse.evaluation.run import unseen_sky
 from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result_masks
 from appulse.files import UsageError
@@ -22,7 +23,7 @@ from appulse.segmentation import segment
 from appulse.sky import Survey, simulate_field
 from appulse.sky.field import write_field
 from appulse.sky.population import Pairs
-from by_hand import CIRCLES, SHAPE, by_hand, field_of_discs, thresholding_model
+from by_hand import CIRCLES, SHAPE, SIZE, by_hand, field_of_discs, thresholding_model
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +71,65 @@ def test_matched_galaxies_stand_beside_their_own_truth(field):
         assert counts.completeness().value == counts.purity().value == 1.0
 
 
+def test_cut_and_tiny_galaxies_are_found_but_not_measured_against_their_truth(field):
+    """A disc, one across the border, and blocks of 6 and of 10 pixels, all of which the network finds."""
+    shape = (80, 100)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    id1 = 1 * (np.hypot(x - 30, y - 45) <= 8) + 2 * (np.hypot(x - 99, y - 20) <= 7)
+    id1[20:22, 60:63], id1[60:62, 70:75] = 3, 4
+    light = np.array([0, 4, 4, 12, 12], np.float32)[id1]  # what is small is blurred most
+    rows = [
+        dict(field.catalog[0]) | {"id": number, "isophotal_area": np.count_nonzero(id1 == number)}
+        for number in (1, 2, 3, 4)
+    ]
+    nothing = np.zeros_like(light)
+    scene = dataclasses.replace(
+        field,
+        image=light + 0.1 * np.random.default_rng(0).standard_normal(shape).astype(np.float32),
+        first=light,
+        second=nothing,
+        id1=id1.astype(np.int32),
+        id2=nothing.astype(np.int32),
+        catalog=Table(rows),
+    )
+    result = segment(scene.image, model=by_hand(), samples=8, seed=1, rms=1.0, subtract_background=False)
+    assert len(result.catalog) == 4
+    table = matched_galaxies(scene, result)
+    assert list(table["id"]) == [1, 4] and table["true_area"][1] == MIN_AREA
+
+
 @pytest.mark.parametrize("method", ["two-step", "grid"])
 def test_maps_are_those_of_the_segmentation_by_that_method(field, method):
     result = segment(field.image, model=by_hand(), samples=4, seed=3, method=method)
     maps = draw_maps(scale_to_noise(field.image).scaled, Sampler(by_hand(), 4, 3), method=method)
     np.testing.assert_array_equal(maps.p_galaxy, result.p_galaxy)
     assert maps.centred.any() == (method == "two-step")
+
+
+class OnePixel:
+    """A detector that takes one pixel for a galaxy, whatever the image."""
+
+    name, setting = "one pixel", np.nan
+
+    def detect(self, image):
+        ternary = np.zeros(image.shape, np.uint8)
+        ternary[70, 10] = 1
+        return detection_from_ternary(ternary, min_area=1)
+
+    def variants(self):
+        return {}
+
+
+def test_one_false_pixel_soils_the_stamp_that_it_lies_in_and_no_other():
+    noise = np.zeros((3 * SIZE, 3 * SIZE + 20))  # what is left over at the border belongs to no stamp
+    noise[70, -1] = 1
+    expected = np.ones((3, 3), bool)
+    np.testing.assert_array_equal(_is_clean(noise, SIZE), expected)
+    noise[70, 10] = 1
+    expected[1, 0] = False
+    np.testing.assert_array_equal(_is_clean(noise, SIZE), expected)
+    clean = clean_stamps(by_hand(), [OnePixel()], samples=2, side=3 * SIZE, fields=2)
+    assert (clean["by hand"].value, clean["one pixel"].value) == (1.0, 16 / 18)
 
 
 def test_numbers_are_written_as_they_are(scores, tmp_path):

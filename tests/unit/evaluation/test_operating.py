@@ -183,14 +183,19 @@ def test_perfect_maps_are_scored_perfectly():
     field = field_of_discs(8, noise=0)
     points = choose_operating_points([field], (0.5,), (0.5,), min_area=1)
     assert points["balanced"] == OperatingPoint(t_galaxy=0.5, t_overlap=0.5, min_area=1)
-    counts = count_on_grid([field], (0.5,), (0.01,), min_area=1)[0.5, 0.01]
-    assert counts.completeness(Kind.ISOLATED).value <= 1
     exact = replace(
         field,
         p_galaxy=(field.truth.labels > 0).astype(float),
         p_overlap=(field.p_overlap > 0.5 * field.p_galaxy) * 1.0,
     )
-    assert balanced_score(count_on_grid([exact], (0.5,), (0.5,))[0.5, 0.5]) == 2
+    counts = count_on_grid([exact], (0.5,), (0.5,))[0.5, 0.5]
+    assert balanced_score(counts) == 2
+    for kind in (Kind.ISOLATED, Kind.BLENDED):
+        assert counts.n_true(kind) > 3
+        assert counts.completeness(kind).value == counts.purity(kind).value == 1
+    # Where every haze is an overlap, objects alone are called blends, and no blend is missed.
+    hazy = count_on_grid([field], (0.5,), (0.01,), min_area=1)[0.5, 0.01]
+    assert hazy.completeness(Kind.ISOLATED).value < 1 == hazy.completeness(Kind.BLENDED).value
 
 
 def test_fields_without_blends_are_refused():

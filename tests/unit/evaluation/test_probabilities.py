@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import special
 
+from appulse.evaluation.modes import calibration_gain
 from appulse.evaluation.pixel_scores import expected_calibration_error
 from appulse.evaluation.probabilities import (
     BACKGROUND_STRIDE,
@@ -17,7 +18,8 @@ from appulse.evaluation.probabilities import (
     with_curves,
 )
 from appulse.network import Calibration
-from by_hand import SIZE, discs, thresholding_model
+from appulse.network.calibration import IDENTITY
+from by_hand import SIZE, by_hand, discs, field_of_discs, thresholding_model
 from skies_by_hand import field_of
 
 
@@ -82,6 +84,21 @@ def test_the_loss_is_that_of_the_true_classes():
     for p_galaxy, p_overlap, truth in zip(galaxy, overlap, drawn.truth, strict=True):
         expected -= np.log((1 - p_galaxy, p_galaxy - p_overlap, p_overlap)[truth])
     assert log_loss(drawn, Calibration()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_curve_that_denies_everything_scores_the_share_of_what_is_there():
+    field = field_of_discs().cut(np.s_[30:100, 90:160])  # the pair that overlaps
+    plain, denied = (
+        calibration_gain(model, field)
+        for model in (by_hand(), thresholding_model(galaxy=(-20.0,) * len(IDENTITY)))
+    )
+    for event, level in (("P_GALAXY", 1), ("P_OVERLAP", 2)):
+        share = np.mean(field.ternary() >= level)
+        without, with_it = denied[denied["map"] == event]
+        assert share > 0 and not without["calibrated"] and with_it["calibrated"]
+        assert with_it["brier"] == pytest.approx(share, rel=1e-6) and without["brier"] < 0.5 * share
+        # By the identity nothing is gained.
+        assert set(plain["brier"][plain["map"] == event]) == {without["brier"]}
 
 
 def naive(drawn):

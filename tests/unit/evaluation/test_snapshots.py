@@ -28,7 +28,11 @@ def test_stamps_show_overlap_a_galaxy_alone_and_nothing(field):
     assert (overlap.truth == 2).sum() == (field.ternary() == 2).sum()  # the whole lens fits a stamp
     assert not (border.truth == 2).any() and (border.truth == 1).any()
     assert not empty.truth.any()
-    assert (overlap.std >= 0).all() and overlap.mean.max() <= 2
+    assert overlap.mean[overlap.truth == 2].mean() > 1.5 and border.mean[border.truth == 1].mean() > 0.8
+    for shot in (overlap, border, empty):  # of classes 0, 1 and 2, by their mean
+        apart = shot.mean % 1
+        assert (shot.std**2 >= apart * (1 - apart) - 1e-6).all()
+        assert (shot.std**2 <= shot.mean * (2 - shot.mean) + 1e-6).all()
 
 
 def test_a_field_smaller_than_a_stamp_has_no_stamps(field):

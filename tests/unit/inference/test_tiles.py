@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from appulse.inference.tiles import centred_origin, fits_stamp, grid_origins, overlap, wrapped
+from appulse.inference.tiles import centred_origin, fits_stamp, grid_origins, overlap
 
 
 def test_the_grid_starts_at_the_origin_and_counts_in_raster_order():
@@ -37,9 +37,3 @@ def test_the_wider_side_decides_whether_an_object_fits():
     assert fits_stamp(np.s_[0:16, 100:116], 32, 8)
     assert not fits_stamp(np.s_[0:17, 100:116], 32, 8)
     assert not fits_stamp(np.s_[0:16, 100:117], 32, 8)
-
-
-def test_wrapped_indices_repeat_the_array_over_the_plane():
-    tile = np.arange(25).reshape(5, 5)
-    plane = np.tile(tile, (4, 4))
-    np.testing.assert_array_equal(tile[wrapped((-7, 3), (9, 6), 5)], plane[8 : 8 + 9, 3 : 3 + 6])

@@ -75,6 +75,23 @@ def test_touching_galaxies_need_a_deep_saddle():
     assert len(separate(ternary, one_peak).masks) == 1
 
 
+@pytest.mark.parametrize("lit", [False, True], ids=["no image", "flat image"])
+def test_a_galaxy_that_only_touches_others_is_proposed_by_a_dip_of_p_galaxy(lit):
+    """Without a peak of light of its own, and small enough to pass for the end of its neighbour."""
+    pair, third = (disc(12, 20, 6), disc(21, 20, 6)), disc(28, 20, 4)
+    ternary = ternary_of(*pair) | third
+    image = 3.0 * (ternary > 0) if lit else None
+
+    def galaxies(dip):
+        valleys = sum(np.exp(-((COLUMNS - x) ** 2) / 6) for x in (16.5, 25.5))
+        return separate(ternary, image, p_galaxy=0.95 * (ternary > 0) * (1 - dip * valleys)).masks
+
+    assert len(separate(ternary, image).masks) == len(galaxies(0.0)) == 2
+    found = galaxies(0.5)
+    assert len(found) == 3
+    assert (found[2] & third).sum() > 0.7 * (found[2] | third).sum()
+
+
 def test_a_companion_on_the_flank_without_a_peak_of_its_own_is_found():
     noise = np.random.default_rng(4).normal(size=(61, 61))
     rows, columns = np.mgrid[:61, :61]
