@@ -12,8 +12,9 @@ from appulse.files import open_image, pixel_scale, refuse_nonlinear
 from appulse.inference.background import scale_to_noise
 from appulse.inference.crowding import FEWEST_COMPACT, Sampling, measure_crowding
 from appulse.inference.exposure import Pixels
+from appulse.network.bundled import range_warnings
 from appulse.network.validity import LARGEST_COVERAGE, Validity
-from appulse.network.weights import Model, load_model, range_warnings
+from appulse.network.weights import Model, load_model
 
 SAMPLING = Sampling(longest=4096, part=1024, count=4)
 
@@ -80,7 +81,11 @@ class Check:
 
     @property
     def warnings(self) -> list[str]:
-        """What does not fit, one line each; `appulse.segment` warns of the same."""
+        """What does not fit, one line each.
+
+        `appulse.segment` warns of the same; of a large image it looks at other parts, and measures the noise
+        of all of it, so that near a limit only one of them may warn.
+        """
         given = bool(self.noise_map)
         return [
             *self.of_noise,

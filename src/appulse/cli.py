@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -18,7 +19,9 @@ from appulse.version import __version__
 EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_PIPE = 128 + 13  # as a shell tells of SIGPIPE: of images that were to follow nothing is known
 # Verbs that keep what they have finished when they are stopped.
-KEEPING = ("segment", "simulate", "train", "evaluate", "demo")
+KEEPING = ("segment", "simulate", "train", "evaluate", "compare", "demo")
+# Errors of the system that are the disk's, not ours.
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EFBIG)
 
 app = App(
     name="appulse",
@@ -144,7 +147,17 @@ def segment(
         output=output,
         model=model,
         hdu=hdu,
-        settings=Settings(samples, seed, method, operating_point, mode, background, origin, device, block),
+        settings=Settings(
+            samples=samples,
+            seed=seed,
+            method=method,
+            operating_point=operating_point,
+            mode=mode,
+            subtract_background=background,
+            origin=origin,
+            device=device,
+            block=block,
+        ),
         keep_realisations=keep_realisations,
         keep_background=keep_background,
         catalog_format=catalog,
@@ -483,14 +496,16 @@ def models(name: str | None = None) -> int:
     name
         A bundled model; of a .safetensors file, which has no card, what it records is printed.
     """
-    from appulse.network.weights import load_model, model_card, model_names
+    from appulse.network.bundled import model_card, model_names
     from appulse.sky.survey import Survey, survey_names
 
+    if name in model_names():
+        print(model_card(name))
+        return 0
     if name is not None:
+        from appulse.network.weights import load_model
+
         model = load_model(name)
-        if name in model_names():
-            print(model_card(name))
-            return 0
         points = model.calibration.to_dict()["operating_points"]
         recorded = {"name": model.name, "sha256": model.sha256, "operating_points": points}
         print(json.dumps({**recorded, "training": model.training}, indent=2))
@@ -545,6 +560,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # appulse models euclid | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail, too
         sys.exit(EXIT_PIPE)
+    except OSError as error:
+        if error.errno not in OF_THE_DISK:
+            raise
+        print(f"appulse: {error.filename or 'the output'}: {error.strerror}.", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         verb = next(iter(arguments or sys.argv[1:]), "")
         kept = "what was finished is kept" if verb in KEEPING else "nothing is kept"

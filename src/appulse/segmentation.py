@@ -91,7 +91,15 @@ def segment(
         An image, map, model or option that cannot be used; says why in one line.
     """
     settings = Settings(
-        samples, seed, method, operating_point, mode, subtract_background, origin, device, block
+        samples=samples,
+        seed=seed,
+        method=method,
+        operating_point=operating_point,
+        mode=mode,
+        subtract_background=subtract_background,
+        origin=origin,
+        device=device,
+        block=block,
     )
     if isinstance(model, str | Path):
         model = load_model(model)

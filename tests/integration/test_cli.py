@@ -300,7 +300,7 @@ def test_models_prints_what_a_weight_file_records(tmp_path, capsys):
     ("verb", "works", "message"),
     [
         (("segment", "f.fits"), "batch.run_batch", "what was finished is kept"),
-        (("compare", "--fields", "f", "--validation", "v"), "baselines.compare.compare_detectors", "nothing"),
+        (("compare", "--fields", "f", "--validation", "v"), "baselines.compare.compare_detectors", "what was"),
         (("calibrate", "--fields", "f"), "evaluation.calibrate.calibrate_file", "nothing is kept"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -391,6 +391,13 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_a_full_disk_gets_a_line_and_no_traceback():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-u", "-m", "appulse", "models", "euclid"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "appulse: the output: No space left on device.\n")
 
 
 def test_results_go_where_they_are_sent_beside_a_bar_on_a_terminal(field, tmp_path):

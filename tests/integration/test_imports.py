@@ -26,8 +26,10 @@ HELP = "import appulse.cli, contextlib\nwith contextlib.suppress(SystemExit): ap
         HELP.format(["--help"]),
         HELP.format(["segment", "--help"]),
         HELP.format(["--version"]),
+        HELP.format(["models"]),
+        HELP.format(["models", "euclid"]),
     ],
-    ids=["package", "light-rooms", "help", "verb-help", "version"],
+    ids=["package", "light-rooms", "help", "verb-help", "version", "models", "card"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code):
     assert loaded(code).splitlines()[-1].split() == ["loaded:"]

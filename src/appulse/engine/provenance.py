@@ -8,7 +8,7 @@ from appulse.engine.describe import calibration_warnings, fitted_for
 from appulse.engine.job import Job
 from appulse.engine.observation import Observation
 from appulse.inference.crowding import Sampling, measure_crowding
-from appulse.network.weights import range_warnings
+from appulse.network.bundled import range_warnings
 from appulse.version import __version__
 from appulse.words import counted
 

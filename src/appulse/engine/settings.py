@@ -25,7 +25,7 @@ SEED_LIMIT = 2**32
 BLOCK = 2048
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What decides how an image is segmented, but for the image and the model; plain values.
 

@@ -237,7 +237,9 @@ def segment_stamps(
     with observe(mosaic.image, None, {"rms": 1.0}) as opened:
         observation = opened.read()
     shape = mosaic.image.shape
-    settings = Settings(samples, seed, method="grid", subtract_background=False, block=max(shape))
+    settings = Settings(
+        samples=samples, seed=seed, method="grid", subtract_background=False, block=max(shape)
+    )
     job = Job.of(observation, settings.sampler(model), settings, MemoryStore(shape, samples))
     maps = _one_pass_each(stamps, mosaic, job.sampler, progress)
     _clean(maps, mosaic, job.point)

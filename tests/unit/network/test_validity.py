@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 from appulse.inference.background import scale_to_noise
+from appulse.network.bundled import range_warnings
 from appulse.network.validity import INDEPENDENT, LARGEST_COVERAGE, Validity, neighbour_correlation
-from appulse.network.weights import range_warnings
 from appulse.segmentation import segment
 from by_hand import by_hand
 

@@ -14,19 +14,13 @@ import safetensors.torch
 import torch
 
 from appulse.files import InputError
-from appulse.network import weights
+from appulse.network import bundled
+from appulse.network.bundled import bundled_ranges, model_names, range_warnings
 from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
 from appulse.network.config import NetworkConfig
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.validity import Validity
-from appulse.network.weights import (
-    Model,
-    bundled_ranges,
-    load_model,
-    model_names,
-    range_warnings,
-    save_model,
-)
+from appulse.network.weights import Model, load_model, save_model
 
 TINY = NetworkConfig(filters=(4, 8, 8), encoder_poolings=2, combiner_filters=8, stamp_size=32)
 CALIBRATION = Calibration(
@@ -161,11 +155,11 @@ def test_unknown_name_lists_the_known():
 
 
 def test_bundled_file_that_is_not_the_released_one(path, monkeypatch, tmp_path):
-    monkeypatch.setattr(weights, "_BUNDLED", tmp_path)
+    monkeypatch.setattr(bundled, "_BUNDLED", tmp_path)
     assert model_names() == ["tiny"]
     with pytest.raises(InputError, match="bundled model 'tiny'"):
         load_model("tiny")
-    monkeypatch.setitem(weights.BUNDLED_SHA256, "tiny", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setitem(bundled.BUNDLED_SHA256, "tiny", hashlib.sha256(path.read_bytes()).hexdigest())
     assert load_model("tiny").name == "tiny"
 
 
