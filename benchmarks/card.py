@@ -24,7 +24,9 @@ TEST_SET = (
     "isolated purity",
     "blended completeness",
     "blended purity",
+    "blended purity, touching false",
     "unrecognised blends",
+    "unrecognised blends and touching",
     "false blends",
     "mean IoU of isolated galaxies",
     "mean IoU of blended galaxies",
@@ -32,10 +34,10 @@ TEST_SET = (
 FIELDS = (
     *TEST_SET[:4],
     "half-and-half purity of blends",
-    *TEST_SET[4:6],
+    *TEST_SET[4:8],
     "galaxies found (masks)",
     "galaxies right (masks)",
-    *TEST_SET[6:],
+    *TEST_SET[8:],
     "Brier score of galaxy pixels",
     "Brier score of overlap pixels",
 )

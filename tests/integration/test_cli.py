@@ -300,7 +300,7 @@ def test_models_prints_what_a_weight_file_records(tmp_path, capsys):
     ("verb", "works", "message"),
     [
         (("segment", "f.fits"), "batch.run_batch", "what was finished is kept"),
-        (("compare", "--fields", "f", "--validation", "v"), "baselines.compare.compare_detectors", "what was"),
+        (("compare", "--fields", "f", "--validation", "v"), "baselines.compare.compare_detectors", "what"),
         (("calibrate", "--fields", "f"), "evaluation.calibrate.calibrate_file", "nothing is kept"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

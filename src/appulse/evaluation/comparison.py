@@ -24,6 +24,7 @@ PAPER = {
 }
 SMALLER_IS_BETTER = (
     "unrecognised blends",
+    "unrecognised blends and touching",
     "false blends",
     "Brier score of galaxy pixels",
     "Brier score of overlap pixels",
@@ -32,7 +33,12 @@ SMALLER_IS_BETTER = (
 # well isophotes are placed shall not outvote two of what is found.
 QUESTIONS = {
     "isolated objects": ("isolated completeness", "isolated purity"),
-    "blends": ("blended completeness", "blended purity", "unrecognised blends"),
+    "blends": (
+        "blended completeness",
+        "blended purity",
+        "unrecognised blends",
+        "unrecognised blends and touching",
+    ),
     "galaxies": ("galaxies found (masks)", "galaxies right (masks)"),
     "areas": (
         "mean IoU of isolated galaxies",
@@ -178,7 +184,9 @@ def _object_scores(counts: ObjectCounts) -> dict[str, Interval]:
     for kind in (Kind.ISOLATED, Kind.BLENDED):
         for score in ("completeness", "purity"):
             scores[f"{kind.name.lower()} {score}"] = getattr(counts, score)(kind)
+    scores["blended purity, touching false"] = counts.overlap_purity()
     scores["unrecognised blends"] = counts.unrecognised_blend_rate()
+    scores["unrecognised blends and touching"] = counts.unrecognised_group_rate()
     scores["false blends"] = counts.false_blend_rate()
     return scores
 

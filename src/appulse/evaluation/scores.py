@@ -96,9 +96,19 @@ class ObjectCounts:
         return wilson(n_false, self.n_true(Kind.ISOLATED))
 
     def unrecognised_blend_rate(self) -> Interval:
-        """Share of the true blended objects that are predicted as isolated: two galaxies, one detection."""
+        """Share of the true blended objects that are predicted as isolated: an overlap, one detection."""
         n_unrecognised = int(self.table[Kind.BLENDED, Kind.ISOLATED])
         return wilson(n_unrecognised, self.n_true(Kind.BLENDED))
+
+    def unrecognised_group_rate(self) -> Interval:
+        """Share of the true objects of several galaxies, touching or not, that are predicted as isolated."""
+        groups = self.table[[Kind.TOUCHING, Kind.BLENDED]]
+        return wilson(int(groups[:, Kind.ISOLATED].sum()), int(groups.sum()))
+
+    def overlap_purity(self) -> Interval:
+        """Purity of blends in which a claim on objects that only touch is false."""
+        claims = self.table[:, Kind.BLENDED]
+        return wilson(int(claims[Kind.BLENDED]), int(claims.sum()))
 
     def blend_purity_at(self, prevalence: float, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
         """Purity of blends on a sky where blends are another share of the isolated and blended objects.
