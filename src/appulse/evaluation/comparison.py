@@ -24,7 +24,6 @@ PAPER = {
 }
 SMALLER_IS_BETTER = (
     "unrecognised blends",
-    "unrecognised blends and touching",
     "false blends",
     "Brier score of galaxy pixels",
     "Brier score of overlap pixels",
@@ -33,12 +32,7 @@ SMALLER_IS_BETTER = (
 # well isophotes are placed shall not outvote two of what is found.
 QUESTIONS = {
     "isolated objects": ("isolated completeness", "isolated purity"),
-    "blends": (
-        "blended completeness",
-        "blended purity",
-        "unrecognised blends",
-        "unrecognised blends and touching",
-    ),
+    "blends": ("blended completeness", "blended purity", "unrecognised blends"),
     "galaxies": ("galaxies found (masks)", "galaxies right (masks)"),
     "areas": (
         "mean IoU of isolated galaxies",
@@ -186,7 +180,6 @@ def _object_scores(counts: ObjectCounts) -> dict[str, Interval]:
             scores[f"{kind.name.lower()} {score}"] = getattr(counts, score)(kind)
     scores["blended purity, touching false"] = counts.overlap_purity()
     scores["unrecognised blends"] = counts.unrecognised_blend_rate()
-    scores["unrecognised blends and touching"] = counts.unrecognised_group_rate()
     scores["false blends"] = counts.false_blend_rate()
     return scores
 

@@ -100,11 +100,6 @@ class ObjectCounts:
         n_unrecognised = int(self.table[Kind.BLENDED, Kind.ISOLATED])
         return wilson(n_unrecognised, self.n_true(Kind.BLENDED))
 
-    def unrecognised_group_rate(self) -> Interval:
-        """Share of the true objects of several galaxies, touching or not, that are predicted as isolated."""
-        groups = self.table[[Kind.TOUCHING, Kind.BLENDED]]
-        return wilson(int(groups[:, Kind.ISOLATED].sum()), int(groups.sum()))
-
     def overlap_purity(self) -> Interval:
         """Purity of blends in which a claim on objects that only touch is false."""
         claims = self.table[:, Kind.BLENDED]

@@ -62,7 +62,6 @@ def test_every_cell_of_the_table():
     assert counts.purity(blended) == wilson(1, 3)
     assert counts.false_blend_rate() == wilson(1, 4)
     assert counts.unrecognised_blend_rate() == wilson(1, 3)
-    assert counts.unrecognised_group_rate() == wilson(2, 6)
     assert counts.overlap_purity() == wilson(1, 4)  # a claim on touching galaxies among the false
     assert counts.f_score(isolated) == pytest.approx(0.5)
 
