@@ -66,7 +66,7 @@ Whole fields ({fields}; {blends} true blends), two-step, 50 realisations, the sa
 {headline}
 
 The largest completeness of blends, over thresholds on P_OVERLAP, at which {name} is at least as pure as a
-detector (a dash: never):
+detector (a dash: never); thresholds are read off these objects themselves:
 
 {tradeoff}
 
