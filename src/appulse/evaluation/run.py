@@ -308,8 +308,7 @@ def _tables(
 def _oracle(survey: Survey, fields: Path, output: Path, progress: Progress | None) -> Table:
     """What an ideal fit reaches; kept beside the fields where they were simulated, else beside the report."""
     directory = fields if (fields / ORACLE_FILE).is_file() and os.access(fields, os.W_OK) else output
-    stage = functools.partial(progress, "limit of an ideal fit") if progress else None
-    return survey_oracle(survey, directory, progress=stage)
+    return survey_oracle(survey, directory, progress=progress)
 
 
 def write_findings(
