@@ -67,7 +67,7 @@ def run_demo(
     if simulated.exists():
         refuse_other_field(simulated, survey, size)
     else:
-        write_field(simulate_field(survey, size, DEMO_SEED), simulated)
+        write_field(simulate_field(survey, size, DEMO_SEED, progress=progress), simulated)
     truth = read_field(simulated)
     hubble = output / "hubble_deep_field.fits"
     write_hubble(hubble)

@@ -21,6 +21,7 @@ from appulse.cli import main
 from appulse.network.weights import save_model
 from appulse.objects import COLUMNS
 from appulse.products import PROVENANCE, read_catalog, read_segmentation
+from appulse.sky import Survey, simulate_field, write_field
 
 VERBS = ("segment", "simulate", "train", "evaluate", "compare", "check", "models", "demo")
 GALAXIES = ((40, 45), (110, 95))
@@ -448,7 +449,8 @@ def test_a_process_writes_what_this_process_writes(done, tmp_path):
 
 
 def test_evaluate_refuses_fields_that_the_model_has_seen_before_it_tunes_anything(tmp_path, capsys):
-    (tmp_path / "field_2000_00.fits").write_text("never read")
+    # Whatever its name says.
+    write_field(simulate_field(Survey.load("paper"), 32, seed=2000), tmp_path / "field_9000_00.fits")
     code = run("evaluate", "-o", tmp_path / "out", "--fields", tmp_path, "--validation", tmp_path, "--quick")
     assert code == 2
     assert "seed 2000" in capsys.readouterr().err
@@ -456,7 +458,7 @@ def test_evaluate_refuses_fields_that_the_model_has_seen_before_it_tunes_anythin
 
 
 def test_evaluate_looks_for_its_test_set_before_it_tunes_anything(tmp_path, capsys):
-    (tmp_path / "field_9000_00.fits").write_text("never read")
+    write_field(simulate_field(Survey.load("paper"), 32, seed=9000), tmp_path / "field_9000_00.fits")
     missing = tmp_path / "set.fits"
     code = run("evaluate", "-o", tmp_path / "out", "--fields", tmp_path, "--test-set", missing, "--quick")
     assert code == 1

@@ -38,7 +38,9 @@ def test_a_small_demonstration(tmp_path, monkeypatch):
         fits.writeto(path, corner, overwrite=True)
 
     monkeypatch.setattr(appulse.demo, "write_hubble", write_corner)
-    report = run_demo(tmp_path, size=128)
+    stages = []
+    report = run_demo(tmp_path, size=128, progress=lambda stage, done, total: stages.append((stage, done)))
+    assert stages[0] == ("galaxies", 0) and {stage for stage, _ in stages} > {"galaxies"}
     stem = f"field_{DEMO_SEED}_00"
     assert {path.name for path in tmp_path.iterdir()} == expected_files([stem, "hubble_deep_field"])
     for path in tmp_path.iterdir():

@@ -30,7 +30,7 @@ population = Population(density=60.0, magnitude_bright=24.5)
 survey = dataclasses.replace(Survey.load("euclid-wide"), population=population)
 output, workers, moment = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
-def die(*_):
+def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 rename = os.replace
@@ -43,7 +43,7 @@ elif moment == "while writing":
     def half(path, *arguments):
         write(path, *arguments)
         os.truncate(path, 100_000)
-        os.rename(path, path.with_name(".0123456789abcdef.part.fits"))
+        os.rename(path, path.with_name("." + path.stem + ".0123456789abcdef.part.fits"))
         die()
     simulate.write_field_file = half
 simulate.simulate_fields(output, survey, size={SIZE}, fields={FIELDS}, seed={SEED}, workers=workers,

@@ -30,7 +30,7 @@ from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.progress import Progress
 from appulse.segmentation import segment
-from appulse.sky.field import Field, field_paths, open_field, seeds_of
+from appulse.sky.field import Field, field_info, field_paths, seeds_of
 from appulse.sky.true_objects import Kind, true_objects
 from appulse.tasks import gathered
 
@@ -133,8 +133,7 @@ def calibration_paths(directory: str | Path, training: dict) -> list[Path]:
             "calibrate it on fields of seeds of their own (2000s)."
         )
     for path in paths:
-        with open_field(path) as field:
-            refuse_biased(field.survey, path)
+        refuse_biased(field_info(path).survey, path)
     return paths
 
 

@@ -40,12 +40,12 @@ def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
 
 
 def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: bool = False) -> list[Path]:
-    """The fields of a directory, refused before anything is read where the model has seen them.
+    """The fields of a directory, refused by their headers where the model has seen them.
 
     Parameters
     ----------
     directory : str or Path
-        Of simulated fields; their names begin with their seeds.
+        Of simulated fields.
     model : Model
     allow_training_seeds : bool
         Whether fields that the model has seen may be scored.
@@ -53,6 +53,13 @@ def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: b
     Returns
     -------
     list of Path
+
+    Raises
+    ------
+    InputError
+        There are none, or one of them is no field.
+    UsageError
+        As of `refuse_seen_seeds`.
     """
     paths = field_paths(directory)
     if not allow_training_seeds:

@@ -38,7 +38,7 @@ from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
 from appulse.network.weights import Model, load_model
 from appulse.progress import Progress
-from appulse.sky.field import Field, field_paths, open_field, seeds_of
+from appulse.sky.field import Field, field_info, field_paths, seeds_of
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import true_objects
@@ -236,8 +236,7 @@ def unseen_sky(
             test_set, model, stamps=effort.stamps, allow_training_seeds=allow_training_seeds
         )
     for path in paths:
-        with open_field(path) as opened:
-            refuse_biased(opened.survey, path)
+        refuse_biased(field_info(path).survey, path)
     refuse_tuned_seeds(validation, [*seeds_of(paths), *(stamps.seeds if stamps else ())])
     return paths, stamps
 
@@ -309,8 +308,7 @@ def _tables(
 def _oracle(survey: Survey, fields: Path, output: Path, progress: Progress | None) -> Table:
     """What an ideal fit reaches; kept beside the fields where they were simulated, else beside the report."""
     directory = fields if (fields / ORACLE_FILE).is_file() and os.access(fields, os.W_OK) else output
-    stage = functools.partial(progress, "limit of an ideal fit") if progress else None
-    return survey_oracle(survey, directory, progress=stage)
+    return survey_oracle(survey, directory, progress=progress)
 
 
 def write_findings(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +11,14 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.files import InputError
+from appulse.progress import Progress
 from appulse.sky.counts import SkyCounts, count_strip, merge
-from appulse.sky.field_file import FieldFile, FieldInfo, pack_strip, write_field_file
+from appulse.sky.field_file import FIELD_LAYERS, FieldFile, FieldInfo, pack_strip, write_field_file
 from appulse.sky.strips import STRIP_ROWS, FieldPlan, Strip, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
 from appulse.sky.truth import summed_light, ternary_map
 from appulse.tasks import run_tasks
-from appulse.windows import Window
-
-_ARRAYS = ("image", "first", "second", "id1", "id2")
+from appulse.windows import Window, whole
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,13 @@ class Field:
         -------
         astropy.table.Table
             n rows, in that order.
+
+        Raises
+        ------
+        KeyError
+            One of them is not in the catalogue.
         """
-        return self.catalog[np.searchsorted(np.asarray(self.catalog["id"]), identities)]
+        return galaxies_of(self.catalog, identities)
 
     def cut(self, window: Window) -> Field:
         """A window of the field.
@@ -122,7 +126,7 @@ class Field:
         Parameters
         ----------
         window : (slice, slice)
-            Rows and columns, without a step.
+            Rows and columns, without a step. What reaches past the field is cut.
 
         Returns
         -------
@@ -130,11 +134,15 @@ class Field:
             Positions count from the window's corner, identities stay, arrays are views. Its catalogue holds
             the galaxies with light or with their centre in the window; what was measured on their whole
             image (``isophotal_*``, ``blendedness``) stays.
+
+        Raises
+        ------
+        InputError
+            A window without a pixel of the field, or with a step.
         """
-        arrays = {name: getattr(self, name)[window] for name in _ARRAYS}
-        other = None if self.other is None else self.other[window]
-        corner = [side.indices(n)[:2] for side, n in zip(window, self.image.shape, strict=True)]
-        deeper, catalog = _cut_tables(self.deeper, self.catalog, corner, arrays["id1"], arrays["id2"])
+        window = _on_field(window, self.image.shape)
+        arrays = {name: array[window] for name, array in self._arrays().items()}
+        deeper, catalog = _cut_tables(self.deeper, self.catalog, window, arrays["id1"], arrays["id2"])
         return Field(
             **arrays,
             deeper=deeper,
@@ -142,14 +150,54 @@ class Field:
             survey=self.survey,
             seed=self.seed,
             index=self.index,
-            other=other,
         )
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {layer.attribute: getattr(self, layer.attribute) for layer in FIELD_LAYERS}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+
+def galaxies_of(catalog: Table, identities: np.ndarray) -> Table:
+    """Rows of a field's catalogue, or of a part of it, by identity.
+
+    Parameters
+    ----------
+    catalog : astropy.table.Table
+        With ``id``, ascending.
+    identities : (n,) int array
+        Each an ``id`` of the catalogue.
+
+    Returns
+    -------
+    astropy.table.Table
+        n rows, in that order.
+
+    Raises
+    ------
+    KeyError
+        One of them is not in the catalogue.
+    """
+    ids, wanted = np.asarray(catalog["id"]), np.asarray(identities)
+    rows = np.searchsorted(ids, wanted)
+    found = rows < len(ids)
+    found[found] = ids[rows[found]] == wanted[found]
+    if not found.all():
+        raise KeyError(f"no galaxy {wanted[~found][0]} in this catalogue of {len(ids)}.")
+    return catalog[rows]
+
+
+def _on_field(window: Window, shape: tuple[int, int]) -> Window:
+    sides = [side.indices(n) for side, n in zip(window, shape, strict=True)]
+    if any(step != 1 or low >= high for low, high, step in sides):
+        raise InputError(f"window {window} is empty or has a step; the field is {shape}.")
+    rows, columns = (slice(low, high) for low, high, _ in sides)
+    return rows, columns
 
 
 def _cut_tables(
-    deeper: Table, catalog: Table, corner: Sequence[tuple[int, int]], id1: np.ndarray, id2: np.ndarray
+    deeper: Table, catalog: Table, window: Window, id1: np.ndarray, id2: np.ndarray
 ) -> tuple[Table, Table]:
-    (y_low, y_high), (x_low, x_high) = corner
+    (y_low, y_high), (x_low, x_high) = ((side.start, side.stop) for side in window)
 
     def inside(table: Table) -> np.ndarray:
         y, x = np.asarray(table["y"]), np.asarray(table["x"])
@@ -176,7 +224,7 @@ def simulate_field(
     index: int = 0,
     *,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Field:
     """Simulate one field in memory; it depends on survey, size, seed and index, and on nothing else.
 
@@ -191,7 +239,7 @@ def simulate_field(
     workers : int
         Processes that draw strips of the field.
     progress : callable, optional
-        Called with the galaxies drawn and their total.
+        Called with a stage, galaxies drawn and their total: at the start, and after each strip.
 
     Returns
     -------
@@ -205,19 +253,21 @@ def simulate_field(
     shape = (size, size) if isinstance(size, int) else size
     plan = FieldPlan.draw(survey, shape, seed, index)
     tasks = plan.tasks()
-    strips: list[Strip | None] = [None] * len(tasks)
+    made: dict[int, Strip] = {}
     total, done = len(plan.catalog), 0
+    if progress:
+        progress("galaxies", done, total)
     for task, strip in run_tasks(draw_strip, tasks, workers=workers):
-        strips[task.number] = strip
+        made[task.number] = strip
         done += task.galaxies
         if progress:
-            progress(done, total)
-    parts = [strip for strip in strips if strip is not None]
-    names = [*_ARRAYS, *(["other"] if tasks[0].has_other else [])]
+            progress("galaxies", done, total)
+    strips = [made[number] for number in range(len(tasks))]
+    names = [layer.attribute for layer in FIELD_LAYERS if layer.attribute in strips[0].layers]
     return Field(
-        **{name: np.concatenate([strip.layers[name] for strip in parts]) for name in names},
-        deeper=vstack([Table(strip.deeper) for strip in parts]),
-        catalog=measured_catalog(plan.catalog, [strip.measured for strip in parts]),
+        **{name: np.concatenate([strip.layers[name] for strip in strips]) for name in names},
+        deeper=vstack([Table(strip.deeper) for strip in strips]),
+        catalog=measured_catalog(plan.catalog, [strip.measured for strip in strips]),
         survey=plan.survey,
         seed=seed,
         index=index,
@@ -235,19 +285,44 @@ def field_name(seed: int, index: int) -> str:
     return f"field_{seed:04d}_{index:02d}.fits"
 
 
+def field_info(path: str | Path) -> FieldInfo:
+    """What the headers of a field's file say: nothing but them is read.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``field_SSSS_FF.fits``.
+
+    Returns
+    -------
+    FieldInfo
+
+    Raises
+    ------
+    InputError
+        Not a field of appulse's, or not all of one.
+    """
+    with contextlib.closing(FieldFile(path)) as file:
+        return file.info
+
+
 def seeds_of(paths: Iterable[Path]) -> set[int]:
-    """Seeds of fields, by their names.
+    """Seeds of fields, by their headers: a file's name says what its owner likes.
 
     Parameters
     ----------
     paths : iterable of Path
-        As `field_name` names them.
 
     Returns
     -------
     set of int
+
+    Raises
+    ------
+    InputError
+        As of `field_info`.
     """
-    return {int(re.findall(r"\d+", path.name)[0]) for path in paths}
+    return {field_info(path).seed for path in paths}
 
 
 def write_field(field: Field, path: str | Path) -> None:
@@ -260,9 +335,7 @@ def write_field(field: Field, path: str | Path) -> None:
     path : str or Path
         Where to; written whole or not at all.
     """
-    arrays = {name: getattr(field, name) for name in _ARRAYS} | {"ternary": field.ternary()}
-    if field.other is not None:
-        arrays["other"] = field.other
+    arrays = field._arrays() | {"ternary": field.ternary()}
     strips = [
         pack_strip({name: array[y0 : y0 + STRIP_ROWS] for name, array in arrays.items()})
         for y0 in range(0, len(field.image), STRIP_ROWS)
@@ -292,7 +365,7 @@ class OpenField:
 
     @property
     def catalog(self) -> Table:
-        """All galaxies of the field; see `simulate_field`."""
+        """All galaxies of the field; see `simulate_field`. Read when first asked for."""
         return self._file.catalog
 
     def read(self, window: Window | None = None) -> Field:
@@ -313,18 +386,15 @@ class OpenField:
         InputError
             A window without a pixel of the field, or a damaged file.
         """
-        file, shape = self._file, self.shape
-        whole = (slice(0, shape[0]), slice(0, shape[1]))
-        sides = [side.indices(n) for side, n in zip(window or whole, shape, strict=True)]
-        if any(step != 1 or low >= high for low, high, step in sides):
-            raise InputError(f"{file.path}: window {window} is empty or has a step; the field is {shape}.")
-        y, x = ((low, high) for low, high, _ in sides)
-        cut = (slice(*y), slice(*x))
-        arrays = {name: file.layer(name.upper(), cut) for name in _ARRAYS}
-        other = file.layer("OTHER", cut) if file.has_other else None
+        file = self._file
+        try:
+            inside = _on_field(window or whole(self.shape), self.shape)
+        except InputError as error:
+            raise InputError(f"{file.path}: {error}") from None
+        arrays = {layer.attribute: file.layer(layer, inside) for layer in file.layers}
         deeper, catalog = file.deeper, file.catalog
         if window is not None:
-            deeper, catalog = _cut_tables(deeper, catalog, (y, x), arrays["id1"], arrays["id2"])
+            deeper, catalog = _cut_tables(deeper, catalog, inside, arrays["id1"], arrays["id2"])
         return Field(
             **arrays,
             deeper=deeper,
@@ -332,7 +402,6 @@ class OpenField:
             survey=self.survey,
             seed=self.seed,
             index=self.index,
-            other=other,
         )
 
     def __enter__(self) -> OpenField:

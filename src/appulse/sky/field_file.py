@@ -8,6 +8,7 @@ together from compressed strips.
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ _BLOCK = 2880
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the file.
+    """A layer of a field.
 
     Parameters
     ----------
@@ -45,11 +46,17 @@ class Layer:
         Of its pixels.
     meaning : str
         For people.
+    optional : bool
+        Whether there are fields without it.
+    derived : bool
+        Whether it follows from the others: for people who open the file, and no attribute of `Field`.
     """
 
     name: str
     dtype: type
     meaning: str
+    optional: bool = False
+    derived: bool = False
 
     @property
     def attribute(self) -> str:
@@ -57,17 +64,19 @@ class Layer:
         return self.name.lower()
 
 
+# The layers of strips, fields and their files, declared here only; the image alone is not compressed.
 IMAGE = Layer("IMAGE", np.float32, "Observed image: light of all sources plus noise")
-# OTHER is there only where the survey has sources without labels.
 LAYERS = (
     Layer("FIRST", np.float32, "Brightest galaxy of each pixel, noise-free"),
     Layer("SECOND", np.float32, "Second-brightest galaxy of each pixel, noise-free"),
     Layer("ID1", np.int32, "Identity of the brightest galaxy; 0 none"),
     Layer("ID2", np.int32, "Identity of the second-brightest galaxy; 0 none"),
-    Layer("OTHER", np.float32, "Sources without a label, noise-free"),
-    Layer("TERNARY", np.uint8, "Class map at 1 sigma: 0 background, 1 galaxy, 2 overlap"),
+    Layer("OTHER", np.float32, "Sources without a label, noise-free", optional=True),
+    Layer("TERNARY", np.uint8, "Class map at 1 sigma: 0 background, 1 galaxy, 2 overlap", derived=True),
 )
+FIELD_LAYERS = tuple(layer for layer in (IMAGE, *LAYERS) if not layer.derived)
 _BITPIX: dict[type, int] = {np.float32: -32, np.int32: 32, np.uint8: 8}
+_TABLES = ("DEEPER", "CATALOG")
 _DEEPER = "Third and later galaxies of crowded pixels, noise-free"
 
 
@@ -87,7 +96,7 @@ def pack_strip(layers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     packed = {IMAGE.name: layers[IMAGE.attribute].astype(">f4").view(np.uint8).ravel()}
     for layer in LAYERS:
-        if layer.attribute in layers:
+        if not layer.optional or layer.attribute in layers:
             tiles = _tiles(layers[layer.attribute])
             packed[layer.name] = np.frombuffer(b"".join(tiles), np.uint8)
             packed[f"{layer.name}_SIZES"] = np.array([len(tile) for tile in tiles], np.int64)
@@ -281,7 +290,7 @@ def _with_units(catalog: Table, info: FieldInfo) -> Table:
 
 
 class FieldFile:
-    """A field's file, open for reading; what its headers and tables say, and any window of its layers.
+    """A field's file, open for reading: its headers, and if asked its tables and windows of its layers.
 
     Parameters
     ----------
@@ -309,23 +318,50 @@ class FieldFile:
                 header["INDEX"],
             )
             self.counts = SkyCounts(**_with_tuples(json.loads(header["CNTSJSON"])))
-            # The tables stand last, so that a file cut short fails here.
-            self.deeper, self.catalog = (native_table(self._hdus[name]) for name in ("DEEPER", "CATALOG"))
-            self.has_other = "OTHER" in self._hdus
+            self._refuse_incomplete()
         except (InputError, KeyError, OSError, TypeError, ValueError) as error:
             self._hdus.close()
             raise self._not_a_field(error) from None
+        self.layers = tuple(layer for layer in FIELD_LAYERS if layer.name in self._hdus)
+
+    def _refuse_incomplete(self) -> None:
+        # Here, and not after minutes of work on what can be read of it.
+        needed = {layer.name for layer in (IMAGE, *LAYERS) if not layer.optional} | {*_TABLES}
+        missing = sorted(needed - {hdu.name for hdu in self._hdus})
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        # Of a compressed file astropy says no size.
+        last = self._hdus[-1].fileinfo()
+        size, end = last["file"].size, last["datLoc"] + last["datSpan"]
+        if size and size < end:
+            raise ValueError(f"cut short: {size} of {end} bytes")
 
     def _not_a_field(self, error: Exception) -> InputError:
         return InputError(f"{self.path}: not a field made by this version of appulse simulate ({error}).")
 
-    def layer(self, name: str, window: Window) -> np.ndarray:
+    @functools.cached_property
+    def deeper(self) -> Table:
+        """Third and later galaxies of crowded pixels."""
+        return self._table("DEEPER")
+
+    @functools.cached_property
+    def catalog(self) -> Table:
+        """All galaxies of the field."""
+        return self._table("CATALOG")
+
+    def _table(self, name: str) -> Table:
+        try:
+            return native_table(self._hdus[name])
+        except (OSError, TypeError, ValueError) as error:
+            raise self._not_a_field(error) from None
+
+    def layer(self, layer: Layer, window: Window) -> np.ndarray:
         """Part of a layer; only the tiles that it needs are read.
 
         Parameters
         ----------
-        name : str
-            HDU.
+        layer : Layer
+            One of `layers`.
         window : (slice, slice)
             Rows and columns.
 
@@ -334,7 +370,7 @@ class FieldFile:
         (h, w) array, native byte order
         """
         try:
-            data = self._hdus[name].section[window]
+            data = self._hdus[layer.name].section[window]
         except (KeyError, OSError, TypeError, ValueError, zlib.error) as error:
             raise self._not_a_field(error) from None
         return np.asarray(data, dtype=data.dtype.newbyteorder("="))

@@ -10,19 +10,20 @@ survey are left out: its galaxies have one Sérsic profile each.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 
 from appulse.files import atomic_write
+from appulse.progress import Progress
 from appulse.sky.noise import whiten
 from appulse.sky.population import SIZE_SLOPE
 from appulse.sky.rendering import Renderer, isophotal_radius, psf_radius
 from appulse.sky.survey import Survey
 
 ORACLE_FILE = "oracle.ecsv"
+_STAGE = "limit of an ideal fit"
 # Galaxies fainter than this many pixels above the noise are not asked for.
 MIN_VISIBLE_AREA = 10
 # Width of the magnitude bins of a survey's oracle.
@@ -41,9 +42,7 @@ _REACH = 0.2
 _LARGEST_HALF_WIDTH = 160
 
 
-def survey_oracle(
-    survey: Survey, directory: str | Path, *, progress: Callable[[int, int], None] | None = None
-) -> Table:
+def survey_oracle(survey: Survey, directory: str | Path, *, progress: Progress | None = None) -> Table:
     """The oracle of a survey, computed once and kept beside its fields.
 
     Parameters
@@ -53,7 +52,7 @@ def survey_oracle(
     directory : str or Path
         ``oracle.ecsv`` is read there, or written where it is missing or of another survey.
     progress : callable, optional
-        Called with the magnitude bins done and their total, where there is something to compute.
+        Called with a stage, magnitude bins done and their total, where there is something to compute.
 
     Returns
     -------
@@ -82,7 +81,7 @@ def oracle_scores(
     galaxies: int = 64,
     draws: int = 4,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Table:
     """Completeness and IoU that an ideal fit reaches, per magnitude bin.
 
@@ -98,7 +97,7 @@ def oracle_scores(
     seed : int
         Of the galaxies and fits.
     progress : callable, optional
-        Called with the bins done and their total.
+        Called with a stage, bins done and their total.
 
     Returns
     -------
@@ -115,7 +114,7 @@ def oracle_scores(
             (low, high, *_bin_scores(renderer, _draw_bin(survey, low, high, galaxies, rng), draws, rng))
         )
         if progress:
-            progress(len(rows), len(edges) - 1)
+            progress(_STAGE, len(rows), len(edges) - 1)
     names = ("magnitude_low", "magnitude_high", "visible", "completeness", "iou", "iou_error")
     table = Table(np.array(rows, dtype=np.float64).reshape(-1, len(names)), names=names)
     table["magnitude_low"].unit = table["magnitude_high"].unit = "mag"

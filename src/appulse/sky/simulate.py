@@ -16,13 +16,21 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table, vstack
 
-from appulse.files import InputError, UsageError, atomic_write, sole_process, write_json
+from appulse.files import (
+    InputError,
+    UsageError,
+    atomic_write,
+    remove_folder,
+    remove_temporaries,
+    sole_process,
+    write_json,
+)
 from appulse.progress import Progress
-from appulse.sky.counts import StripCounts, count_strip, merge
-from appulse.sky.field import OpenField, field_name, open_field
+from appulse.sky.counts import SkyCounts, StripCounts, count_strip, merge
+from appulse.sky.field import field_info, field_name, open_field
 from appulse.sky.field_file import FieldInfo, pack_strip, write_field_file
 from appulse.sky.figure import PATCH, draw_sky
-from appulse.sky.oracle import ORACLE_FILE, survey_oracle
+from appulse.sky.oracle import survey_oracle
 from appulse.sky.report import SkyReport
 from appulse.sky.strips import FieldPlan, StripTask, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
@@ -109,14 +117,15 @@ class _Unfinished:
             "shape": list(plan.shape),
             "strips": [job.task.y0 for job in self.jobs],
         }
+        self.folder.mkdir(exist_ok=True)
         note = self.folder / "plan.json"
         if note.exists() and json.loads(note.read_text()) != json.loads(json.dumps(content)):
             raise UsageError(
                 f"{self.folder} was begun for another survey or size, or by another version of appulse; "
                 "remove it, or choose another directory."
             )
-        for leftover in self.folder.glob(".*.part*"):  # of a killed process
-            leftover.unlink()
+        written = (note, self.path, *(job.path for job in self.jobs))
+        remove_temporaries(self.folder, [path.stem for path in written])  # of a killed process
         write_json(note, content)
 
     def finish(self) -> None:
@@ -144,7 +153,7 @@ class _Unfinished:
                 write_field_file(complete, info, parts, deeper, catalog, counts)
         os.replace(complete, self.path)
         _sync(self.path.parent)
-        shutil.rmtree(self.folder)
+        remove_folder(self.folder)
 
 
 def _sync(folder: Path) -> None:
@@ -158,6 +167,29 @@ def _sync(folder: Path) -> None:
 
 def _parts(path: Path) -> Path:
     return path.with_name(f".{path.stem}.parts")
+
+
+def _remove_leftovers(output: Path, finished: list[Path]) -> None:
+    # Of runs that were killed at their very end.
+    for path in finished:
+        remove_folder(_parts(path))
+    remove_temporaries(output, [_parts(path).stem for path in finished])
+
+
+@contextlib.contextmanager
+def _sole_process_of(output: Path, seed: int) -> Iterator[None]:
+    # One lock for all fields of a seed: each takes a descriptor, and a process may have a thousand.
+    folder = _lock(output, seed)
+    with sole_process(folder):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _lock(output: Path, seed: int) -> Path:
+    return output / f".seed_{seed:04d}.lock"
 
 
 def _prefixed(part: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -223,10 +255,11 @@ def simulate_fields(
     Survey.from_dict(survey.to_dict(), f"survey {survey.name!r}")  # as its files will be read, before hours
     output = Path(output).absolute()  # a Dask worker's current directory is another
     paths = [output / field_name(seed, index) for index in range(fields)]
-    for path in paths:
-        if path.exists():
-            refuse_other_field(path, survey, size)
-            shutil.rmtree(_parts(path), ignore_errors=True)  # of a run killed at its very end
+    finished = [path for path in paths if path.exists()]
+    for path in finished:
+        refuse_other_field(path, survey, size)
+    if finished:
+        _remove_leftovers(output, finished)
     unfinished = {
         index: _Unfinished(FieldPlan.draw(survey, (size, size), seed, index), path)
         for index, path in enumerate(paths)
@@ -235,10 +268,16 @@ def simulate_fields(
     if unfinished:
         _check_room(output, list(unfinished.values()), say)
         start = time.perf_counter()
-        drawn = _run(unfinished, workers, dask, progress)
+        with _sole_process_of(output, seed):
+            for field in unfinished.values():
+                field.begin()
+            drawn = _draw(unfinished, workers, dask, progress)
         if say is not None and drawn:
             seconds = time.perf_counter() - start
             say(f"{drawn} galaxies drawn in {seconds:.1f} s, {drawn / seconds:.0f} per second.")
+    elif _lock(output, seed).exists():  # of a run that was killed, if nobody holds it
+        with contextlib.suppress(InputError), _sole_process_of(output, seed):
+            pass
     return _report(output, paths, progress)
 
 
@@ -257,10 +296,10 @@ def refuse_other_field(path: Path, survey: Survey, size: int) -> None:
     UsageError
         It is of another survey or size.
     """
-    with open_field(path) as field:
-        wanted = survey.for_field(field.seed, field.index)
-        if field.survey.digest() != wanted.digest() or field.shape != (size, size):
-            raise UsageError(f"{path} is of another survey or size; choose another directory.")
+    info = field_info(path)
+    wanted = survey.for_field(info.seed, info.index)
+    if info.survey.digest() != wanted.digest() or info.shape != (size, size):
+        raise UsageError(f"{path} is of another survey or size; choose another directory.")
 
 
 def _check_room(output: Path, unfinished: list[_Unfinished], say: Callable[[str], None] | None) -> None:
@@ -283,16 +322,6 @@ def _check_room(output: Path, unfinished: list[_Unfinished], say: Callable[[str]
         )
 
 
-def _run(
-    unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress: Progress | None
-) -> int:
-    with contextlib.ExitStack() as held:
-        for field in unfinished.values():
-            held.enter_context(sole_process(field.folder))
-            field.begin()
-        return _draw(unfinished, workers, dask, progress)
-
-
 def _draw(
     unfinished: dict[int, _Unfinished], workers: int, dask: str | None, progress: Progress | None
 ) -> int:
@@ -309,7 +338,7 @@ def _draw(
         if missing[index] == 0:
             field.finish()
     for job, _ in run_tasks(write_strip, waiting, workers=workers, dask=dask):
-        if not job.path.exists():
+        if not _is_there(job.path):
             raise InputError(
                 f"{job.path}: not there, though a worker wrote it; --dask needs a shared directory."
             )
@@ -323,27 +352,34 @@ def _draw(
     return done - before
 
 
+def _is_there(path: Path) -> bool:
+    # Over NFS a path that was looked up before it was written may stay missing for seconds; a list is fresh.
+    return path.exists() or path.name in os.listdir(path.parent)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Fields of one survey, as their report needs them."""
+
+    survey: Survey
+    shape: tuple[int, int]
+    counts: list[SkyCounts]
+    catalogs: list[Table]
+
+
 def _report(output: Path, paths: list[Path], progress: Progress | None) -> list[SkyReport]:
-    groups: dict[str, list[OpenField]] = {}
-    with contextlib.ExitStack() as stack:
-        fields = [stack.enter_context(open_field(path)) for path in paths]
-        for field in fields:
-            groups.setdefault(field.survey.digest(), []).append(field)
-        # Fields of a survey of ranges differ in pixel scale and depth: each has a report of its own.
-        reports = [
-            SkyReport.of(
-                group[0].survey,
-                group[0].shape,
-                [field.counts for field in group],
-                [field.catalog for field in group],
-            )
-            for group in groups.values()
-        ]
-        first = fields[0]
+    # Fields of a survey of ranges differ in pixel scale and depth: each has a report of its own.
+    groups: dict[str, _Group] = {}
+    for path in paths:
+        with open_field(path) as field:
+            group = groups.setdefault(field.survey.digest(), _Group(field.survey, field.shape, [], []))
+            group.counts.append(field.counts)
+            group.catalogs.append(field.catalog)
+    reports = [SkyReport.of(each.survey, each.shape, each.counts, each.catalogs) for each in groups.values()]
+    with open_field(paths[0]) as first:
         patch = first.read((slice(PATCH), slice(PATCH)))
-        update = functools.partial(progress, ORACLE_FILE) if progress else None
-        oracle = survey_oracle(first.survey, output, progress=update)
-        draw_sky(reports[0], patch.image / first.sigma, patch.ternary(), oracle, output / "sky.png")
-        content = [report.as_dict() | {"seed": first.seed, "size": first.shape[0]} for report in reports]
-        write_json(output / "sky.json", content[0] if len(content) == 1 else {"reports": content})
+    oracle = survey_oracle(first.survey, output, progress=progress)
+    draw_sky(reports[0], patch.image / first.sigma, patch.ternary(), oracle, output / "sky.png")
+    content = [report.as_dict() | {"seed": first.seed, "size": first.shape[0]} for report in reports]
+    write_json(output / "sky.json", content[0] if len(content) == 1 else {"reports": content})
     return reports

@@ -73,7 +73,7 @@ class Strip:
     Parameters
     ----------
     layers : dict of (rows, width) arrays
-        ``image``, ``first``, ``second``, ``id1``, ``id2``, ``ternary``, and ``other`` where the field has it.
+        Those of `field_file`: the image and `LAYERS` by their attributes, ``other`` where the field has it.
     deeper : dict of (n,) arrays
         ``y`` (in the field), ``x``, ``id``, ``flux``.
     measured : dict of arrays

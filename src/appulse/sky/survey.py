@@ -204,7 +204,9 @@ class Survey:
         Raises
         ------
         InputError
-            Unknown name, missing file, unknown key or a value outside its range.
+            Missing file, unknown key or a value outside its range.
+        UsageError
+            Unknown name.
         """
         path = Path(name_or_path)
         if path.suffix == ".toml":

@@ -16,7 +16,7 @@ from scipy.ndimage import find_objects
 from appulse.files import InputError, atomic_write
 from appulse.inference.tiles import centred_origin, fits_stamp
 from appulse.progress import Progress
-from appulse.sky.field import field_paths, open_field
+from appulse.sky.field import field_paths, galaxies_of, open_field
 from appulse.sky.field_file import native_table
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, galaxy_pixels, true_objects
@@ -233,7 +233,7 @@ def _central(
 
 
 def _galaxies(catalog: Table, place: int, one: _Candidate, numbers: np.ndarray, names: np.ndarray) -> Table:
-    rows = catalog[np.searchsorted(np.asarray(catalog["id"]), names[numbers])]
+    rows = galaxies_of(catalog, names[numbers])
     rows["x"] -= one.x
     rows["y"] -= one.y
     rows.add_columns(

@@ -92,12 +92,12 @@ def test_few_blends_share_the_error_bars_of_the_others():
 
 def test_fields_that_a_model_has_seen_are_refused_before_anything_is_fitted(tmp_path):
     survey = Survey.load("paper")
-    for seed in (5, 1000, 2000):
-        write_field(simulate_field(survey, 64, seed=seed), tmp_path / f"field_{seed:04d}_00.fits")
+    for seed in (5, 1000, 2000):  # their names do not tell
+        write_field(simulate_field(survey, 64, seed=seed), tmp_path / f"field_{seed + 2000:04d}_00.fits")
     assert [path.name for path in calibration_paths(tmp_path, {"seeds": [6], "selection_seeds": [1001]})] == [
-        "field_0005_00.fits",
-        "field_1000_00.fits",
-        "field_2000_00.fits",
+        "field_2005_00.fits",
+        "field_3000_00.fits",
+        "field_4000_00.fits",
     ]
     with pytest.raises(UsageError, match="seed 5, 1000, too"):
         calibration_paths(tmp_path, {"seeds": [5, 6], "selection_seeds": [1000]})

@@ -152,8 +152,9 @@ def test_fields_pool(field, scores):
 
 
 def test_detectors_are_not_tuned_on_what_they_are_tested_on(tmp_path):
-    for name in ("field_2000_00.fits", "field_9001_00.fits"):
-        (tmp_path / name).write_text("never read")
+    # Their names do not tell.
+    for seed, name in ((2000, "field_2000_00.fits"), (9001, "field_2001_00.fits")):
+        write_field(simulate_field(Survey.load("paper"), 16, seed), tmp_path / name)
     with pytest.raises(UsageError, match="seed 9001 is tested on"):
         refuse_tuned_seeds(tmp_path, [9000, 9001])
     refuse_tuned_seeds(tmp_path, [9000])
@@ -166,7 +167,7 @@ def test_detectors_are_not_tuned_on_what_they_are_tested_on(tmp_path):
 def test_fields_that_the_model_has_seen_are_refused(history, tmp_path):
     model = thresholding_model()
     model.training.update(history)
-    (tmp_path / "field_9001_00.fits").write_text("never read")
+    write_field(simulate_field(Survey.load("paper"), 16, 9001), tmp_path / "field_9500_00.fits")  # renamed
     with pytest.raises(UsageError, match="9001"):
         refuse_seen_seeds(model, [9001])
     with pytest.raises(UsageError, match="9001"):

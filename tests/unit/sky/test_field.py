@@ -1,7 +1,6 @@
 """Simulated fields: the same bytes again, and truth against galaxies drawn one by one."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,9 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from appulse.files import InputError
-from appulse.sky import Survey, field_paths, read_field, simulate_field, write_field
-from appulse.sky.field import field_name, seeds_of
+from appulse.sky import Survey, field_file, field_paths, open_field, read_field, simulate_field, write_field
+from appulse.sky import field as field_module
+from appulse.sky.field import field_info, field_name, seeds_of
 from appulse.sky.population import Population
 from appulse.sky.rendering import Renderer
 from appulse.sky.truth import clip_to
@@ -73,6 +73,17 @@ def test_layers_have_the_promised_types(field):
 
 def test_workers_do_not_change_a_byte(field):
     same(field, simulate_field(CROWDED, SHAPE, seed=7, index=2, workers=2))
+
+
+def test_a_strip_that_is_missing_is_not_passed_over(monkeypatch):
+    class Lost(list):
+        def __iter__(self):
+            return iter(self[:-1])
+
+    drawn = field_module.run_tasks
+    monkeypatch.setattr(field_module, "run_tasks", lambda *args, **how: Lost([*drawn(*args, **how)]))
+    with pytest.raises(KeyError):
+        simulate_field(CROWDED, 16, seed=7)
 
 
 def test_seed_index_and_size_give_other_skies(field):
@@ -237,8 +248,9 @@ def test_survey_of_a_point_source_depth_survives_the_header(tmp_path):
 def test_progress_counts_every_galaxy():
     calls = []
     survey = dataclasses.replace(CROWDED, population=Population(density=20.0))
-    simulate_field(survey, 160, seed=3, progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1] == (calls[0][1],) * 2 and calls[-1][0] > 0
+    galaxies = len(simulate_field(survey, 160, seed=3, progress=lambda *call: calls.append(call)).catalog)
+    # A bar shows from the start: a small field is a single strip.
+    assert calls == [("galaxies", 0, galaxies), ("galaxies", galaxies, galaxies)] and galaxies > 0
 
 
 def test_not_a_field(tmp_path):
@@ -247,8 +259,9 @@ def test_not_a_field(tmp_path):
     image = tmp_path / "image.fits"
     fits.writeto(image, np.zeros((4, 4), np.float32))
     for path in (text, image, tmp_path / "missing.fits"):
-        with pytest.raises(InputError, match=path.name):
-            read_field(path)
+        for read in (read_field, open_field, field_info, lambda path: seeds_of([path])):
+            with pytest.raises(InputError, match=path.name):
+                read(path)
 
 
 @pytest.mark.filterwarnings("ignore:File may have been truncated")
@@ -256,10 +269,22 @@ def test_truncated_field(field, tmp_path):
     path = tmp_path / "field.fits"
     write_field(field, path)
     content = path.read_bytes()
-    for share in (0.2, 0.9):
-        path.write_bytes(content[: int(share * len(content))])
-        with pytest.raises(InputError, match=r"field\.fits"):
-            read_field(path)
+    # By its header alone, though that is whole; the last byte of the last table counts, too.
+    for length in (len(content) // 5, len(content) * 9 // 10, len(content) - 2880, len(content) - 1):
+        path.write_bytes(content[:length])
+        for read in (read_field, open_field, field_info):
+            with pytest.raises(InputError, match=r"field\.fits: not a field .*(cut short|it has no CATALOG)"):
+                read(path)
+
+
+def test_a_field_without_a_layer_is_refused_when_it_is_opened(field, tmp_path):
+    path = tmp_path / "field.fits"
+    write_field(field, path)
+    with fits.open(path, disable_image_compression=True) as hdus:
+        del hdus["ID2"]
+        hdus.writeto(path, overwrite=True)
+    with pytest.raises(InputError, match=r"field\.fits: not a field .*it has no ID2"):
+        field_info(path)
 
 
 def test_field_paths(tmp_path):
@@ -270,6 +295,45 @@ def test_field_paths(tmp_path):
     assert [path.name for path in field_paths(tmp_path)] == ["field_0003_00.fits", "field_0003_01.fits"]
 
 
-def test_a_fields_name_tells_its_seed():
-    places = [(7, 0), (7, 12), (9000, 3), (12345, 0)]
-    assert seeds_of([Path("field_1/run_2") / field_name(*place) for place in places]) == {7, 9000, 12345}
+def test_a_fields_header_tells_its_seed_whatever_its_name(tmp_path):
+    empty = simulate_field(dataclasses.replace(CROWDED, population=Population(density=0.0)), 16, seed=3)
+    paths = []
+    for seed, index in [(7, 0), (7, 12), (9000, 3), (12345, 0)]:
+        paths.append(tmp_path / field_name(1, len(paths)))
+        write_field(dataclasses.replace(empty, seed=seed, index=index), paths[-1])
+    assert seeds_of(field_paths(tmp_path)) == seeds_of(paths) == {7, 9000, 12345}
+    info = field_info(paths[1])
+    assert (info.survey, info.shape, info.seed, info.index) == (empty.survey, (16, 16), 7, 12)
+
+
+def test_tables_are_read_when_they_are_asked_for(field, tmp_path, monkeypatch):
+    path, read = tmp_path / "field.fits", []
+    write_field(field, path)
+    table = field_file.native_table
+    monkeypatch.setattr(field_file, "native_table", lambda hdu: read.append(hdu.name) or table(hdu))
+    field_info(path)
+    with open_field(path) as file:
+        assert (file.seed, file.shape, file.sigma) == (7, SHAPE, field.sigma) and sum(file.counts.pixels)
+        assert read == []
+        assert len(file.catalog) == len(field.catalog) and file.catalog is file.catalog
+        assert read == ["CATALOG"]
+        file.read((slice(9), slice(9)))
+        file.read()
+    assert sorted(read) == ["CATALOG", "DEEPER"]
+
+
+def test_galaxies_by_identity(field):
+    cut = field.cut((slice(40, 70), slice(60, 90)))
+    ids = cut.catalog["id"].tolist()
+    gaps = sorted({*range(1, ids[-1])} - {*ids})
+    assert gaps and len(ids) > 3
+    for some in ([], [ids[0]], [ids[-1], ids[1], ids[-1]], ids[::-1]):
+        assert cut.galaxies(np.array(some, int))["id"].tolist() == some
+    # The first that is absent: in a gap, below all, above all.
+    for absent in (gaps[0], gaps[-1], 0, -1, ids[-1] + 1):
+        with pytest.raises(KeyError, match=rf"no galaxy {absent} in this catalogue of {len(ids)}"):
+            cut.galaxies(np.array([ids[2], absent, ids[-1] + 7, ids[0]]))
+    empty = dataclasses.replace(cut, catalog=cut.catalog[:0])
+    assert len(empty.galaxies(np.array([], int))) == 0
+    with pytest.raises(KeyError, match="no galaxy 1"):
+        empty.galaxies(np.array([1]))

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from appulse.files import InputError
 from appulse.sky import Population, Survey, open_field, read_field, simulate_field, strips, write_field
-from appulse.sky.field_file import LAYERS, TILE
+from appulse.sky.field_file import FIELD_LAYERS, IMAGE, LAYERS, TILE
 
 SURVEY = dataclasses.replace(
     Survey.load("paper"),
@@ -42,6 +42,22 @@ def path(field, tmp_path_factory):
     path = tmp_path_factory.mktemp("field") / "field_0005_00.fits"
     write_field(field, path)
     return path
+
+
+def test_strips_fields_and_files_have_the_declared_layers(field, path):
+    declared = {layer.attribute: layer.dtype for layer in (IMAGE, *LAYERS)}
+    for stars in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if stars:
+                patch.setattr(strips, "draw_sources", some_stars(strips.draw_sources))
+            [task] = strips.FieldPlan.draw(SURVEY, (32, 40), seed=5, index=0).tasks()
+        drawn = {name: array.dtype.type for name, array in strips.draw_strip(task).layers.items()}
+        assert drawn == {name: dtype for name, dtype in declared.items() if stars or name != "other"}
+    arrays = {each.name for each in dataclasses.fields(field) if each.type.startswith("np.ndarray")}
+    assert arrays == {layer.attribute for layer in FIELD_LAYERS} == {*declared} - {"ternary"}
+    with fits.open(path) as hdus:
+        names = [hdu.name for hdu in hdus]
+    assert names == ["PRIMARY", *(layer.name for layer in (IMAGE, *LAYERS)), "DEEPER", "CATALOG"]
 
 
 def test_astropy_reads_every_layer(field, path):
@@ -143,11 +159,22 @@ def test_catalogue_of_a_window(field):
 
 
 @pytest.mark.parametrize(
-    "window", [(slice(5, 5), slice(0, 9)), (slice(0, 9), slice(300, 400)), (slice(0, 9, 2), slice(0, 9))]
+    "window",
+    [
+        (slice(5, 5), slice(0, 9)),
+        (slice(0, 9), slice(300, 400)),
+        (slice(0, 9, 2), slice(0, 9)),
+        (slice(9, 0, -1), slice(0, 9)),
+        (slice(9, 5), slice(0, 9)),
+        (slice(0, 9), slice(-5, 4)),  # before the first column: what counts from the end does not reach it
+    ],
 )
-def test_windows_that_are_none(path, window):
-    with open_field(path) as file, pytest.raises(InputError, match="window"):
+def test_windows_that_are_none(field, path, window):
+    message = r"window .* is empty or has a step; the field is \(530, 300\)"
+    with open_field(path) as file, pytest.raises(InputError, match=rf"field_0005_00\.fits: {message}"):
         file.read(window)
+    with pytest.raises(InputError, match=message):
+        field.cut(window)
 
 
 def test_a_damaged_tile_is_named(path, tmp_path):

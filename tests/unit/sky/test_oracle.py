@@ -94,7 +94,7 @@ def test_computed_once_per_survey(tmp_path):
     survey = dataclasses.replace(Survey.load("paper"), population=population)
     calls = []
     first = survey_oracle(survey, tmp_path, progress=lambda *args: calls.append(args))
-    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert calls == [("limit of an ideal fit", done, 3) for done in (1, 2, 3)]
     assert first["magnitude_low"].tolist() == [21.0, 21.5, 22.0] and first["magnitude_high"][-1] == 22.3
     written = (tmp_path / ORACLE_FILE).read_bytes()
 

@@ -2,12 +2,18 @@
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from appulse.files import InputError, sole_process
+from appulse.files import InputError
 from appulse.sky import Population, Survey, read_field
+from appulse.sky import simulate as simulate_module
 from appulse.sky.ranges import Ranges
 from appulse.sky.simulate import simulate_fields
 
@@ -88,13 +94,135 @@ def test_a_survey_that_no_file_could_give_back_is_refused_before_it_is_drawn(tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_at_one_field(tmp_path):
-    parts = tmp_path / ".field_0012_00.parts"
-    with sole_process(parts), pytest.raises(InputError, match="another process is at work there"):
-        simulate_fields(tmp_path, SURVEY, size=64, seed=12)
-    assert not list(parts.iterdir())
-    simulate_fields(tmp_path, SURVEY, size=64, seed=12)
-    assert (tmp_path / "field_0012_00.fits").exists() and not parts.exists()
+# Nothing to draw and a single bin of the oracle: what counts here is the number of fields.
+EMPTY = dataclasses.replace(SURVEY, population=Population(density=0.0, magnitude_bright=25.15))
+ALONE = """
+import dataclasses, sys
+from appulse.sky import Population, Survey, simulate
+population = Population(density=0.0, magnitude_bright=25.15)
+survey = dataclasses.replace(Survey.load("paper"), name="tiny", population=population)
+"""
+AT_WORK = """
+write = simulate.write_strip
+def wait(job):
+    if job.task.index == 2:
+        print("at work", flush=True)
+        sys.stdin.read()
+    write(job)
+simulate.write_strip = wait
+simulate.simulate_fields(sys.argv[1], survey, size=16, fields=3, seed=12)
+"""
+FEW_DESCRIPTORS = """
+import os, resource
+held = len(os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (held + 12, held + 12))
+simulate.simulate_fields(sys.argv[1], survey, size=16, fields=60, seed=12)
+"""
+
+
+def test_a_second_process_at_the_fields_of_a_seed_is_refused_until_the_first_is_gone(tmp_path):
+    def run(fields, seed):
+        simulate_fields(tmp_path, EMPTY, size=16, fields=fields, seed=seed)
+        return sorted(path.name for path in tmp_path.glob("*.fits"))
+
+    command = [sys.executable, "-c", ALONE + AT_WORK, tmp_path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout.readline() == "at work\n"
+        first = [f"field_0012_0{index}.fits" for index in range(3)]
+        for fields in (3, 4):
+            with pytest.raises(InputError, match="another process is at work there"):
+                run(fields, seed=12)
+        # What is finished may be reported, other seeds drawn.
+        assert run(fields=2, seed=12) == first[:2]
+        assert run(fields=1, seed=13) == [*first[:2], "field_0013_00.fits"]
+        with pytest.raises(InputError, match="another process is at work there"):
+            run(fields=3, seed=12)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert sorted(path.suffix for path in tmp_path.glob(".*")) == [".lock", ".parts"]
+    assert run(fields=3, seed=12) == [*first, "field_0013_00.fits"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_run_leaves_that_is_killed_at_its_very_end_goes_with_the_next(made):
+    output, _ = made
+    before = sorted(output.iterdir())
+    leftovers = [
+        ".seed_0012.lock",
+        ".field_0012_00.parts",  # its file is in its place
+        f"..field_0012_01.{'0' * 16}.part.parts",  # and its folder half removed
+    ]
+    for name in leftovers:
+        (output / name).mkdir()
+        if "parts" in name:
+            (output / name / "plan.json").write_text("{}")
+    simulate_fields(output, SURVEY, size=136, fields=2, seed=12, workers=1)
+    assert sorted(output.iterdir()) == before
+
+
+def test_temporaries_of_a_killed_writer_leave_room_for_the_next(tmp_path, monkeypatch):
+    folder = tmp_path / ".field_0012_00.parts"
+    folder.mkdir()
+    hidden = [f".{stem}.{'0' * 16}.part{end}" for stem, end in (("strip_0000", ".npz"), ("plan", ".json"))]
+    for name in (*hidden, f".field_0012_00.{'0' * 16}.part.fits"):
+        (folder / name).write_text("half")
+    seen = []
+    write = simulate_module.write_strip
+    monkeypatch.setattr(
+        simulate_module, "write_strip", lambda job: seen.extend(os.listdir(folder)) or write(job)
+    )
+    simulate_fields(tmp_path, EMPTY, size=16, seed=12)
+    assert seen == ["plan.json"]
+
+
+def test_another_process_may_clear_the_parts_of_a_finished_field(tmp_path, monkeypatch):
+    """It finds the file in its place, and the folder beside it."""
+    remove = simulate_module.remove_folder
+
+    def second(path):
+        remove(path)
+        remove(path)
+
+    monkeypatch.setattr(simulate_module, "remove_folder", second)
+    simulate_fields(tmp_path, EMPTY, size=16, seed=12)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
+def test_many_fields_need_few_descriptors(tmp_path):
+    command = [sys.executable, "-c", ALONE + FEW_DESCRIPTORS, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("field_0012_*.fits"))) == 60 and not list(tmp_path.glob(".*"))
+    assert json.loads((tmp_path / "sky.json").read_text())["pixels"][0] == 60 * 16**2
+
+
+def test_a_strip_that_a_file_system_forgets_is_looked_up_in_its_folder(tmp_path, monkeypatch):
+    """As NFS does, which goes on saying that a path is missing until its folder is listed."""
+    looked_up, listed, exists, lists = set(), set(), Path.exists, os.listdir
+
+    def forgetful(path):
+        if path.name.startswith("strip_") and path.parent not in listed:
+            looked_up.add(path.name)
+            return False
+        return exists(path)
+
+    def listing(folder="."):
+        if looked_up:  # what was listed before is no news
+            listed.add(folder)
+        return lists(folder)
+
+    monkeypatch.setattr(Path, "exists", forgetful)
+    monkeypatch.setattr(os, "listdir", listing)
+    simulate_fields(tmp_path, EMPTY, size=16, seed=12)
+    assert looked_up == {"strip_0000.npz"} and (tmp_path / "field_0012_00.fits").exists()
+
+
+def test_a_strip_that_is_nowhere_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(simulate_module, "write_strip", lambda job: None)
+    with pytest.raises(InputError, match=r"strip_0000\.npz: not there, .* needs a shared directory"):
+        simulate_fields(tmp_path, EMPTY, size=16, seed=12)
 
 
 @pytest.mark.parametrize("change", [{"size": 3}, {"fields": 0}, {"seed": -1}, {"workers": 0}])
@@ -107,7 +235,7 @@ def test_numbers_out_of_range(tmp_path, change):
 def test_progress_names_the_stage(tmp_path):
     calls = []
     simulate_fields(tmp_path, SURVEY, size=16, seed=4, progress=lambda *args: calls.append(args))
-    assert {name for name, _, _ in calls} == {"galaxies", "oracle.ecsv"}
+    assert {name for name, _, _ in calls} == {"galaxies", "limit of an ideal fit"}
     assert calls[-1][1] == calls[-1][2]
 
 

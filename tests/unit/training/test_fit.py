@@ -326,6 +326,14 @@ def test_a_validation_field_of_a_training_seed_is_refused(whole, fields, validat
     assert refuse_inputs(store, TINY, validation=validation) == {"seeds": [12], "selection_seeds": [1000]}
 
 
+def test_a_field_of_a_training_seed_is_refused_under_another_name(fields, tmp_path):
+    renamed = shutil.copy(fields / "field_0012_00.fits", tmp_path / "field_0099_00.fits")
+    with pytest.raises(UsageError, match="a field of seed 12"):
+        refuse_inputs(tmp_path, TINY, validation=fields / "field_0012_00.fits")
+    with pytest.raises(UsageError, match="a field of seed 12"):
+        refuse_inputs(fields, TINY, validation=renamed)
+
+
 def test_what_is_unfit_is_refused_before_stamps_are_cut(whole, validation, tmp_path):
     fresh = one_field(tmp_path, 13)
     small = tmp_path / "small.fits"
