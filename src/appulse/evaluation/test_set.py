@@ -33,6 +33,7 @@ from appulse.network.weights import Model
 from appulse.objects.components import label_connected, label_objects
 from appulse.progress import Progress
 from appulse.result import Result
+from appulse.sky.field import galaxies_of
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import TrueObjects, true_objects
 from appulse.stamps import ObjectStamps, list_test_set, read_test_set
@@ -202,7 +203,7 @@ class Mosaic:
         identities : (n,) int array
             Of galaxies of central objects.
         """
-        return self.catalog[np.searchsorted(np.asarray(self.catalog["id"]), identities)]
+        return galaxies_of(self.catalog, identities)
 
 
 def segment_stamps(
