@@ -85,7 +85,7 @@ def stage_bars() -> Iterator[Progress]:
             return Text(f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),

@@ -302,7 +302,8 @@ def _cut_strip(strip: _Strip) -> None:
     }
     for name, layer in zip(LAYERS, layers, strict=True):
         faintest = _FAINTEST_REST if name == "rest" else 0.0
-        runs, values = [np.zeros((0, 2), _place_type(size))], [np.zeros(0, np.float16)]
+        runs: list[np.ndarray] = [np.zeros((0, 2), _place_type(size))]
+        values: list[np.ndarray] = [np.zeros(0, np.float16)]
         # Stamp by stamp: all of a strip's, dense, would take half a gigabyte.
         for y, x in corners:
             cut = layer[y - first_row :, x:][:size, :size].ravel()
