@@ -55,14 +55,23 @@ else
     echo "the checkpoint is too large to be sent back and stays in $run"
 fi
 "$python" -c "
+import json
+import torch
 from dataclasses import replace
 from pathlib import Path
 from appulse.network.weights import load_model, save_model
-from appulse.training.fit import export_checkpoint
+from appulse.training.config import TrainingConfig
+from appulse.training.fit import export
+from appulse.training.module import TrainingModule
 from appulse.training.progress import update_curves
 run, out = Path('$run'), Path('$out')
 update_curves(run)
-whole = export_checkpoint(run / 'last.ckpt', run / '$name.safetensors')
+history = json.loads((run / 'training.json').read_text())
+module = TrainingModule(TrainingConfig.from_dict(history['recipe']))
+checkpoint = torch.load(run / 'last.ckpt', map_location='cpu', weights_only=True)
+module.on_load_checkpoint(checkpoint)
+module.load_state_dict(checkpoint['state_dict'])
+whole = export(module, run / '$name.safetensors', history)
 save_model(replace(load_model(whole), half=True), out / '$name.safetensors')
 "
 cp "$run/training.json" "$out/"

@@ -25,9 +25,10 @@ RECIPE = {"epochs": 1, "seed": 3}
 
 
 def appulse_steps(fields, steps, folder):
-    """Times at which `fit` asks for each batch."""
+    """Times at which `train` asks for each batch."""
     from appulse.heap import use_large_pages
     from appulse.training import fit as fitting
+    from appulse.training.run import train
 
     use_large_pages(fitting.WORKING_MEMORY)  # as the command does
     config = TrainingConfig(**RECIPE, stamps_per_epoch=steps * TrainingConfig().batch_size)
@@ -43,7 +44,7 @@ def appulse_steps(fields, steps, folder):
                 yield batch
 
     fitting._source = lambda *given: Timed(source_of(*given))
-    fitting.fit(Path(folder) / "run", fields, config)
+    train(Path(folder) / "run", fields, config)
     return times
 
 

@@ -252,7 +252,7 @@ def train(
     preset: str = "default",
     init: str | None = None,
     resume: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> int:
     """Train a model on simulated fields; writes model.safetensors, the log and curves.png.
 
@@ -276,35 +276,29 @@ def train(
     resume
         Go on from the last checkpoint.
     workers
-        Processes that share the fields of --calibration, of a few GB of memory each.
+        Processes that cut the stamps, of 1 GB of memory each, by default up to one for each CPU; and that
+        share the fields of --calibration, of a few GB each, by default one.
     """
-    from appulse.stamps import stored_stamps
     from appulse.training.config import TrainingConfig
-    from appulse.training.fit import WORKING_MEMORY, fit
-    from appulse.training.history import refuse_run
+    from appulse.training.fit import WORKING_MEMORY
+    from appulse.training.run import train as run_training
 
     use_large_pages(WORKING_MEMORY)
-    config = TrainingConfig.load(preset)
-    # Now, and not after minutes of cutting and hours of training.
-    seen = refuse_run(output, fields, config, validation=validation, init=init, resume=resume)
-    if calibration is not None:
-        from appulse.evaluation.calibrate import calibrate_file, calibration_paths
-
-        calibration_paths(calibration, seen)
     with stage_bars() as progress:
-        store = stored_stamps(fields, config.stamps, elsewhere=output, progress=progress)
-    print(f"{len(store)} stamps in {store.path} ({store.bytes / 1e6:.0f} MB)", file=sys.stderr)
-    path = fit(
-        output,
-        store.path,
-        config,
-        validation=validation,
-        init=init,
-        resume=resume,
-    )
-    if calibration is not None:
-        with stage_bars() as progress:
-            print(calibrate_file(path, calibration, path, workers=workers, progress=progress))
+        path, report = run_training(
+            output,
+            fields,
+            TrainingConfig.load(preset),
+            validation=validation,
+            calibration=calibration,
+            init=init,
+            resume=resume,
+            workers=workers,
+            progress=progress,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+    if report is not None:
+        print(report)
     print(f"wrote {path}")
     return 0
 

@@ -6,6 +6,7 @@ from importlib import resources
 import pytest
 
 from appulse.cli import main
+from appulse.files import InputError
 from appulse.network.weights import load_model
 from appulse.objects import MEASURED
 from appulse.sky import Survey, simulate_field, write_field
@@ -80,7 +81,7 @@ def test_a_run_and_what_it_leaves(sky, tiny, tmp_path, capsys):
 
 @pytest.fixture
 def nothing_is_cut(monkeypatch):
-    monkeypatch.setattr("appulse.stamps.stored_stamps", lambda *_, **__: pytest.fail("stamps are cut"))
+    monkeypatch.setattr("appulse.training.run.stored_stamps", lambda *_, **__: pytest.fail("stamps are cut"))
 
 
 @pytest.mark.usefixtures("nothing_is_cut")
@@ -110,6 +111,38 @@ def test_unfit_options_are_refused_before_stamps_are_cut(
         == code
     )
     assert told in capsys.readouterr().err
+
+
+def test_workers_are_those_of_the_stamps_too(sky, tiny, tmp_path, monkeypatch):
+    asked = []
+
+    def stored(*_, workers, **__):
+        asked.append(workers)
+        raise InputError("so far")
+
+    monkeypatch.setattr("appulse.training.run.stored_stamps", stored)
+    command = ("train", "-o", tmp_path / "run", "--fields", sky / "7", "--preset", tiny)
+    assert [run(*command), run(*command, "--workers", "1"), run(*command, "--workers", "3")] == [1, 1, 1]
+    assert asked == [None, 1, 3]
+
+
+def test_what_was_trained_is_calibrated_into_its_own_file(sky, tiny, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def calibrated(*paths, workers, progress):
+        asked.append((*paths, workers))
+        return "as it was fitted"
+
+    monkeypatch.setattr("appulse.training.run.calibrate_file", calibrated)
+    (tmp_path / "2007").mkdir()
+    field = simulate_field(Survey.load("euclid-crowded"), 64, seed=2007)
+    write_field(field, tmp_path / "2007" / "field_2007_00.fits")
+    options = ("--fields", sky / "7", "--preset", tiny, "--calibration", tmp_path / "2007")
+    assert run("train", "-o", tmp_path / "run", *options) == 0
+    assert run("train", "-o", tmp_path / "run", *options, "--resume", "--workers", "2") == 0
+    path = tmp_path / "run" / "model.safetensors"
+    assert asked == [(path, tmp_path / "2007", path, workers) for workers in (1, 2)]
+    assert capsys.readouterr().out == f"as it was fitted\nwrote {path}\n" * 2
 
 
 def test_calibration_refuses_what_it_cannot_do_before_it_begins(sky, tmp_path, capsys):

@@ -15,6 +15,7 @@ from appulse.files.writing import (
     remove_folder,
     remove_temporaries,
     sole_process,
+    sync_folder,
     temporary_for,
     write_json,
 )

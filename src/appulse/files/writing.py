@@ -114,11 +114,22 @@ def temporary_for(path: Path, write: Callable[[Path], object]) -> Iterator[Path]
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Wait until the names in a folder, as they are now, are on the disk.
+
+    Parameters
+    ----------
+    folder : str or Path
+        It must be there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 # Bytes of a file's name that the name of its temporary begins with: file systems take 255.

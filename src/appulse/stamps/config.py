@@ -67,8 +67,12 @@ class StampConfig:
         require(self, "size", int, 8)
         for name in ("threshold", "depth_power"):
             require(self, name, float, 1e-6)
-        for name in ("overlap_share", "giant_share", "background_scatter", "noise_scatter", "blank_share"):
+        shares = ("overlap_share", "giant_share", "blank_share")
+        for name in (*shares, "background_scatter", "noise_scatter"):
             require(self, name, float, 0.0)
+        for name in shares:
+            if getattr(self, name) > 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; a share is at most 1")
         if not isinstance(self.flips, bool):
             raise ValueError(f"flips is {self.flips!r}; it must be true or false")
         if self.overlap_share + self.giant_share > 1.0:

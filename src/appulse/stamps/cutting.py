@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from appulse.files import InputError, atomic_write, remove_folder, write_json
+from appulse.files import InputError, atomic_write, remove_folder, sync_folder, write_json
 from appulse.inference.tiles import fits_stamp
 from appulse.objects.components import label_connected
 from appulse.progress import Progress
@@ -33,8 +35,9 @@ LARGEST_COUNT = 150_000
 _BRIGHTEST = 6.0e4
 # Light of third and later galaxies, in units of the noise; what is less is rounding of the sum.
 _FAINTEST_REST = 0.01
-# Pixels of a strip of a field, which is cut at a time: bounds the memory. Measured: 0.84 GB in all for a
-# window of 20 million pixels; a strip's window has 27 million in a field 25,000 wide.
+# Pixels of a strip of a field, which is cut at a time: bounds the memory. Measured: 36 bytes for each
+# pixel of a strip's window (6.6 million of them, with 2180 stamps). In a field 25,000 wide the window has 26
+# million: 1.1 GB with the 0.2 GB of the process itself.
 _STRIP_PIXELS = 1 << 24
 # A process takes seconds to start; these many stamps take longer.
 _STAMPS_PER_WORKER = 10_000
@@ -60,6 +63,7 @@ def stored_stamps(
     config: StampConfig,
     *,
     elsewhere: str | Path | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> StampStore:
     """The store of a directory of fields: opened where there is one, else built.
@@ -74,6 +78,8 @@ def stored_stamps(
         Gives the size and where stamps are placed.
     elsewhere : str or Path, optional
         Directory for the store where that of the fields cannot be written to.
+    workers : int, optional
+        Processes that cut; by default as many as there are cores and work for.
     progress : callable, optional
         Called with the stage, strips cut and their total.
 
@@ -101,7 +107,7 @@ def stored_stamps(
                 remove_folder(_unfinished(home / name, about))  # of a run killed at its very end
             return StampStore.open(home / name)
     home = next((home for home in homes if os.access(home, os.W_OK)), homes[-1])
-    return _build(home / name, paths, config, about, progress=progress)
+    return _build(home / name, paths, config, about, workers=workers, progress=progress)
 
 
 def _count(paths: Sequence[Path], size: int) -> int:
@@ -117,7 +123,7 @@ def build_store(
     fields: str | Path,
     config: StampConfig,
     *,
-    count: int = LARGEST_COUNT,
+    count: int | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -135,8 +141,9 @@ def build_store(
         Directory of ``appulse simulate``.
     config : StampConfig
         Gives the size and where stamps are placed.
-    count : int
-        Stamps; every field gives its share by area.
+    count : int, optional
+        Stamps; every field gives its share by area. By default eight for the area of each on the sky, at
+        least 256 and at most 150,000.
     seed : int
         Of the places.
     workers : int, optional
@@ -157,7 +164,7 @@ def build_store(
     if output.exists():
         raise InputError(f"{output} is there already; delete it, or choose another name.")
     paths = field_paths(fields)
-    about = _about(paths, config, count, seed)
+    about = _about(paths, config, _count(paths, config.size) if count is None else count, seed)
     return _build(output, paths, config, about, workers=workers, progress=progress)
 
 
@@ -185,6 +192,7 @@ def _build(
             raise
     finally:
         shutil.rmtree(own, ignore_errors=True)
+    sync_folder(output.parent)  # the store is in its place on the disk before its parts go
     remove_folder(unfinished)
     return StampStore.open(output)
 
@@ -194,7 +202,7 @@ def _unfinished(output: Path, about: dict) -> Path:
 
 
 def _cut(strips: Sequence[_Strip], workers: int | None, progress: Progress | None) -> None:
-    to_do = [strip for strip in strips if not strip.part.exists()]
+    to_do = [strip for strip in strips if not _is_whole(strip.part)]
     if workers is None:
         count = sum(strip.stamps for strip in strips)
         workers = min(usable_cpus(), 1 + count // _STAMPS_PER_WORKER)
@@ -205,6 +213,15 @@ def _cut(strips: Sequence[_Strip], workers: int | None, progress: Progress | Non
         done += 1
         if progress:
             progress("cutting stamps", done, len(strips))
+
+
+def _is_whole(part: Path) -> bool:
+    # What a disk has spoilt is cut again.
+    try:
+        with zipfile.ZipFile(part) as arrays:
+            return arrays.testzip() is None
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return False
 
 
 def _about(paths: Sequence[Path], config: StampConfig, count: int, seed: int) -> dict:
@@ -285,27 +302,25 @@ def _cut_strip(strip: _Strip) -> None:
     }
     for name, layer in zip(LAYERS, layers, strict=True):
         faintest = _FAINTEST_REST if name == "rest" else 0.0
-        cuts = [layer[y - first_row :, x:][:size, :size].ravel() for y, x in corners]
-        lit = [np.flatnonzero(cut > faintest) for cut in cuts]
-        values = [np.minimum(cut[places], _BRIGHTEST) for cut, places in zip(cuts, lit, strict=True)]
-        runs, runs_per_stamp = _runs(lit, size**2)
-        arrays[f"{name}_runs"] = runs.astype(_place_type(size))
-        arrays[f"{name}_runs_start"] = runs_per_stamp
-        arrays[f"{name}_values"] = np.concatenate([*values, np.zeros(0)]).astype(np.float16)
-        arrays[f"{name}_values_start"] = np.array([len(places) for places in lit], np.int64)
+        runs: list[np.ndarray] = [np.zeros((0, 2), _place_type(size))]
+        values: list[np.ndarray] = [np.zeros(0, np.float16)]
+        # Stamp by stamp: all of a strip's, dense, would take half a gigabyte.
+        for y, x in corners:
+            cut = layer[y - first_row :, x:][:size, :size].ravel()
+            places = np.flatnonzero(cut > faintest)
+            runs.append(_runs(places).astype(runs[0].dtype))
+            values.append(np.minimum(cut[places], _BRIGHTEST).astype(np.float16))
+        for part, of_stamps in (("runs", runs), ("values", values)):
+            arrays[f"{name}_{part}"] = np.concatenate(of_stamps)
+            arrays[f"{name}_{part}_start"] = np.array([len(one) for one in of_stamps[1:]], np.int64)
     # Its bytes hold no date: NumPy's archives are all of 1980.
     atomic_write(strip.part, lambda temporary: np.savez(temporary, allow_pickle=False, **arrays))
 
 
-def _runs(lit: list[np.ndarray], pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    # Runs of consecutive places within each stamp, (n, 2), and their number per stamp. A place of its own
-    # between the stamps ends each one's last run.
-    of_all = [one + number * (pixels + 1) for number, one in enumerate(lit)]
-    places = np.concatenate([np.zeros(0, int), *of_all])
+def _runs(places: np.ndarray) -> np.ndarray:
+    # First place and length of each run of consecutive ones, (n, 2).
     begins = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-    stamp, first = np.divmod(places[begins], pixels + 1)
-    lengths = np.diff(begins, append=len(places))
-    return np.stack([first, lengths], axis=1), np.bincount(stamp, minlength=len(lit))
+    return np.stack([places[begins], np.diff(begins, append=len(places))], axis=1)
 
 
 def _place_type(size: int) -> type:
@@ -350,19 +365,23 @@ def _corners(
 
 def _join(folder: Path, parts: Sequence[Path]) -> None:
     for name in array_names():
-        path = folder / f"{name}.npy"
-        if name.endswith("_start"):  # the parts hold the numbers per stamp
-            np.save(path, np.cumsum(np.concatenate([[0], *(_load(part, name) for part in parts)])))
-            continue
-        lengths = [_length(part, name) for part in parts]
-        like = _load(parts[0], name)
-        # One part in memory at a time.
-        whole = np.lib.format.open_memmap(path, "w+", like.dtype, (sum(lengths), *like.shape[1:]))
-        at = 0
-        for part, length in zip(parts, lengths, strict=True):
-            whole[at : at + length] = _load(part, name)
-            at += length
-        whole.flush()
+        # A power cut must not leave an empty file in a folder that is a store by its name.
+        atomic_write(folder / f"{name}.npy", functools.partial(_join_array, parts, name))
+
+
+def _join_array(parts: Sequence[Path], name: str, path: Path) -> None:
+    if name.endswith("_start"):  # the parts hold the numbers per stamp
+        np.save(path, np.cumsum(np.concatenate([[0], *(_load(part, name) for part in parts)])))
+        return
+    lengths = [_length(part, name) for part in parts]
+    like = _load(parts[0], name)
+    # One part in memory at a time.
+    whole = np.lib.format.open_memmap(path, "w+", like.dtype, (sum(lengths), *like.shape[1:]))
+    at = 0
+    for part, length in zip(parts, lengths, strict=True):
+        whole[at : at + length] = _load(part, name)
+        at += length
+    whole.flush()
 
 
 def _load(part: Path, name: str) -> np.ndarray:

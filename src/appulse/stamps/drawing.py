@@ -188,6 +188,8 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     -------
     Exposures
     """
+    # The order of the draws, top to bottom, is part of the format: a run that goes on under another would see
+    # other stamps than it would have seen.
     rng = generator(seed, Purpose.BATCH, number, 0)
     stamps = _in_order(len(store), seed, number * size, size)
     fields = store.field[stamps]
@@ -205,15 +207,19 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
     lengths, longest = store.correlation[fields], store.correlation.max()
     if config.noise_correlation:
         lengths, longest = rng.uniform(*config.noise_correlation, size), config.noise_correlation[1]
+    turns = rng.integers(8, size=size) if config.flips else np.zeros(size, np.int64)
+    noise_error = np.exp(config.noise_scatter * rng.standard_normal(size))
+    blank = _rectangles(config, rng, size)
+
     reach = kernel_reach(longest)
     kernels = [correlation_kernel(length, reach) for length in lengths]
     return Exposures(
         stamps=stamps,
-        turns=rng.integers(8, size=size) if config.flips else np.zeros(size, np.int64),
+        turns=turns,
         brightness=(10.0 ** (0.4 * (depth - field_noise))).astype(np.float32),
         background=background.astype(np.float32),
-        noise_error=np.exp(config.noise_scatter * rng.standard_normal(size)).astype(np.float32),
-        blank=_rectangles(config, rng, size),
+        noise_error=noise_error.astype(np.float32),
+        blank=blank,
         smoothing=np.array(kernels, np.float32) if longest else None,
         photon_noise=(1.0 / store.gain[fields]).astype(np.float32) if np.isfinite(store.gain).any() else None,
     )
@@ -280,6 +286,8 @@ def expose(store: StampStore, exposures: Exposures, noise: np.ndarray, threshold
     images = noise if exposures.smoothing is None else _smooth(noise, exposures.smoothing)
     ternary = np.zeros(images.shape, np.uint8)
     if exposures.photon_noise is not None:
+        # The variance is 1 and what the light adds, pixel by pixel as an image is noise and light; nothing
+        # lies above an infinite threshold, so that the truth is still untouched.
         variance = np.ones(images.shape, np.float32)
         unscaled = np.ones_like(exposures.noise_error)
         _add_light(variance, ternary, store, exposures, exposures.photon_noise, unscaled, np.inf)

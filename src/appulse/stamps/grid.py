@@ -45,3 +45,23 @@ def cut_grid(image: np.ndarray, size: int) -> np.ndarray:
     rows, columns = (side // size for side in image.shape)
     grid = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
     return grid.transpose(0, 2, 1, 3).reshape(-1, size, size)
+
+
+def join_grid(stamps: np.ndarray, rows: int) -> np.ndarray:
+    """Lay the stamps of a grid side by side again, as `cut_grid` found them.
+
+    Parameters
+    ----------
+    stamps : (n, size, size) array
+        In raster order.
+    rows : int
+        Of the grid.
+
+    Returns
+    -------
+    (height, width) array
+        Whole stamps only.
+    """
+    size = stamps.shape[-1]
+    grid = stamps.reshape(rows, -1, size, size)
+    return grid.transpose(0, 2, 1, 3).reshape(rows * size, -1)

@@ -129,7 +129,7 @@ class StampStore:
         Raises
         ------
         InputError
-            Not a store, or one of another version.
+            Not a store, or a damaged one, or one of another version.
         """
         path = Path(path)
         try:
@@ -157,8 +157,13 @@ class StampStore:
                 surveys=joined_digests(*({each["survey"]: each["digest"]} for each in about["fields"])),
                 psf_fwhm_pixels=tuple(about["psf_fwhm_pixels"]),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a store of stamps ({error}).") from None
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            if not (path / ABOUT).is_file():
+                raise InputError(f"{path}: not a store of stamps ({error}).") from None
+            raise InputError(
+                f"{path}: a damaged store of stamps ({error}); delete it, give the directory of the "
+                "fields, and it is cut anew."
+            ) from None
 
     def dense(self, stamps: Sequence[int] | np.ndarray) -> np.ndarray:
         """Stamps as arrays.

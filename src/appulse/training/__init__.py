@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 from appulse.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from appulse.training.fit import fit
     from appulse.training.losses import weighted_dice
+    from appulse.training.run import train
 
-__all__ = ["TrainingConfig", "fit", "weighted_dice"]
+__all__ = ["TrainingConfig", "train", "weighted_dice"]
 
 
 def __getattr__(name: str) -> object:
-    # Both need torch, and `fit` Lightning: loaded when asked for.
-    if name == "fit":
-        from appulse.training.fit import fit
+    # Both need torch, and `train` Lightning: loaded when asked for.
+    if name == "train":
+        from appulse.training.run import train
 
-        return fit
+        return train
     if name == "weighted_dice":
         from appulse.training.losses import weighted_dice
 

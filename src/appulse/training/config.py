@@ -184,6 +184,7 @@ class TrainingConfig:
         try:
             values = tomllib.loads(path.read_text())
             base = values.pop("preset", "default")
+            # TOML may give a list, which no dictionary can be asked for.
             if base not in tuple(PRESETS):
                 raise ValueError(f"preset is {base!r}; known: {', '.join(PRESETS)}")
             return cls.from_dict(values, PRESETS[base])

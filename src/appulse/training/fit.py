@@ -1,13 +1,15 @@
-"""The training run: fields in, weight file out; resumes to the same result after a kill."""
+"""Training as such: stamps in, weight file out; resumes to the same result after a kill."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import json
 import logging
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,11 @@ from appulse.network.deepen import deepened
 from appulse.network.layers import native_bfloat16
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.weights import Model, load_model, save_model
-from appulse.stamps import StampSource, StampStore, stored_stamps
+from appulse.progress import Progress
+from appulse.stamps import StampSource, StampStore
 from appulse.stamps.device import DeviceStamps
 from appulse.training.config import TrainingConfig
-from appulse.training.history import held_history, history_of, refuse_other_recipe, refuse_run
+from appulse.training.history import history_of, refuse_other_recipe
 from appulse.training.module import TrainingModule
 from appulse.training.progress import (
     CurvesCallback,
@@ -73,42 +76,42 @@ class _Batches(IterableDataset):
         return self.config.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        first = int(self.module.batches_drawn)
+        first = self.module.batches_drawn
         end = (first // self.config.steps_per_epoch + 1) * self.config.steps_per_epoch
         for images, ternary in self.source.batches(first, end, self.config.batch_size):
             yield torch.as_tensor(images), torch.as_tensor(ternary)
 
 
 def fit(
-    output: str | Path,
-    fields: str | Path,
-    config: TrainingConfig | None = None,
+    output: Path,
+    store: StampStore,
+    config: TrainingConfig,
     *,
     validation: str | Path | None = None,
-    init: str | Path | None = None,
-    resume: bool = False,
+    init: Model | None = None,
+    held: dict | None = None,
     threads: int | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train a network on simulated fields.
+    """Train a network on stored stamps.
+
+    The caller's process is left as it was: random states, threads, warnings, loggers.
 
     Parameters
     ----------
-    output : str or Path
-        Directory for checkpoints, log, curves and ``model.safetensors``.
-    fields : str or Path
-        Directory of ``appulse simulate`` to train on, or a store of stamps cut from one. Of a directory, the
-        store is built beside the fields, or in ``output`` where they are read-only, and kept for other runs.
-    config : TrainingConfig, optional
-        Recipe; by default the preset ``default``.
-    validation : str or Path, optional
-        A field of the selection seeds (1000s); without one nothing is validated.
-    init : str or Path, optional
-        Model to start from; its architecture replaces the recipe's. A recipe with more convolutions per level
-        adds them, as layers that change nothing at first (`appulse.network.deepen`).
-    resume : bool
-        Go on from the last checkpoint in ``output``; a finished run keeps its weight file.
-    threads : int, optional
-        Threads of torch on the CPU.
+    output : Path
+        As `train` takes it.
+    store : StampStore
+        What it learns from.
+    config, validation
+        As `train` takes them.
+    init : Model, optional
+        To start from, named as it was given; it stays as it is.
+    held : dict, optional
+        From `held_history`, of a run that is to go on.
+    threads, progress, say
+        As `train` takes them.
 
     Returns
     -------
@@ -118,37 +121,59 @@ def fit(
     Raises
     ------
     InputError
-        No or unfit fields, an output that already holds a run, or none (or one of another recipe) to resume,
-        or one that another process is at.
+        Another recipe than that of the run to go on, or a run that another process is at.
     UsageError
         A validation field of a seed that is trained on.
     KeyboardInterrupt
         Stopped; the run can be resumed from its last checkpoint.
     """
-    output = Path(output)
-    config = config or TrainingConfig()
-    refuse_run(output, fields, config, validation=validation, init=init, resume=resume)
-    held = held_history(output) if resume else {}
-    store = stored_stamps(fields, config.stamps, elsewhere=output)
+    with _settings(threads):
+        module = _module(store, config, init)
+        history = history_of(store, module.config, init, validation, held)
+        if held is not None:
+            refuse_other_recipe(output, held, history)
+        source = _source(store, module.config)
+        if torch.cuda.is_available():
+            _compile(module.network)
+        with sole_process(output):
+            remove_temporaries(output, ["last"])
+            if held != json.loads(json.dumps(history)):
+                write_json(output / "training.json", history)
+            callbacks: list[L.Callback] = [ProgressCallback(module.config, progress, say)]
+            if validation is not None:
+                stamps = ValidationStamps.read(validation, config.stamps)
+                callbacks.append(ValidationCallback(stamps, say))
+            return _run(output, module, source, history, callbacks, resume=held is not None)
+
+
+@contextlib.contextmanager
+def _settings(threads: int | None) -> Iterator[None]:
+    # Of this process, for as long as the `with` lasts.
+    logger, threads_before = logging.getLogger("lightning.pytorch"), torch.get_num_threads()
+    level_before = logger.level
     if threads:
         torch.set_num_threads(threads)
-    L.seed_everything(config.seed, verbose=False)
+    # Lightning's advice on data-loader workers and its hardware report say nothing to an astronomer.
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning.*")
+            yield
+    finally:
+        logger.setLevel(level_before)
+        if threads:
+            torch.set_num_threads(threads_before)
+
+
+def _module(store: StampStore, config: TrainingConfig, init: Model | None) -> TrainingModule:
     network = None
-    if init is not None:
-        network = _start(init, store, config)
-        config = dataclasses.replace(config, network=network.config)
-    module = TrainingModule(config, network).to(memory_format=torch.channels_last)
-    history = history_of(store, config, init, validation, held)
-    if resume:
-        refuse_other_recipe(output, held, history)
-    source = _source(store, config)
-    if torch.cuda.is_available():
-        _compile(module.network)
-    with sole_process(output):
-        remove_temporaries(output, ["last"])
-        if held != json.loads(json.dumps(history)):
-            write_json(output / "training.json", history)
-        return _run(output, module, source, history, validation=validation, resume=resume)
+    # Nothing else draws from a state that others share. Weights are made on the CPU, so its state will do.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        if init is not None:
+            network = _start(init, store, config)
+            config = dataclasses.replace(config, network=network.config)
+        return TrainingModule(config, network).to(memory_format=torch.channels_last)
 
 
 def _run(
@@ -156,26 +181,19 @@ def _run(
     module: TrainingModule,
     source: StampSource | DeviceStamps,
     history: dict,
+    callbacks: Sequence[L.Callback],
     *,
-    validation: str | Path | None,
     resume: bool,
 ) -> Path:
     """Train a module to the end of its recipe, and export it."""
     config, checkpoint = module.config, output / "last.ckpt"
-    callbacks: list[L.Callback] = [
-        # The rolling file survives a kill between epochs.
-        ModelCheckpoint(
-            output,
-            "last",
-            train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES),
-            enable_version_counter=False,
-        ),
-        ProgressCallback(config),
-    ]
-    if validation is not None:
-        callbacks.append(ValidationCallback(ValidationStamps.read(validation, config.stamps)))
-    callbacks.append(CurvesCallback(output))
-    _quiet()
+    # The rolling file survives a kill between epochs.
+    rolling = ModelCheckpoint(
+        output,
+        "last",
+        train_time_interval=timedelta(minutes=CHECKPOINT_MINUTES),
+        enable_version_counter=False,
+    )
     trainer = L.Trainer(
         max_epochs=config.epochs,
         accelerator="auto",
@@ -184,14 +202,16 @@ def _run(
         if native_bfloat16("cuda" if torch.cuda.is_available() else "cpu")
         else "32-true",
         logger=CSVLogger(output / "log", name="", version=next_leg(output), flush_logs_every_n_steps=20),
-        callbacks=callbacks,
+        callbacks=[rolling, *callbacks, CurvesCallback(output)],
         log_every_n_steps=10,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=output,
         plugins=[WholeCheckpoints()],
     )
-    loader = DataLoader(_Batches(source, module, config), batch_size=None, num_workers=0)
+    # A loader draws a seed even for no workers: from a generator of its own.
+    batches = _Batches(source, module, config)
+    loader = DataLoader(batches, batch_size=None, num_workers=0, generator=torch.Generator())
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
@@ -209,15 +229,15 @@ def _run(
     # Once more: the scores of the last epoch reach the log only now.
     update_curves(output)
     weights = output / "model.safetensors"
-    if resume and weights.exists() and load_model(weights).training.get("steps") == int(module.batches_drawn):
+    if resume and weights.exists() and load_model(weights).training.get("steps") == module.batches_drawn:
         return weights  # of no further step: what was calibrated since stays
     (output / "calibration.txt").unlink(missing_ok=True)  # tells of the weights that are replaced now
     return export(module, weights, history)
 
 
-def _start(init: str | Path, store: StampStore, config: TrainingConfig) -> ProbabilisticUNet:
+def _start(init: Model, store: StampStore, config: TrainingConfig) -> ProbabilisticUNet:
     """The network to start from, with as many convolutions per level as the recipe asks for at least."""
-    network = load_model(init).network
+    network = copy.deepcopy(init.network)
     wanted = config.network.convolutions_per_level
     if wanted > network.config.convolutions_per_level:
         source = StampSource(store, config.stamps, config.seed)
@@ -255,32 +275,9 @@ def export(module: TrainingModule, path: str | Path, history: dict) -> Path:
     """
     path = Path(path).resolve()  # a folder given as "." has a name, too
     history = history | {
-        "steps": int(module.batches_drawn),
-        "stamps": int(module.batches_drawn) * module.config.batch_size,
+        "steps": module.batches_drawn,
+        "stamps": module.batches_drawn * module.config.batch_size,
         "steps_skipped": int(module.steps_skipped),
     }
     network: ProbabilisticUNet = module.averaged.module
     return save_model(Model(path.parent.name, network, training=history), path)
-
-
-def export_checkpoint(checkpoint: str | Path, path: str | Path) -> Path:
-    """Write the weights of a run that has not ended.
-
-    Parameters
-    ----------
-    checkpoint : str or Path
-        ``last.ckpt`` of a run, beside its ``training.json``.
-    path : str or Path
-        Weight file to write.
-    """
-    checkpoint = Path(checkpoint)
-    history = json.loads((checkpoint.parent / "training.json").read_text())
-    module = TrainingModule(TrainingConfig.from_dict(history["recipe"]))
-    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
-    return export(module, path, history)
-
-
-def _quiet() -> None:
-    # Lightning's advice on data-loader workers and its hardware report say nothing to an astronomer.
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning.*")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from appulse.files import InputError, UsageError
-from appulse.network.weights import load_model
+from appulse.network.weights import Model
 from appulse.sky.field import field_paths, open_field, seeds_of
 from appulse.stamps import StampStore
 from appulse.stamps.store import ABOUT, joined_digests
@@ -16,41 +16,30 @@ from appulse.training.config import TrainingConfig
 from appulse.version import __version__
 
 
-def refuse_run(
-    output: Path,
-    fields: str | Path,
-    config: TrainingConfig,
-    *,
-    validation: str | Path | None = None,
-    init: str | Path | None = None,
-    resume: bool = False,
-) -> dict[str, list[int]]:
-    """Raise where a run cannot begin, or go on, with what it is given: before stamps are cut for minutes.
+def refuse_run(output: Path, *, resume: bool = False) -> dict | None:
+    """Raise where a run cannot begin, or go on, in a directory.
 
     Parameters
     ----------
-    output, fields, config, validation, init, resume
-        As `fit` takes them.
+    output, resume
+        As `train` takes them.
 
     Returns
     -------
-    dict of str to list of int
-        From `refuse_inputs`.
+    dict or None
+        Of a run that is to go on, its `held_history`.
 
     Raises
     ------
     InputError
-        The output already holds a run, or none to resume; besides, as of `refuse_inputs`.
-    UsageError
-        As of `refuse_inputs`.
+        The output already holds a run, or none to resume.
     """
     there = (output / "last.ckpt").exists()
     if there and not resume:
         raise InputError(f"{output} already holds a run; go on with --resume, or choose another directory.")
     if resume and not there:
         raise InputError(f"{output}: no last.ckpt to resume from.")
-    held = held_history(output) if resume else None
-    return refuse_inputs(fields, config, validation=validation, init=init, held=held)
+    return held_history(output) if resume else None
 
 
 def refuse_inputs(
@@ -58,7 +47,7 @@ def refuse_inputs(
     config: TrainingConfig,
     *,
     validation: str | Path | None = None,
-    init: str | Path | None = None,
+    init: Model | None = None,
     held: dict | None = None,
 ) -> dict[str, list[int]]:
     """Raise where a run cannot begin with what it is given.
@@ -66,11 +55,13 @@ def refuse_inputs(
     Parameters
     ----------
     fields : str or Path
-        As `fit` takes them.
+        As `train` takes them.
     config : TrainingConfig
         Recipe.
-    validation, init : str or Path, optional
-        As `fit` takes them.
+    validation : str or Path, optional
+        As `train` takes it.
+    init : Model, optional
+        Named as it was given.
     held : dict, optional
         From `held_history`, of a run that is to go on.
 
@@ -82,7 +73,7 @@ def refuse_inputs(
     Raises
     ------
     InputError
-        No fields, no model or one of other stamps, no validation field or one smaller than a stamp.
+        No fields, a model of other stamps, no validation field or one smaller than a stamp.
     UsageError
         A validation field of a seed that is trained on.
     """
@@ -92,15 +83,16 @@ def refuse_inputs(
     if validation is not None:
         with open_field(validation) as field:
             config.stamps.refuse_small(field.shape, validation)
-    parent: dict = {}
     if init is not None:
-        model = load_model(init)
-        parent = model.training
         try:
-            dataclasses.replace(config, network=model.network.config)
+            dataclasses.replace(config, network=init.network.config)
         except ValueError as error:
-            raise InputError(f"{init}: {error}.") from None
-    return _seen_seeds(trained, (parent, held or {}), validation)
+            raise InputError(f"{init.name}: {error}.") from None
+    return _seen_seeds(trained, (_before(init), held or {}), validation)
+
+
+def _before(init: Model | None) -> dict:
+    return {} if init is None else init.training
 
 
 def _seen_seeds(
@@ -124,7 +116,7 @@ def _seen_seeds(
 def history_of(
     store: StampStore,
     config: TrainingConfig,
-    init: str | Path | None,
+    init: Model | None,
     validation: str | Path | None,
     held: dict | None = None,
 ) -> dict:
@@ -136,8 +128,10 @@ def history_of(
         What it learns from.
     config : TrainingConfig
         Recipe.
-    init, validation : str or Path, optional
-        As `fit` takes them.
+    init : Model, optional
+        Named as it was given.
+    validation : str or Path, optional
+        As `train` takes it.
     held : dict, optional
         From `held_history`, of a run that goes on.
 
@@ -154,8 +148,7 @@ def history_of(
     """
     surveys, widths = dict(store.surveys), list(store.psf_fwhm_pixels)
     lengths = [*(config.stamps.noise_correlation or map(float, store.correlation))]
-    parent = {} if init is None else load_model(init).training
-    held = held or {}
+    parent, held = _before(init), held or {}
     for before in (parent, held):
         surveys = joined_digests(surveys, before.get("surveys", {}))
         widths += before.get("psf_fwhm_pixels", [])
@@ -169,7 +162,7 @@ def history_of(
         "stamps_stored": len(store),
         "psf_fwhm_pixels": [min(widths), max(widths)],
         "noise_correlation": [min(lengths), max(lengths)],
-        "init": held["init"] if held else Path(init).name if init is not None else None,
+        "init": held["init"] if held else Path(init.name).name if init is not None else None,
     }
 
 

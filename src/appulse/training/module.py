@@ -52,8 +52,9 @@ class TrainingModule(L.LightningModule):
         self.log_scales = None
         if config.trainable_class_weights:
             self.log_scales = torch.nn.Parameter(torch.zeros(len(config.class_weights)))
-        # Batches drawn so far, skipped ones included: where the stamps go on after a kill.
-        self.register_buffer("batches_drawn", torch.zeros((), dtype=torch.int64))
+        # Batches drawn so far, skipped ones included: where the stamps go on after a kill. No buffer: on a
+        # GPU each step would have to wait for it.
+        self.batches_drawn = 0
         self.register_buffer("steps_skipped", torch.zeros((), dtype=torch.int64))
 
     def losses(self, images_bhw: torch.Tensor, ternary_bhw: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -90,26 +91,35 @@ class TrainingModule(L.LightningModule):
         cross_entropy = F.cross_entropy(logits_bchw, ternary_bhw.long())
         # Of each dimension, nats; stamps without truth have none.
         kl = kl_divergence(posterior, Gaussian(prior.mean[n:], prior.log_sigma[n:])).mean(dim=0)
-        charged = self._warmth() * kl.clamp(min=config.free_bits).sum()
+        charged = self._warmth(int(self.global_step)) * kl.clamp(min=config.free_bits).sum()
         loss = dice + config.cross_entropy_weight * cross_entropy + config.kl_weight * charged
         return {"loss": loss, "dice": dice, "cross_entropy": cross_entropy, "kl": kl.sum()}
 
     def _draws(self, like: torch.Tensor) -> torch.Tensor:
         # Keyed by the batch, not taken from a stream: a run that was killed goes on with the same draws.
-        words = _LATENT, self.config.seed, int(self.batches_drawn), self.global_rank
+        words = _LATENT, self.config.seed, self.batches_drawn, self.global_rank
         key = np.random.SeedSequence(words)
         generator = torch.Generator(like.device).manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
         return torch.randn(like.shape, generator=generator, device=like.device)
 
-    def _warmth(self) -> float:
-        return min(1.0, (int(self.global_step) + 1) / max(1, self.config.warmup_steps))
+    def _warmth(self, step: int) -> float:
+        return min(1.0, (step + 1) / max(1, self.config.warmup_steps))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the count of batches where checkpoints have always had it: among the buffers."""
+        checkpoint["state_dict"]["batches_drawn"] = torch.tensor(self.batches_drawn)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the count of batches out of it again, before the state is loaded."""
+        self.batches_drawn = int(checkpoint["state_dict"].pop("batches_drawn"))
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor | None:
         """One step; None, and counted, where the loss is not finite."""
         self.batches_drawn += 1
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         losses = self.losses(*batch)
-        if not torch.isfinite(losses["loss"]):
+        finite = bool(torch.isfinite(losses["loss"]))
+        if not finite:
             self.steps_skipped += 1
             # The forward pass has already put the batch into the running moments of the normalisation.
             for buffer, before in buffers:
@@ -117,7 +127,7 @@ class TrainingModule(L.LightningModule):
         else:
             self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()})
         self.log("steps_skipped", self.steps_skipped.float())
-        return losses["loss"] if torch.isfinite(losses["loss"]) else None
+        return losses["loss"] if finite else None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient; drop it, and count, where it is not finite."""
@@ -140,8 +150,7 @@ class TrainingModule(L.LightningModule):
         fall = config.final_learning_rate / config.learning_rate
 
         def factor(step: int) -> float:
-            warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-            return warm * fall ** (step / config.total_steps)
+            return self._warmth(step) * fall ** (step / config.total_steps)
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

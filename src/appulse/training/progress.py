@@ -1,4 +1,4 @@
-"""What a run shows while it runs: progress, validation scores, curves."""
+"""What a run tells while it runs: progress, validation scores, curves."""
 
 from __future__ import annotations
 
@@ -6,78 +6,69 @@ import csv
 import io
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from appulse.files import atomic_write
 from appulse.pictures import save_figure
+from appulse.progress import Progress
 from appulse.training.config import TrainingConfig
 from appulse.training.module import TrainingModule
 from appulse.training.validation import ValidationStamps, validate
 
-# Where the output is a file rather than a terminal, one line each so many seconds.
+# One line each so many seconds.
 _LINE_SECONDS = 60
 
 
 class ProgressCallback(L.Callback):
-    """Progress bar with stamps per second and the time left; plain lines where there is no terminal.
+    """Tells how far a run is and, each minute, stamps per second, the loss and the time left.
 
     Parameters
     ----------
     config : TrainingConfig
         Gives the length of the run.
+    progress : callable, optional
+        Called after each batch with the name of the stage, batches drawn and their total.
+    say : callable, optional
+        Called with a line.
     """
 
-    def __init__(self, config: TrainingConfig):
-        self.config = config
-        self.console = Console(stderr=True)
-        self._progress: Progress | None = None
-        self._task = TaskID(0)
+    def __init__(
+        self,
+        config: TrainingConfig,
+        progress: Progress | None = None,
+        say: Callable[[str], None] | None = None,
+    ):
+        self.config, self.progress, self.say = config, progress, say
         self._since = (0.0, 0)
-        self._spoken = 0.0
+        self._spoken = -math.inf
 
     def on_train_start(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        """Set up the bar."""
-        self._since = (time.monotonic(), int(module.batches_drawn))
-        if self.console.is_terminal:
-            columns: tuple[str | ProgressColumn, ...] = (
-                "{task.description}",
-                BarColumn(),
-                "{task.completed}/{task.total}",
-                TimeRemainingColumn(),
-            )
-            self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
-            self._task = self._progress.add_task(
-                "training", total=self.config.total_steps, completed=int(module.batches_drawn), note=""
-            )
-            self._progress.start()
+        """Begin to count."""
+        self._since = (time.monotonic(), module.batches_drawn)
+        self._tell(module)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: TrainingModule, *_: object) -> None:
-        """Move the bar."""
-        drawn = int(module.batches_drawn)
+        """Tell of the batch."""
+        self._tell(module)
+        now = time.monotonic()
+        # Before the loss is asked for: on a GPU, that waits for it.
+        if self.say is None or now - self._spoken <= _LINE_SECONDS:
+            return
+        self._spoken = now
+        drawn, total = module.batches_drawn, self.config.total_steps
         started, first = self._since
-        rate = (drawn - first) / max(time.monotonic() - started, 1e-9)
-        note = f"{rate * self.config.batch_size:.1f} stamps/s"
+        rate = (drawn - first) / max(now - started, 1e-9)
+        line = f"step {drawn}/{total}, {rate * self.config.batch_size:.1f} stamps/s"
         if "train_loss" in trainer.callback_metrics:
-            note += f", loss {float(trainer.callback_metrics['train_loss']):.4f}"
-        if self._progress is not None:
-            self._progress.update(self._task, completed=drawn, note=note)
-        elif time.monotonic() - self._spoken > _LINE_SECONDS:
-            self._spoken = time.monotonic()
-            left = (self.config.total_steps - drawn) / max(rate, 1e-9)
-            self.console.print(f"step {drawn}/{self.config.total_steps}, {note}, {left / 60:.0f} min left")
+            line += f", loss {float(trainer.callback_metrics['train_loss']):.4f}"
+        self.say(f"{line}, {(total - drawn) / max(rate, 1e-9) / 60:.0f} min left")
 
-    def on_train_end(self, *_: object) -> None:
-        """Put the bar away."""
-        if self._progress is not None:
-            self._progress.stop()
-
-    def on_exception(self, *_: object) -> None:
-        """Put the bar away: a terminal whose bar is left has no cursor."""
-        self.on_train_end()
+    def _tell(self, module: TrainingModule) -> None:
+        if self.progress is not None:
+            self.progress("training", module.batches_drawn, self.config.total_steps)
 
 
 class ValidationCallback(L.Callback):
@@ -87,19 +78,21 @@ class ValidationCallback(L.Callback):
     ----------
     stamps : ValidationStamps
         The fixed stamps.
+    say : callable, optional
+        Called with a line of the scores that matter most.
     """
 
-    def __init__(self, stamps: ValidationStamps):
-        self.stamps = stamps
-        self.console = Console(stderr=True)
+    def __init__(self, stamps: ValidationStamps, say: Callable[[str], None] | None = None):
+        self.stamps, self.say = stamps, say
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: TrainingModule) -> None:
-        """Validate, log, and print the scores that matter most."""
+        """Validate, log, and tell."""
         scores = validate(module.averaged.module, self.stamps)
         module.log_dict({f"val_{name}": value for name, value in scores.items() if not math.isnan(value)})
-        shown = ("completeness_isolated", "purity_isolated", "completeness_blended", "purity_blended")
-        line = ", ".join(f"{name} {scores[name]:.3f}" for name in (*shown, "dice_overlap", "kl"))
-        self.console.print(f"epoch {trainer.current_epoch + 1}: {line}")
+        if self.say is not None:
+            shown = ("completeness_isolated", "purity_isolated", "completeness_blended", "purity_blended")
+            line = ", ".join(f"{name} {scores[name]:.3f}" for name in (*shown, "dice_overlap", "kl"))
+            self.say(f"epoch {trainer.current_epoch + 1}: {line}")
 
 
 class CurvesCallback(L.Callback):

@@ -14,16 +14,20 @@ import torch
 
 from appulse.evaluation.detection import detection_from_ternary
 from appulse.evaluation.scores import count_objects
+from appulse.inference.two_step import class_map
+from appulse.network.calibration import OperatingPoint
 from appulse.network.config import N_CLASSES
 from appulse.network.gaussian import kl_divergence
 from appulse.network.punet import ProbabilisticUNet
 from appulse.sky.field import Field, read_field
 from appulse.sky.true_objects import Kind, TrueObjects, true_objects
 from appulse.stamps import StampConfig, grid_stamps
+from appulse.stamps.grid import join_grid
 
 # A latent dimension that carries less than this, in nats, is counted as empty.
 ACTIVE_KL = 0.01
 _CLASS_NAMES = ("background", "isolated", "overlap")
+_HALF = OperatingPoint(0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class ValidationStamps:
         """
         batch = grid_stamps(field, config)
         rows = field.image.shape[0] // config.size
-        mosaic = _mosaic(batch.ternary, rows)
+        mosaic = join_grid(batch.ternary, rows)
         window = tuple(slice(0, side) for side in mosaic.shape)
         return cls(
             batch.images, batch.ternary, rows, true_objects(mosaic, field.id1[window], field.id2[window])
@@ -80,13 +84,6 @@ class ValidationStamps:
         return cls.of(read_field(path), config)
 
 
-def _mosaic(stamps: np.ndarray, rows: int) -> np.ndarray:
-    size = stamps.shape[-1]
-    grid = stamps.reshape(rows, -1, size, size)
-    return grid.transpose(0, 2, 1, 3).reshape(rows * size, -1)
-
-
-@torch.inference_mode()
 def validate(
     network: ProbabilisticUNet, stamps: ValidationStamps, *, samples: int = 8, batch_size: int = 32
 ) -> dict[str, float]:
@@ -113,6 +110,16 @@ def validate(
     """
     training = network.training
     network.eval()
+    try:
+        return _scores(network, stamps, samples, batch_size)
+    finally:
+        network.train(training)
+
+
+@torch.inference_mode()
+def _scores(
+    network: ProbabilisticUNet, stamps: ValidationStamps, samples: int, batch_size: int
+) -> dict[str, float]:
     device = next(network.parameters()).device
     dimensions = network.config.latent_dimensions
     generator = torch.Generator().manual_seed(0)
@@ -135,15 +142,13 @@ def validate(
             votes.scatter_add_(1, probabilities.argmax(dim=1, keepdim=True), torch.ones_like(mean[:, :1]))
         agreeing = (votes * (votes - 1)).sum(dim=1) / (samples * (samples - 1))
         differing += float((1.0 - agreeing).sum())
-        lit += float((1.0 - mean[:, 0] > 0.5).sum())
         of_truth = mean.gather(1, truth[:, None].long())
         cross_entropy -= float(of_truth.clamp_min(1e-9).log().mean()) * len(images) / n_stamps
-        at_least_one, two = 1.0 - mean[:, 0] > 0.5, mean[:, 2] > 0.5
-        classes = (at_least_one.to(torch.uint8) + (at_least_one & two)).cpu().numpy()
+        classes = class_map((1.0 - mean[:, 0]).cpu().numpy(), mean[:, 2].cpu().numpy(), _HALF)
         predicted[part] = classes
+        lit += np.count_nonzero(classes)
         pairs = stamps.ternary[part].astype(np.int64) * N_CLASSES + classes
         confusion += np.bincount(pairs.ravel(), minlength=N_CLASSES**2).reshape(N_CLASSES, N_CLASSES)
-    network.train(training)
     kl /= n_stamps
     return {
         **_class_scores(confusion),
@@ -168,7 +173,7 @@ def _class_scores(confusion: np.ndarray) -> dict[str, float]:
 
 
 def _object_scores(predicted: np.ndarray, stamps: ValidationStamps) -> dict[str, float]:
-    counts = count_objects(stamps.objects, detection_from_ternary(_mosaic(predicted, stamps.rows)))
+    counts = count_objects(stamps.objects, detection_from_ternary(join_grid(predicted, stamps.rows)))
     scores = {}
     for name, kind in (("isolated", Kind.ISOLATED), ("blended", Kind.BLENDED)):
         scores[f"completeness_{name}"] = counts.completeness(kind).value

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from appulse.stamps import grid_stamps
+from appulse.stamps.grid import cut_grid, join_grid
 from skies_by_hand import field_of, plain
 
 
@@ -31,3 +32,8 @@ def test_augmentation_is_ignored_and_the_threshold_is_not():
     augmented = grid_stamps(field, plain(flips=True, blank_share=1.0, depth_range=(20.0, 21.0)))
     np.testing.assert_array_equal(augmented.images, plainly.images)
     assert plainly.ternary.all() and not grid_stamps(field, plain(threshold=2.0)).ternary.any()
+
+
+def test_stamps_laid_side_by_side_are_the_image():
+    image = np.random.default_rng(1).random((70, 101))
+    np.testing.assert_array_equal(join_grid(cut_grid(image, 32), 2), image[:64, :96])

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -125,10 +127,88 @@ def test_parts_that_a_run_left_at_its_very_end_go_away(sky_directory, tmp_path, 
     assert [*run.iterdir()] == [store.path]
 
 
+@pytest.mark.usefixtures("small_strips")
+@pytest.mark.parametrize("spoil", [lambda b: b"", lambda b: b[:-40], lambda b: b[:500] + b"?" + b[501:]])
+def test_parts_that_a_disk_has_spoilt_are_cut_again(sky_directory, tmp_path, monkeypatch, spoil):
+    whole = build_store(tmp_path / "whole", sky_directory, CONFIG, count=100, workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(cutting, "_join", lambda *_: pytest.exit("killed"))
+        with pytest.raises(pytest.exit.Exception):
+            build_store(tmp_path / "spoilt", sky_directory, CONFIG, count=100, workers=1)
+    parts = sorted(tmp_path.glob(".spoilt-*.part/part_*.npz"))
+    assert len(parts) == 5
+    for part in parts[1:3]:
+        part.write_bytes(spoil(part.read_bytes()))
+    cut, again = cutting._cut_strip, []
+    monkeypatch.setattr(cutting, "_cut_strip", lambda strip: again.append(strip.part) or cut(strip))
+    store = build_store(tmp_path / "spoilt", sky_directory, CONFIG, count=100, workers=1)
+    assert again == parts[1:3]
+    assert contents(store) == contents(whole)
+
+
+def test_a_store_is_on_the_disk_before_its_parts_go(sky_directory, tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def recorded(descriptor):
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    def removed(path):
+        store = tmp_path / "store"
+        files = {file.stat().st_ino for file in store.iterdir()}
+        assert len(files) == 15 and files <= set(synced)
+        # The names in it, then its own.
+        assert store.stat().st_ino in synced and synced[-1] == tmp_path.stat().st_ino
+        synced.append("parts are gone")
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    monkeypatch.setattr(cutting, "remove_folder", removed)
+    build_store(tmp_path / "store", sky_directory, CONFIG, count=20, workers=1)
+    assert synced[-1] == "parts are gone"
+
+
+def test_stamps_of_a_strip_are_never_all_dense(store_of, monkeypatch):
+    peaks, cut = [], cutting._cut_strip
+
+    def traced(strip):
+        tracemalloc.start()
+        cut(strip)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    monkeypatch.setattr(cutting, "_cut_strip", traced)
+    store_of(field_of(*blobs()), count=10_000)
+    assert len(peaks) == 1 and peaks[0] < 10_000 * 32**2 * 4 / 3  # bytes of one layer of the stamps, dense
+
+
 @pytest.mark.slow
 def test_same_bytes_from_processes(sky_directory, sky_store, tmp_path):
     split = build_store(tmp_path / "split", sky_directory, CONFIG, count=200, workers=2)
     assert contents(split) == contents(sky_store)
+
+
+def test_as_many_processes_as_asked_cut(sky_directory, tmp_path, monkeypatch):
+    asked = []
+
+    def run_tasks(function, tasks, *, workers):
+        asked.append(workers)
+        return ((task, function(task)) for task in tasks)
+
+    monkeypatch.setattr(cutting, "run_tasks", run_tasks)
+    monkeypatch.setattr(cutting, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(cutting, "_STAMPS_PER_WORKER", 100)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(sky_directory))
+    for number, workers in enumerate((None, 1, 3)):
+        stored_stamps(sky_directory, CONFIG, elsewhere=tmp_path / str(number), workers=workers)
+    assert asked == [3, 1, 3]  # by itself as many as 280 stamps are worth
+
+
+def test_without_a_number_as_many_stamps_as_the_sky_yields(sky_directory, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(sky_directory))
+    stored = stored_stamps(sky_directory, CONFIG, elsewhere=tmp_path, workers=1)
+    built = build_store(tmp_path / "built", sky_directory, CONFIG, workers=1)
+    assert contents(built) == contents(stored)
+    assert len(built) == 8 * (128 * 160 + 160 * 96) // 32**2
 
 
 def test_the_seed_changes_the_places(sky_directory, sky_store, tmp_path):
@@ -210,9 +290,12 @@ def test_stamps_on_objects_that_no_stamp_holds(store_of):
     assert apart == pytest.approx(0.5 * free, abs=0.08)
 
 
-def test_shares_that_add_up_to_more_than_all():
+def test_shares_that_are_more_than_all():
     with pytest.raises(ValueError, match="more than 1"):
         StampConfig(overlap_share=0.8, giant_share=0.3)
+    for name in ("overlap_share", "giant_share", "blank_share"):
+        with pytest.raises(ValueError, match=rf"{name} is 3\.0; a share is at most 1"):
+            StampConfig(**{"overlap_share": 0.0, "giant_share": 0.0, name: 3.0})
 
 
 def test_overlaps_asked_from_a_sky_without(store_of):
@@ -285,6 +368,24 @@ def test_refusals(store_of, sky_store, sky_directory, tmp_path):
     (tmp_path / "stamps.json").write_text(json.dumps(about | {"format": 99}))
     with pytest.raises(InputError, match="format 99, this version reads 1"):
         StampStore.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("first_values.npy", lambda b: b""),  # as a power cut leaves files that were not synced
+        ("rest_runs.npy", lambda b: b[:-2]),
+        ("corner.npy", lambda b: b"?" * len(b)),
+        ("stamps.json", lambda b: b[:50]),
+        ("stamps.json", lambda b: b"{}"),
+    ],
+)
+def test_a_damaged_store_is_refused_with_what_to_do(sky_store, tmp_path, name, spoil):
+    store = tmp_path / "store"
+    shutil.copytree(sky_store.path, store)
+    (store / name).write_bytes(spoil((store / name).read_bytes()))
+    with pytest.raises(InputError, match=r"store: a damaged store of stamps \(.*\); delete it, give the dir"):
+        StampStore.open(store)
 
 
 def test_shallow_fields_are_refused_before_anything_is_cut(sky_directory, tmp_path):

@@ -3,8 +3,13 @@
 import csv
 import dataclasses
 import json
+import logging
+import os
+import random
+import re
 import shutil
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -19,8 +24,10 @@ from appulse.sky import Population, Survey, simulate_field, write_field
 from appulse.stamps import StampConfig, StampSource
 from appulse.training import fit as fit_module
 from appulse.training.config import TrainingConfig
-from appulse.training.fit import WholeCheckpoints, export_checkpoint, fit
+from appulse.training.fit import WholeCheckpoints
 from appulse.training.history import refuse_inputs
+from appulse.training.module import TrainingModule
+from appulse.training.run import train
 
 # Eight batches in two epochs.
 TINY = TrainingConfig(
@@ -69,7 +76,7 @@ def validation(tmp_path_factory):
 def whole(fields, validation, tmp_path_factory):
     """A run that nothing disturbed."""
     output = tmp_path_factory.mktemp("run") / "whole"
-    fit(output, fields, TINY, validation=validation, threads=1)
+    train(output, fields, TINY, validation=validation, threads=1)
     return output
 
 
@@ -95,7 +102,7 @@ def killed_and_resumed(output, fields, config, at, monkeypatch, **options):
         patch.setattr(fit_module, "CHECKPOINT_MINUTES", 0)
         patch.setattr(StampSource, "batch", until)
         with pytest.raises(Killed):
-            fit(output, fields, config, threads=1, **options)
+            train(output, fields, config, threads=1, **options)
     assert (output / "last.ckpt").exists() and not (output / "model.safetensors").exists()
     drawn = []
 
@@ -105,7 +112,7 @@ def killed_and_resumed(output, fields, config, at, monkeypatch, **options):
 
     with monkeypatch.context() as patch:
         patch.setattr(StampSource, "batch", recorded)
-        fit(output, fields, config, resume=True, threads=1, **options)
+        train(output, fields, config, resume=True, threads=1, **options)
     return drawn
 
 
@@ -137,8 +144,8 @@ def test_a_recipe_with_more_convolutions_deepens_the_model_that_it_starts_from(w
     deeper = dataclasses.replace(TINY.network, convolutions_per_level=TINY.network.convolutions_per_level + 1)
     recipe = dataclasses.replace(TINY, network=deeper, learning_rate=1e-9, final_learning_rate=1e-9)
     options = {"init": whole / "model.safetensors"}
-    fit(tmp_path / "deeper", fields, dataclasses.replace(recipe, epochs=1), threads=1, **options)
-    fit(tmp_path / "deeper", fields, recipe, threads=1, resume=True, **options)
+    train(tmp_path / "deeper", fields, dataclasses.replace(recipe, epochs=1), threads=1, **options)
+    train(tmp_path / "deeper", fields, recipe, threads=1, resume=True, **options)
     model, start = load_model(tmp_path / "deeper" / "model.safetensors"), load_model(options["init"])
     assert model.network.config == deeper and model.training["init"] == "model.safetensors"
     assert model.training["stamps"] == TINY.epochs * TINY.stamps_per_epoch
@@ -150,13 +157,13 @@ def test_a_recipe_with_more_convolutions_deepens_the_model_that_it_starts_from(w
 
 
 def test_a_run_is_reproducible(whole, fields, validation, tmp_path):
-    fit(tmp_path / "again", fields, TINY, validation=validation, threads=1)
+    train(tmp_path / "again", fields, TINY, validation=validation, threads=1)
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(tmp_path / "again")[name]), name
 
 
 def test_validation_does_not_change_the_training(whole, fields, tmp_path):
-    fit(tmp_path / "blind", fields, TINY, threads=1)
+    train(tmp_path / "blind", fields, TINY, threads=1)
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(tmp_path / "blind")[name]), name
 
@@ -182,23 +189,81 @@ def test_log_of_a_killed_run_is_kept(fields, tmp_path, monkeypatch):
     assert steps[0] < 15, "what was logged before the kill is gone"
 
 
-def test_export_of_a_checkpoint_equals_the_run(whole, tmp_path):
-    path = export_checkpoint(whole / "last.ckpt", tmp_path / "exported.safetensors")
+def state_of_the_process():
+    """What a library must leave alone."""
+    return (
+        random.getstate(),
+        [np.asarray(part).tolist() for part in np.random.get_state()],  # noqa: NPY002
+        torch.get_rng_state().tolist(),
+        torch.get_num_threads(),
+        dict(os.environ),
+        warnings.filters[:],
+        logging.getLogger("lightning.pytorch").level,
+    )
+
+
+def test_a_run_leaves_the_process_as_it_was(whole, fields, validation, tmp_path, monkeypatch):
+    """Whether it is killed or comes to its end; and what the process draws of it is no matter."""
+    torch.manual_seed(77)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # others than the run is given
+    try:
+        before = state_of_the_process()
+        killed_and_resumed(tmp_path / "run", fields, TINY, 4, monkeypatch, validation=validation)
+        for now, then in zip(state_of_the_process(), before, strict=True):
+            assert now == then
+    finally:
+        torch.set_num_threads(threads)
     for name, value in weights_of(whole).items():
-        assert torch.equal(value, safetensors.torch.load_file(path)[name])
-    assert load_model(path).training["steps"] == 8
+        assert torch.equal(value, weights_of(tmp_path / "run")[name]), name
+
+
+def test_weights_begin_as_the_seed_of_the_recipe_says():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(TINY.seed)
+        expected = TrainingModule(TINY).state_dict()
+    for name, value in fit_module._module(None, TINY, None).state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_run_is_silent_unless_it_is_asked(fields, validation, tmp_path, capfd):
+    config = dataclasses.replace(TINY, stamps_per_epoch=4)
+    train(tmp_path / "silent", fields, config, validation=validation, threads=1)
+    assert capfd.readouterr() == ("", "")
+    lines, stages = [], []
+    told = {"say": lines.append, "progress": lambda *stage: stages.append(stage)}
+    train(tmp_path / "told", fields, config, validation=validation, threads=1, **told)
+    assert capfd.readouterr() == ("", "")
+    assert [line.split(":")[0].split(",")[0] for line in lines[1:]] == ["step 1/2", "epoch 1", "epoch 2"]
+    assert re.fullmatch(r"256 stamps in .*stamps-\w{8} \(\d+ MB\)", lines[0])
+    assert re.fullmatch(r"step 1/2, \d+\.\d stamps/s, loss \d+\.\d{4}, \d+ min left", lines[1])
+    assert re.match(r"epoch 2: completeness_isolated \S+, purity_isolated .*, kl \d+\.\d{3}$", lines[3])
+    assert stages == [("training", done, 2) for done in range(3)]
+
+
+def test_a_model_to_start_from_stays_as_it_is(whole, fields, tmp_path):
+    model = load_model(whole / "model.safetensors")
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    config = dataclasses.replace(TINY, epochs=1)
+    train(tmp_path / "of_model", fields, config, init=model, threads=1)
+    train(tmp_path / "of_file", fields, config, init=whole / "model.safetensors", threads=1)
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    for name, value in weights_of(tmp_path / "of_file").items():
+        assert torch.equal(value, weights_of(tmp_path / "of_model")[name]), name
+    assert load_model(tmp_path / "of_model" / "model.safetensors").training["init"] == "whole"
 
 
 def test_existing_run_is_refused(whole, fields):
     before = (whole / "model.safetensors").read_bytes()
     with pytest.raises(InputError, match=r"already holds a run.*--resume"):
-        fit(whole, fields, TINY)
+        train(whole, fields, TINY)
     assert (whole / "model.safetensors").read_bytes() == before
 
 
 def test_resume_without_a_run(fields, tmp_path):
     with pytest.raises(InputError, match=r"last\.ckpt"):
-        fit(tmp_path / "none", fields, TINY, resume=True)
+        train(tmp_path / "none", fields, TINY, resume=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(whole, fields, validation, tmp_path):
@@ -208,11 +273,11 @@ def test_resuming_a_finished_run_changes_nothing(whole, fields, validation, tmp_
     save_model(load_model(weights).calibrated(Calibration(latent_scale=0.25)), weights)
     (run / "calibration.txt").write_text("what was fitted")
     before = weights.read_bytes(), note.read_bytes(), note.stat().st_ino
-    fit(run, fields, TINY, validation=validation, resume=True, threads=1)
+    train(run, fields, TINY, validation=validation, resume=True, threads=1)
     assert (weights.read_bytes(), note.read_bytes(), note.stat().st_ino) == before
     assert (run / "calibration.txt").exists()
     # A further epoch makes other weights, to be calibrated anew.
-    fit(run, fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
+    train(run, fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
     model = load_model(weights)
     assert model.training["steps"] == 12 and model.calibration == Calibration()
     assert not (run / "calibration.txt").exists()
@@ -228,8 +293,8 @@ def test_what_earlier_legs_have_seen_is_seen(whole, validation, tmp_path):
     one_field(tmp_path, 12)
     longer = dataclasses.replace(TINY, epochs=3)
     with pytest.raises(UsageError, match="a field of seed 12"):
-        fit(run, fresh, longer, validation=tmp_path / "field_0012_00.fits", resume=True, threads=1)
-    fit(run, fresh, longer, validation=validation, resume=True, threads=1)
+        train(run, fresh, longer, validation=tmp_path / "field_0012_00.fits", resume=True, threads=1)
+    train(run, fresh, longer, validation=validation, resume=True, threads=1)
     before, after = (load_model(each / "model.safetensors").training for each in (whole, run))
     assert after["seeds"] == [12, 13]
     # Both fields are of surveys of one name and content.
@@ -241,7 +306,7 @@ def test_fewer_epochs_than_are_done_are_refused(whole, fields, validation, tmp_p
     shutil.copytree(whole, run)
     shorter = dataclasses.replace(TINY, epochs=1)
     with pytest.raises(InputError, match="more epochs are done than the 1"):
-        fit(run, fields, shorter, validation=validation, resume=True, threads=1)
+        train(run, fields, shorter, validation=validation, resume=True, threads=1)
 
 
 def test_a_checkpoint_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
@@ -262,7 +327,7 @@ def test_a_checkpoint_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
 def test_a_run_in_the_current_directory_has_its_name(whole, fields, validation, tmp_path, monkeypatch):
     shutil.copytree(whole, tmp_path / "mine")
     monkeypatch.chdir(tmp_path / "mine")
-    fit(".", fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
+    train(".", fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
     assert load_model("model.safetensors").training["steps"] == 12
     with safetensors.safe_open("model.safetensors", "pt") as file:
         assert file.metadata()["name"] == "mine"
@@ -273,7 +338,7 @@ def test_a_run_that_another_process_is_at_is_refused(whole, fields, validation, 
     shutil.copytree(whole, run)
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
     with sole_process(run), pytest.raises(InputError, match="another process is at work there"):
-        fit(run, fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
+        train(run, fields, dataclasses.replace(TINY, epochs=3), validation=validation, resume=True, threads=1)
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
@@ -281,7 +346,7 @@ def test_a_run_that_ended_before_its_weights_were_written(whole, fields, validat
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     (run / "model.safetensors").unlink()
-    fit(run, fields, TINY, validation=validation, resume=True, threads=1)
+    train(run, fields, TINY, validation=validation, resume=True, threads=1)
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(run)[name]), name
 
@@ -294,7 +359,7 @@ def test_a_run_of_before_an_option_goes_on(whole, fields, validation, tmp_path):
     history["psf_fwhm_pixels"] = [1.0, 1.2]  # of a leg on other fields
     (older / "training.json").write_text(json.dumps(history))
     longer = dataclasses.replace(TINY, epochs=3)
-    fit(older, fields, longer, validation=validation, resume=True, threads=1)
+    train(older, fields, longer, validation=validation, resume=True, threads=1)
     training = load_model(older / "model.safetensors").training
     assert training["noise_correlation"] == [0.0, 0.0]
     assert training["psf_fwhm_pixels"] == pytest.approx([1.0, 1.8])
@@ -302,10 +367,10 @@ def test_a_run_of_before_an_option_goes_on(whole, fields, validation, tmp_path):
 
 def test_unfit_fields(fields, tmp_path):
     with pytest.raises(InputError, match="no simulated fields"):
-        fit(tmp_path / "run", tmp_path, TINY)
+        train(tmp_path / "run", tmp_path, TINY)
     deep = dataclasses.replace(TINY, stamps=StampConfig(size=32, depth_range=(25.0, 28.0)))
     with pytest.raises(InputError, match="28"):
-        fit(tmp_path / "run", fields, deep)
+        train(tmp_path / "run", fields, deep)
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
@@ -317,7 +382,7 @@ def test_a_validation_field_of_a_training_seed_is_refused(whole, fields, validat
         {"validation": fields / "field_0012_00.fits", "init": whole / "model.safetensors"},
     ):
         with pytest.raises(UsageError, match=r"a field of seed 1[23], which the model is trained on"):
-            fit(tmp_path / "run", fresh, TINY, **options)
+            train(tmp_path / "run", fresh, TINY, **options)
     assert [*tmp_path.iterdir()] == [fresh / "field_0013_00.fits"]
     # Of a store, too, which may have been cut from fields that are gone.
     store = next(fields.glob("stamps-*"))
@@ -346,7 +411,7 @@ def test_what_is_unfit_is_refused_before_stamps_are_cut(whole, validation, tmp_p
         ({"init": tmp_path / "no.safetensors"}, r"no\.safetensors"),
     ):
         with pytest.raises(InputError, match=error):
-            fit(tmp_path / "run", fresh, TINY, **options)
+            train(tmp_path / "run", fresh, TINY, **options)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -360,7 +425,7 @@ def test_init_takes_weights_architecture_and_what_was_seen(whole, tmp_path):
         learning_rate=1e-12,
         final_learning_rate=1e-12,
     )
-    fit(tmp_path / "tuned", fields, other, init=whole / "model.safetensors", threads=1)
+    train(tmp_path / "tuned", fields, other, init=whole / "model.safetensors", threads=1)
     model = load_model(tmp_path / "tuned" / "model.safetensors")
     assert model.network.config == TINY.network
     assert model.training["init"].endswith("model.safetensors")
@@ -378,7 +443,7 @@ def test_a_parent_of_other_stamps_is_refused(whole, fields, tmp_path):
         stamps=dataclasses.replace(TINY.stamps, size=64),
     )
     with pytest.raises(InputError, match=r"model\.safetensors: stamps have 64 pixels, the network takes 32"):
-        fit(tmp_path / "run", fields, wider, init=whole / "model.safetensors", threads=1)
+        train(tmp_path / "run", fields, wider, init=whole / "model.safetensors", threads=1)
 
 
 def test_an_interrupt_is_one_and_leaves_the_next_one_heard(fields, tmp_path, monkeypatch):
@@ -393,16 +458,16 @@ def test_an_interrupt_is_one_and_leaves_the_next_one_heard(fields, tmp_path, mon
         patch.setattr(fit_module, "CHECKPOINT_MINUTES", 0)
         patch.setattr(StampSource, "batch", until)
         with pytest.raises(KeyboardInterrupt):
-            fit(tmp_path / "run", fields, TINY, threads=1)
+            train(tmp_path / "run", fields, TINY, threads=1)
     assert signal.getsignal(signal.SIGINT) is heard
-    fit(tmp_path / "run", fields, TINY, resume=True, threads=1)
+    train(tmp_path / "run", fields, TINY, resume=True, threads=1)
 
 
 def test_learns_bright_galaxies(fields, tmp_path):
     config = dataclasses.replace(
         TINY, epochs=1, stamps_per_epoch=8 * 80, batch_size=8, learning_rate=1e-2, final_learning_rate=5e-3
     )
-    fit(tmp_path / "run", fields, config, threads=1)
+    train(tmp_path / "run", fields, config, threads=1)
     found = [row for row in rows(tmp_path / "run") if row.get("train_loss")]
     loss, dice = (np.array([float(row[name]) for row in found]) for name in ("train_loss", "train_dice"))
     assert np.isfinite(loss).all() and len(loss) >= 8
@@ -420,7 +485,7 @@ def test_a_bad_batch_does_not_spoil_the_run(fields, validation, tmp_path, monkey
         return batch
 
     monkeypatch.setattr(StampSource, "batch", spoilt)
-    fit(tmp_path / "run", fields, TINY, validation=validation, threads=1)
+    train(tmp_path / "run", fields, TINY, validation=validation, threads=1)
     model = load_model(tmp_path / "run" / "model.safetensors")
     assert model.training["steps_skipped"] == 1 and model.training["steps"] == 8
     for name, value in model.network.state_dict().items():

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from appulse.network.config import NetworkConfig
 from appulse.network.gaussian import kl_divergence
 from appulse.stamps import StampConfig
+from appulse.training import progress
 from appulse.training.config import TrainingConfig
 from appulse.training.losses import weighted_dice
 from appulse.training.module import CLASS_SHARES, TrainingModule
@@ -214,7 +215,7 @@ def test_a_batch_that_is_not_finite_is_skipped_and_counted(tmp_path, normalisati
     network = dataclasses.replace(TINY.network, normalisation=normalisation)
     module = TrainingModule(dataclasses.replace(TINY, network=network))
     train(module, batches(6, bad=(2,)), tmp_path)
-    assert int(module.steps_skipped) == 1 and int(module.batches_drawn) == 6
+    assert int(module.steps_skipped) == 1 and module.batches_drawn == 6
     # Neither the weights nor the running statistics of the normalisation may carry the NaN on.
     for name, value in module.state_dict().items():
         assert torch.isfinite(value).all(), name
@@ -248,3 +249,45 @@ def test_gradient_is_clipped():
     squares = sum(float(p.grad.square().sum()) for p in module.network.parameters() if p.grad is not None)
     assert np.sqrt(squares) == pytest.approx(1e-3, rel=1e-3)
     assert int(module.steps_skipped) == 0
+
+
+def test_checkpoints_hold_the_count_of_batches_as_a_tensor_of_the_state(tmp_path):
+    """As they did when it was a buffer, so that runs of then go on."""
+    module = TrainingModule(TINY)
+    train(module, batches(6), tmp_path).save_checkpoint(tmp_path / "last.ckpt")
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert torch.equal(checkpoint["state_dict"]["batches_drawn"], torch.tensor(6))
+    other = TrainingModule(TINY)
+    other.on_load_checkpoint(checkpoint)
+    other.load_state_dict(checkpoint["state_dict"])
+    assert other.batches_drawn == 6
+
+
+def test_a_step_waits_for_its_loss_and_for_its_gradient_once(tmp_path, monkeypatch):
+    asked, isfinite = [], torch.isfinite
+    monkeypatch.setattr(torch, "isfinite", lambda value: asked.append(value) or isfinite(value))
+    train(TrainingModule(TINY), batches(3), tmp_path)
+    assert len(asked) == 2 * 3
+
+
+def test_the_loss_is_asked_for_only_where_a_line_is_due(monkeypatch):
+    class Trainer:
+        asked = 0
+
+        @property
+        def callback_metrics(self):
+            self.asked += 1
+            return {}
+
+    trainer, module, lines, times = Trainer(), TrainingModule(TINY), [], iter((0.0, 1.0, 2.0, 62.0, 63.0))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    talker = progress.ProgressCallback(TINY, say=lines.append)
+    talker.on_train_start(trainer, module)
+    for _ in range(4):
+        module.batches_drawn += 1
+        talker.on_train_batch_end(trainer, module)
+    assert trainer.asked == 2 and [line.split(",")[0] for line in lines] == ["step 1/20", "step 3/20"]
+    for quiet in (progress.ProgressCallback(TINY), progress.ProgressCallback(TINY, lambda *_: None)):
+        monkeypatch.setattr(progress.time, "monotonic", lambda: 1e9)
+        quiet.on_train_batch_end(trainer, module)
+    assert trainer.asked == 2

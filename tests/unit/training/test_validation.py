@@ -97,6 +97,14 @@ def test_two_calls_are_equal_and_leave_the_network_alone(network, stamps):
         assert torch.equal(value, before[name])
 
 
+def test_a_network_that_fails_is_left_in_training(network, stamps, monkeypatch):
+    monkeypatch.setattr(network, "realise", lambda *_: 1 / 0)
+    network.train()
+    with pytest.raises(ZeroDivisionError):
+        validate(network, stamps)
+    assert all(part.training for part in network.modules())
+
+
 def test_scores_do_not_see_the_posterior(network, stamps):
     before = validate(network, stamps)
     with torch.no_grad():
