@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 
 # A batch's activations are tens of megabytes each, which glibc asks the kernel for and gives back every time.
 # The kernel clears every page anew: a quarter of the time of a forward pass (docs/experiments.md).
 WORKING_MEMORY = 256 << 20  # bytes; of a batch of 16 stamps
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _MADV_HUGEPAGE = 14  # <sys/mman.h>
-_PAGE, _LARGEST = 4096, 2**31 - 1
+_LARGEST = 2**31 - 1
 
 
 def use_large_pages(working_memory: int = WORKING_MEMORY) -> bool:
@@ -43,8 +44,9 @@ def use_large_pages(working_memory: int = WORKING_MEMORY) -> bool:
     end = libc.malloc(working_memory)
     if not end:
         return False
-    start = -(-end // _PAGE) * _PAGE
-    advised = libc.madvise(start, (end + working_memory - start) // _PAGE * _PAGE, _MADV_HUGEPAGE)
+    page = mmap.PAGESIZE
+    start = -(-end // page) * page
+    advised = libc.madvise(start, (end + working_memory - start) // page * page, _MADV_HUGEPAGE)
     libc.free(end)
     libc.mallopt(_M_MMAP_THRESHOLD, working_memory // 4)
     return advised == 0

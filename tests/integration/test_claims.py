@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -86,6 +87,7 @@ def test_a_late_shard_writes_over_nothing(image, options, monkeypatch):
 
     monkeypatch.setattr(stages, "_put", slowly)
     monkeypatch.setattr("appulse.engine.workers.PATIENCE", 0.2)
+    monkeypatch.setattr("appulse.engine.workers.POLL", 0.02)
     codes = {}
 
     def shard(number):
@@ -226,16 +228,42 @@ def test_a_shard_that_comes_again_goes_on_at_once(image, options, monkeypatch):
     assert_products_are_of(image, options)
 
 
+class Turns:
+    """An hour goes by whenever a shard has looked for products, and then whoever writes them does a step."""
+
+    perf_counter = staticmethod(time.perf_counter)
+
+    def __init__(self):
+        self.hours, self.written = 0, False
+        self.looked, self.stepped = threading.Semaphore(0), threading.Semaphore(0)
+
+    def monotonic(self):
+        return 3600.0 * self.hours
+
+    def sleep(self, seconds):
+        if self.written:
+            return time.sleep(seconds)
+        self.hours += 1
+        self.looked.release()
+        assert self.stepped.acquire(timeout=60)
+
+
 def test_a_shard_ends_well_only_when_the_products_are_there(image, options, monkeypatch, capsys):
-    """The one that writes them takes its time, and gives a sign of life now and then."""
-    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 3.0)
-    monkeypatch.setattr("appulse.engine.workers.POLL", 0.05)
-    write_catalog, found, ended = products.write_catalog, [], threading.Event()
+    """The one that writes them takes eight hours, with a sign of life in every other; three are too many."""
+    turns = Turns()
+    monkeypatch.setattr("appulse.engine.workers.PATIENCE", 2.5 * 3600)
+    monkeypatch.setattr("appulse.engine.workers.POLL", 0.02)
+    monkeypatch.setattr("appulse.batch.images.time", turns)
+    write_catalog, found = products.write_catalog, []
 
     def slowly(*given):
-        for step in range(9):
-            (options.output / ".f_catalog.0123456789abcdef.part.fits").write_text(f"{'x' * step}")
-            ended.wait(0.5)
+        for step in range(8):
+            assert turns.looked.acquire(timeout=60)
+            if step % 2 == 0:
+                (options.output / ".f_catalog.0123456789abcdef.part.fits").write_text("x" * step)
+            turns.stepped.release()
+        turns.written = True
+        turns.stepped.release()
         return write_catalog(*given)
 
     monkeypatch.setattr(products, "write_catalog", slowly)
@@ -243,7 +271,6 @@ def test_a_shard_ends_well_only_when_the_products_are_there(image, options, monk
     def shard(number):
         assert run_batch([image], {}, changed(options, block=64), shard=f"{number}/2") == 0
         found.append((options.output / "f_summary.json").exists())
-        ended.set()
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(shard, (1, 2)))

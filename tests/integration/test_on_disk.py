@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -280,6 +281,14 @@ class Deadly:
 def test_workers_that_die_of_every_block_are_given_up():
     with processes(1) as executor_for, pytest.raises(InputError, match="block 5: 3 workers died"):
         executor_for(Deadly())(None, FIRST, [5, 6], lambda by: None)
+
+
+def test_an_image_that_fails_in_a_worker_says_where(inputs, tmp_path, monkeypatch, capsys):
+    error = ValueError("odd")
+    error.add_note("In a worker:\n  line 5")
+    monkeypatch.setattr("appulse.engine.job.measure_noise", Mock(side_effect=error))
+    assert run_batch([inputs[0]], {}, options(inputs, tmp_path)) == 1
+    assert capsys.readouterr().err == f"{inputs[0]}: ValueError: odd\nIn a worker:\n  line 5\n"
 
 
 @pytest.mark.slow

@@ -1,10 +1,15 @@
 """Large pages of a process of its own, as the kernel reports them."""
 
+import ctypes
+import mmap
 import platform
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import pytest
+
+from appulse.heap import use_large_pages
 
 # Memory freed and taken again: how many pages the kernel had to clear in the second round.
 TWICE = """
@@ -35,3 +40,16 @@ def test_memory_is_kept_and_in_large_pages():
     advised_without, cleared_without = run("as it is")
     assert advised > advised_without == 0
     assert cleared < 10 < cleared_without
+
+
+@pytest.mark.parametrize("page", [4096, 16384, 65536])
+def test_what_is_advised_is_whole_pages_of_the_machine(page, monkeypatch):
+    memory, size = 0x7F0000001010, 1 << 20
+    libc = MagicMock()
+    libc.malloc.return_value, libc.madvise.return_value = memory, 0
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(mmap, "PAGESIZE", page)
+    assert use_large_pages(size)
+    start, length, _ = libc.madvise.call_args.args
+    assert start % page == length % page == 0
+    assert memory <= start < memory + page and memory + size - page < start + length <= memory + size

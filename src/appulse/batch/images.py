@@ -213,6 +213,8 @@ class Batch:
             if self.part is None and not any(one.folder.glob("*/records/*")):
                 remove_folder(one.folder)
             message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            # Where in a worker it comes from.
+            message = "\n".join([message, *getattr(error, "__notes__", ())])
             print(message if str(one.path) in message else f"{one.path}: {message}", file=sys.stderr)
             return Outcome(one.path, FAILED)
 
