@@ -23,6 +23,7 @@ from appulse.files import (
     remove_folder,
     remove_temporaries,
     sole_process,
+    sync_folder,
     write_json,
 )
 from appulse.progress import Progress
@@ -152,17 +153,8 @@ class _Unfinished:
             with _room_errors(complete):
                 write_field_file(complete, info, parts, deeper, catalog, counts)
         os.replace(complete, self.path)
-        _sync(self.path.parent)
+        sync_folder(self.path.parent)
         remove_folder(self.folder)
-
-
-def _sync(folder: Path) -> None:
-    # The file is in its place on the disk before its parts go.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _parts(path: Path) -> Path:
