@@ -21,7 +21,7 @@ from appulse.objects.ensemble import masks_in_realisations
 from appulse.objects.flags import ObjectFlag
 from appulse.objects.separation import Separation
 from appulse.pictures import save_figure
-from appulse.windows import Window, cells_met
+from appulse.windows import Window, cells_met, whole
 from appulse.words import counted
 
 if TYPE_CHECKING:
@@ -222,8 +222,8 @@ class Result:
         -------
         (samples, height, width) uint8 array
         """
-        whole = (slice(0, self.ternary.shape[0]), slice(0, self.ternary.shape[1]))
-        return self.realisation_store.get(whole if label is None else self.cutout(label).window)
+        window = whole(self.ternary.shape) if label is None else self.cutout(label).window
+        return self.realisation_store.get(window)
 
     def galaxy_masks(self, label: int) -> np.ndarray:
         """Pixels of one galaxy in every realisation, which its error bars are made of.

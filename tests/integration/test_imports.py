@@ -35,6 +35,11 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code):
     assert loaded(code).splitlines()[-1].split() == ["loaded:"]
 
 
+def test_training_needs_neither_a_cluster_nor_other_detectors():
+    code = "import sys, appulse.training.run; assert not {'sep', 'dask', 'zarr'} & set(sys.modules)"
+    assert loaded(code).splitlines()[-1].split() == ["loaded:", "torch", "lightning"]
+
+
 def test_the_public_names_are_there_when_asked_for():
     code = "import appulse; assert all(getattr(appulse, name) for name in appulse.__all__)"
     assert loaded(code).splitlines()[-1].split() == ["loaded:", "torch"]

@@ -133,7 +133,7 @@ def test_what_was_trained_is_calibrated_into_its_own_file(sky, tiny, tmp_path, m
         asked.append((*paths, workers))
         return "as it was fitted"
 
-    monkeypatch.setattr("appulse.training.run.calibrate_file", calibrated)
+    monkeypatch.setattr("appulse.evaluation.calibrate.calibrate_file", calibrated)
     (tmp_path / "2007").mkdir()
     field = simulate_field(Survey.load("euclid-crowded"), 64, seed=2007)
     write_field(field, tmp_path / "2007" / "field_2007_00.fits")

@@ -199,10 +199,10 @@ def _tell(inputs: Sequence[Input], batch: Batch, workers: int) -> int:
             workers,
             sampler,
             per_stamp,
-            options.keep_realisations,
-            options.keep_background,
-            temporary,
-            shards,
+            keep_realisations=options.keep_realisations,
+            keep_background=options.keep_background,
+            temporary=temporary,
+            shards=shards,
         )
         print(f"{one.path}: would write {options.output / one.name}_*")
         print(f"  {shape[0]} x {shape[1]} pixels in {needs}")

@@ -86,6 +86,7 @@ def forecast(
     workers: int,
     sampler: Sampler,
     per_stamp: float,
+    *,
     keep_realisations: bool,
     keep_background: bool,
     temporary: int = 0,

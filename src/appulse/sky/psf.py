@@ -15,7 +15,7 @@ class PSF:
     model : {"gaussian", "moffat"}
         Profile.
     fwhm : float, arcsec
-        Full width at half maximum.
+        Full width at half maximum, before the response of the pixel, which makes stars a little wider.
     beta : float
         Slope of the Moffat profile; used by that model only.
     """

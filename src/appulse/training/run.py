@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from appulse.evaluation.calibrate import calibrate_file, calibration_paths
 from appulse.network.weights import Model, load_model
 from appulse.progress import Progress
 from appulse.stamps import stored_stamps
@@ -83,6 +82,9 @@ def train(
         init = dataclasses.replace(load_model(init), name=str(init))
     seen = refuse_inputs(fields, config, validation=validation, init=init, held=held)
     if calibration is not None:
+        # It needs SEP, which a machine that only trains may lack.
+        from appulse.evaluation.calibrate import calibrate_file, calibration_paths
+
         calibration_paths(calibration, seen)
     store = stored_stamps(fields, config.stamps, elsewhere=output, workers=workers, progress=progress)
     if say:
