@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from appulse.evaluation.galaxies import match_galaxies
 from appulse.objects.separation import MARGIN, separate
-from appulse.sky.field import read_field
+from appulse.sky.stored_field import read_field
 from appulse.sky.true_objects import true_galaxy_masks, true_objects
 
 # A fainter galaxy leaves less than what a detector could be asked for.

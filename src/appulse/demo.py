@@ -11,8 +11,9 @@ from appulse.files import atomic_write
 from appulse.network.weights import load_model
 from appulse.progress import Progress
 from appulse.segmentation import segment
-from appulse.sky.field import field_name, read_field, simulate_field, write_field
+from appulse.sky.field import simulate_field
 from appulse.sky.simulate import refuse_other_field
+from appulse.sky.stored_field import field_name, read_field, write_field
 from appulse.sky.survey import Survey
 from appulse.words import galaxies_in_words
 
@@ -65,7 +66,7 @@ def run_demo(
     loaded = load_model("euclid")
     simulated, survey = output / field_name(DEMO_SEED, 0), Survey.load("euclid-wide")
     if simulated.exists():
-        refuse_other_field(simulated, survey, size)
+        refuse_other_field(simulated, survey, size, DEMO_SEED)
     else:
         write_field(simulate_field(survey, size, DEMO_SEED, progress=progress), simulated)
     truth = read_field(simulated)

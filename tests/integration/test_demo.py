@@ -6,7 +6,7 @@ from skimage.data import hubble_deep_field
 import appulse.demo
 from appulse.demo import DEMO_SEED, run_demo, write_hubble
 from appulse.files import UsageError
-from appulse.sky.field import read_field
+from appulse.sky.stored_field import read_field
 
 PRODUCTS = ("catalog.fits", "preview.png", "segmentation.fits", "summary.json")
 

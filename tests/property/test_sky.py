@@ -10,9 +10,10 @@ from scipy.integrate import quad
 from scipy.special import gammaincinv
 
 from appulse.sky import PSF, Population, Survey, simulate_field
-from appulse.sky.field import Field, read_field, write_field
+from appulse.sky.field import Field
 from appulse.sky.population import SERSIC_INDEX_RANGE
 from appulse.sky.rendering import Renderer, Stamp, isophotal_radius
+from appulse.sky.stored_field import read_field, write_field
 from appulse.sky.survey_file import noise_from_point_source
 from appulse.sky.truth import Layers, blendedness, clip_to, shared_light, summed_light, ternary_map
 

@@ -10,7 +10,7 @@ from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, unseen_pa
 from appulse.evaluation.operating import N_TRIALS
 from appulse.network.weights import load_model
 from appulse.progress import Progress
-from appulse.sky.field import seeds_of
+from appulse.sky.stored_field import seeds_of
 
 
 def compare_detectors(

@@ -20,7 +20,8 @@ from appulse.evaluation.operating import BALANCED_TOLERANCE, N_TRIALS, balanced_
 from appulse.evaluation.scores import ObjectCounts, tally
 from appulse.inference.background import scale_to_noise
 from appulse.progress import Progress
-from appulse.sky.field import Field, field_paths, open_field
+from appulse.sky.field import Field
+from appulse.sky.stored_field import field_paths, open_field
 from appulse.sky.true_objects import TrueObjects, true_objects
 from appulse.tasks import gathered
 

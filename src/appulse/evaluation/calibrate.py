@@ -30,7 +30,8 @@ from appulse.network.weights import Model, load_model, save_model
 from appulse.objects.catalog import MEASURED
 from appulse.progress import Progress
 from appulse.segmentation import segment
-from appulse.sky.field import Field, field_info, field_paths, seeds_of
+from appulse.sky.field import Field
+from appulse.sky.stored_field import field_info, field_paths, seeds_of
 from appulse.sky.true_objects import Kind, true_objects
 from appulse.tasks import gathered
 

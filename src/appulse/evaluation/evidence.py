@@ -35,7 +35,8 @@ from appulse.evaluation.truth_tables import (
 )
 from appulse.network.calibration import OperatingPoint
 from appulse.result import Result
-from appulse.sky.field import Field, field_name
+from appulse.sky.field import Field
+from appulse.sky.stored_field import field_name
 from appulse.sky.true_objects import TrueObjects, true_objects
 
 # Thresholds on P_OVERLAP along which completeness and purity are traded.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from appulse.files import UsageError
 from appulse.network.weights import Model
-from appulse.sky.field import Field, field_paths, open_field, seeds_of
+from appulse.sky.field import Field
+from appulse.sky.stored_field import field_paths, open_field, seeds_of
 from appulse.sky.survey import Survey
 
 # What the header of a model lists: seeds of the fields that had a part in it.

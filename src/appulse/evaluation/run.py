@@ -38,8 +38,9 @@ from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
 from appulse.network.weights import Model, load_model
 from appulse.progress import Progress
-from appulse.sky.field import Field, field_info, field_paths, seeds_of
+from appulse.sky.field import Field
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
+from appulse.sky.stored_field import field_info, field_paths, seeds_of
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import true_objects
 from appulse.tasks import gathered

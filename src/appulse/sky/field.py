@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.files import InputError
 from appulse.progress import Progress
-from appulse.sky.counts import SkyCounts, count_strip, merge
-from appulse.sky.field_file import FIELD_LAYERS, FieldFile, FieldInfo, pack_strip, write_field_file
-from appulse.sky.strips import STRIP_ROWS, FieldPlan, Strip, draw_strip, measured_catalog
+from appulse.sky.field_file import FIELD_LAYERS
+from appulse.sky.strips import FieldPlan, Strip, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
 from appulse.sky.truth import summed_light, ternary_map
 from appulse.tasks import run_tasks
-from appulse.windows import Window, whole
+from appulse.windows import Window
 
 
 @dataclass(frozen=True)
@@ -140,9 +136,9 @@ class Field:
         InputError
             A window without a pixel of the field, or with a step.
         """
-        window = _on_field(window, self.image.shape)
-        arrays = {name: array[window] for name, array in self._arrays().items()}
-        deeper, catalog = _cut_tables(self.deeper, self.catalog, window, arrays["id1"], arrays["id2"])
+        window = on_field(window, self.image.shape)
+        arrays = {name: array[window] for name, array in self.layers().items()}
+        deeper, catalog = cut_tables(self.deeper, self.catalog, window, arrays["id1"], arrays["id2"])
         return Field(
             **arrays,
             deeper=deeper,
@@ -152,7 +148,14 @@ class Field:
             index=self.index,
         )
 
-    def _arrays(self) -> dict[str, np.ndarray]:
+    def layers(self) -> dict[str, np.ndarray]:
+        """Image and truth by attribute, without those that the field does not have.
+
+        Returns
+        -------
+        dict of str to (height, width) array
+            Of `FIELD_LAYERS`, in their order; the arrays themselves.
+        """
         arrays = {layer.attribute: getattr(self, layer.attribute) for layer in FIELD_LAYERS}
         return {name: array for name, array in arrays.items() if array is not None}
 
@@ -186,7 +189,26 @@ def galaxies_of(catalog: Table, identities: np.ndarray) -> Table:
     return catalog[rows]
 
 
-def _on_field(window: Window, shape: tuple[int, int]) -> Window:
+def on_field(window: Window, shape: tuple[int, int]) -> Window:
+    """The part of a window that lies on a field.
+
+    Parameters
+    ----------
+    window : (slice, slice)
+        Rows and columns.
+    shape : (height, width), pixels
+        Of the field.
+
+    Returns
+    -------
+    (slice, slice)
+        With its ends.
+
+    Raises
+    ------
+    InputError
+        It has no pixel of the field, or a step.
+    """
     sides = [side.indices(n) for side, n in zip(window, shape, strict=True)]
     if any(step != 1 or low >= high for low, high, step in sides):
         raise InputError(f"window {window} is empty or has a step; the field is {shape}.")
@@ -194,9 +216,24 @@ def _on_field(window: Window, shape: tuple[int, int]) -> Window:
     return rows, columns
 
 
-def _cut_tables(
+def cut_tables(
     deeper: Table, catalog: Table, window: Window, id1: np.ndarray, id2: np.ndarray
 ) -> tuple[Table, Table]:
+    """Tables of a window from those of its field, positions from the window's corner.
+
+    Parameters
+    ----------
+    deeper, catalog : astropy.table.Table
+        As of `Field`.
+    window : (slice, slice)
+        From `on_field`.
+    id1, id2 : (height, width) int32 array
+        Of the window: galaxies with light in it are kept, wherever their centre is.
+
+    Returns
+    -------
+    deeper, catalog : astropy.table.Table
+    """
     (y_low, y_high), (x_low, x_high) = ((side.start, side.stop) for side in window)
 
     def inside(table: Table) -> np.ndarray:
@@ -272,207 +309,3 @@ def simulate_field(
         seed=seed,
         index=index,
     )
-
-
-def field_name(seed: int, index: int) -> str:
-    """File name of a field.
-
-    Parameters
-    ----------
-    seed, index : int
-        Of the field.
-    """
-    return f"field_{seed:04d}_{index:02d}.fits"
-
-
-def field_info(path: str | Path) -> FieldInfo:
-    """What the headers of a field's file say: nothing but them is read.
-
-    Parameters
-    ----------
-    path : str or Path
-        A ``field_SSSS_FF.fits``.
-
-    Returns
-    -------
-    FieldInfo
-
-    Raises
-    ------
-    InputError
-        Not a field of appulse's, or not all of one.
-    """
-    with contextlib.closing(FieldFile(path)) as file:
-        return file.info
-
-
-def seeds_of(paths: Iterable[Path]) -> set[int]:
-    """Seeds of fields, by their headers: a file's name says what its owner likes.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-
-    Returns
-    -------
-    set of int
-
-    Raises
-    ------
-    InputError
-        As of `field_info`.
-    """
-    return {field_info(path).seed for path in paths}
-
-
-def write_field(field: Field, path: str | Path) -> None:
-    """Write a field as a FITS file that any reader opens; layers are compressed without loss.
-
-    Parameters
-    ----------
-    field : Field
-        What `simulate_field` returned.
-    path : str or Path
-        Where to; written whole or not at all.
-    """
-    arrays = field._arrays() | {"ternary": field.ternary()}
-    strips = [
-        pack_strip({name: array[y0 : y0 + STRIP_ROWS] for name, array in arrays.items()})
-        for y0 in range(0, len(field.image), STRIP_ROWS)
-    ]
-    info = FieldInfo(field.survey, field.image.shape, field.seed, field.index)
-    counts = merge([count_strip(arrays["ternary"], field.id1, field.id2, 0)])
-    write_field_file(path, info, strips, field.deeper, field.catalog, counts)
-
-
-class OpenField:
-    """A field's file, of which windows are read; use it in a ``with`` statement. See `open_field`."""
-
-    def __init__(self, path: str | Path):
-        self._file = FieldFile(path)
-        info = self._file.info
-        self.survey, self.shape, self.seed, self.index = info.survey, info.shape, info.seed, info.index
-
-    @property
-    def sigma(self) -> float:
-        """Background noise per pixel, flux units."""
-        return self.survey.sigma
-
-    @property
-    def counts(self) -> SkyCounts:
-        """What the class map holds at 1 sigma: pixels, stamps, objects and galaxies."""
-        return self._file.counts
-
-    @property
-    def catalog(self) -> Table:
-        """All galaxies of the field; see `simulate_field`. Read when first asked for."""
-        return self._file.catalog
-
-    def read(self, window: Window | None = None) -> Field:
-        """Read a window; only the tiles that it needs are unpacked.
-
-        Parameters
-        ----------
-        window : (slice, slice), optional
-            Rows and columns, without a step; the whole field by default. What reaches past the field is cut.
-
-        Returns
-        -------
-        Field
-            As `Field.cut` of the whole field.
-
-        Raises
-        ------
-        InputError
-            A window without a pixel of the field, or a damaged file.
-        """
-        file = self._file
-        try:
-            inside = _on_field(window or whole(self.shape), self.shape)
-        except InputError as error:
-            raise InputError(f"{file.path}: {error}") from None
-        arrays = {layer.attribute: file.layer(layer, inside) for layer in file.layers}
-        deeper, catalog = file.deeper, file.catalog
-        if window is not None:
-            deeper, catalog = _cut_tables(deeper, catalog, inside, arrays["id1"], arrays["id2"])
-        return Field(
-            **arrays,
-            deeper=deeper,
-            catalog=catalog,
-            survey=self.survey,
-            seed=self.seed,
-            index=self.index,
-        )
-
-    def __enter__(self) -> OpenField:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-
-def open_field(path: str | Path) -> OpenField:
-    """Open a field's file to read windows of it: fields may be larger than memory.
-
-    Parameters
-    ----------
-    path : str or Path
-        A ``field_SSSS_FF.fits``.
-
-    Returns
-    -------
-    OpenField
-        With ``survey``, ``seed``, ``index``, ``shape``, ``catalog`` and ``read(window)``.
-
-    Raises
-    ------
-    InputError
-        Not a field of appulse's.
-    """
-    return OpenField(path)
-
-
-def read_field(path: str | Path) -> Field:
-    """Read a whole field.
-
-    Parameters
-    ----------
-    path : str or Path
-        A ``field_SSSS_FF.fits``.
-
-    Returns
-    -------
-    Field
-
-    Raises
-    ------
-    InputError
-        Not a field of appulse's.
-    """
-    with open_field(path) as file:
-        return file.read()
-
-
-def field_paths(directory: str | Path) -> list[Path]:
-    """The fields of a directory, in order.
-
-    Parameters
-    ----------
-    directory : str or Path
-        Where `appulse simulate` wrote.
-
-    Returns
-    -------
-    list of Path
-
-    Raises
-    ------
-    InputError
-        There are none.
-    """
-    paths = sorted(Path(directory).glob("field_[0-9]*_[0-9]*.fits"))
-    if not paths:
-        raise InputError(
-            f"{directory}: no simulated fields (field_SSSS_FF.fits); make some with appulse simulate."
-        )
-    return paths

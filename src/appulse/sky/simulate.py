@@ -28,11 +28,11 @@ from appulse.files import (
 )
 from appulse.progress import Progress
 from appulse.sky.counts import SkyCounts, StripCounts, count_strip, merge
-from appulse.sky.field import field_info, field_name, open_field
 from appulse.sky.field_file import FieldInfo, pack_strip, write_field_file
 from appulse.sky.figure import PATCH, draw_sky
 from appulse.sky.oracle import survey_oracle
 from appulse.sky.report import SkyReport
+from appulse.sky.stored_field import field_info, field_name, open_field
 from appulse.sky.strips import FieldPlan, StripTask, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
 from appulse.tasks import run_tasks, usable_cpus
@@ -247,15 +247,15 @@ def simulate_fields(
     Survey.from_dict(survey.to_dict(), f"survey {survey.name!r}")  # as its files will be read, before hours
     output = Path(output).absolute()  # a Dask worker's current directory is another
     paths = [output / field_name(seed, index) for index in range(fields)]
-    finished = [path for path in paths if path.exists()]
-    for path in finished:
-        refuse_other_field(path, survey, size)
+    finished = {index: path for index, path in enumerate(paths) if path.exists()}
+    for index, path in finished.items():
+        refuse_other_field(path, survey, size, seed, index)
     if finished:
-        _remove_leftovers(output, finished)
+        _remove_leftovers(output, list(finished.values()))
     unfinished = {
         index: _Unfinished(FieldPlan.draw(survey, (size, size), seed, index), path)
         for index, path in enumerate(paths)
-        if not path.exists()
+        if index not in finished
     }
     if unfinished:
         _check_room(output, list(unfinished.values()), say)
@@ -273,7 +273,7 @@ def simulate_fields(
     return _report(output, paths, progress)
 
 
-def refuse_other_field(path: Path, survey: Survey, size: int) -> None:
+def refuse_other_field(path: Path, survey: Survey, size: int, seed: int, index: int = 0) -> None:
     """Raise where a field that is there is not the one that would be drawn.
 
     Parameters
@@ -282,15 +282,20 @@ def refuse_other_field(path: Path, survey: Survey, size: int) -> None:
         Of the field.
     survey : Survey
     size : int, pixels
+    seed, index : int
+        Seed, and number of the field under that seed.
 
     Raises
     ------
     UsageError
-        It is of another survey or size.
+        It is of another survey, size or seed (a file can be renamed).
     """
     info = field_info(path)
-    wanted = survey.for_field(info.seed, info.index)
-    if info.survey.digest() != wanted.digest() or info.shape != (size, size):
+    if (info.seed, info.index) != (seed, index):
+        raise UsageError(
+            f"{path} holds field {info.index} of seed {info.seed}, whatever its name; choose another folder."
+        )
+    if info.survey.digest() != survey.for_field(seed, index).digest() or info.shape != (size, size):
         raise UsageError(f"{path} is of another survey or size; choose another directory.")
 
 

@@ -21,7 +21,7 @@ from appulse.files import InputError, atomic_write, remove_folder, sync_folder, 
 from appulse.inference.tiles import fits_stamp
 from appulse.objects.components import label_connected
 from appulse.progress import Progress
-from appulse.sky.field import field_paths, open_field
+from appulse.sky.stored_field import field_paths, open_field
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import ABOUT, FORMAT, LAYERS, StampStore, array_names
 from appulse.stamps.streams import Purpose, generator

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from appulse.files import InputError, UsageError
 from appulse.network.weights import Model
-from appulse.sky.field import field_paths, open_field, seeds_of
+from appulse.sky.stored_field import field_paths, open_field, seeds_of
 from appulse.stamps import StampStore
 from appulse.stamps.store import ABOUT, joined_digests
 from appulse.training.config import TrainingConfig

@@ -19,7 +19,8 @@ from appulse.network.calibration import OperatingPoint
 from appulse.network.config import N_CLASSES
 from appulse.network.gaussian import kl_divergence
 from appulse.network.punet import ProbabilisticUNet
-from appulse.sky.field import Field, read_field
+from appulse.sky.field import Field
+from appulse.sky.stored_field import read_field
 from appulse.sky.true_objects import Kind, TrueObjects, true_objects
 from appulse.stamps import StampConfig, grid_stamps
 from appulse.stamps.grid import join_grid

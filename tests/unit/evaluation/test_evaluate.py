@@ -21,8 +21,8 @@ from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
 from appulse.segmentation import segment
 from appulse.sky import Survey, simulate_field
-from appulse.sky.field import write_field
 from appulse.sky.population import Pairs
+from appulse.sky.stored_field import write_field
 from by_hand import CIRCLES, SHAPE, SIZE, by_hand, field_of_discs, thresholding_model
 
 

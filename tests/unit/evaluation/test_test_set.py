@@ -17,8 +17,8 @@ from appulse.files import InputError, UsageError
 from appulse.objects import label_objects
 from appulse.segmentation import segment
 from appulse.sky import write_field
-from appulse.sky.field import field_name
 from appulse.sky.population import Pairs
+from appulse.sky.stored_field import field_name
 from appulse.sky.true_objects import true_galaxy_masks
 from appulse.stamps import build_test_set, read_test_set
 from appulse.stamps.test_set import write_test_set

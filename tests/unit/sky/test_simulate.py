@@ -87,6 +87,15 @@ def test_other_survey_or_size_is_refused(made):
         simulate_fields(output, SURVEY, size=64, seed=12)
 
 
+def test_a_renamed_field_is_not_taken_for_another(made, tmp_path):
+    output, _ = made
+    for name in ("field_0012_00.fits", "field_0013_01.fits"):
+        (tmp_path / name).write_bytes((output / "field_0012_01.fits").read_bytes())
+    for seed, fields in ((12, 1), (13, 2)):
+        with pytest.raises(InputError, match="holds field 1 of seed 12, whatever its name"):
+            simulate_fields(tmp_path, SURVEY, size=136, fields=fields, seed=seed, workers=1)
+
+
 def test_a_survey_that_no_file_could_give_back_is_refused_before_it_is_drawn(tmp_path):
     crowded = dataclasses.replace(SURVEY, population=Population(density=2500.0))
     with pytest.raises(InputError, match=r"density is 2500"):

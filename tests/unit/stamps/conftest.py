@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from appulse.sky import Population, Survey, simulate_field, write_field
-from appulse.sky.field import field_name
+from appulse.sky.stored_field import field_name
 from appulse.stamps import StampConfig, StampStore, build_store
 from skies_by_hand import PLAIN, SURVEY, blobs, field_of
 

@@ -9,7 +9,7 @@ from appulse.files import InputError
 from appulse.inference.tiles import centred_origin, fits_stamp
 from appulse.objects.components import label_objects
 from appulse.sky import Population, Survey, read_field, simulate_field, write_field
-from appulse.sky.field import field_name
+from appulse.sky.stored_field import field_name
 from appulse.sky.true_objects import Kind, true_objects
 from appulse.stamps import build_test_set, list_test_set, read_test_set
 from appulse.stamps import test_set as test_set_module
