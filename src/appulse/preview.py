@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,66 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
+    from appulse.result import Result
+
     _Extent = tuple[float, float, float, float]
 
 # Overlapping galaxies are told apart by colour.
 OUTLINE_COLOURS = (ORANGE, SKY_BLUE, YELLOW, PURPLE, VERMILION)
 _ALONE = "#4dd2a0"
 _TITLE = 4.0  # inches, of the longest
-
-
-class Outlined(Protocol):
-    """One galaxy's mask, as `appulse.result.GalaxyCutout` has it."""
-
-    @property
-    def window(self) -> Window:
-        """Where in the image."""
-
-    @property
-    def mask(self) -> np.ndarray:
-        """Pixels of the galaxy in that window."""
-
-
-class Pictured(Protocol):
-    """What is shown of an `appulse.Result`."""
-
-    @property
-    def catalog(self) -> Table:
-        """A row per galaxy, with ``blend_id`` and the edges of its box."""
-
-    @property
-    def ternary(self) -> np.ndarray:
-        """Class map."""
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Mean class over the realisations."""
-
-    @property
-    def std(self) -> np.ndarray:
-        """Its standard deviation."""
-
-    @property
-    def p_galaxy(self) -> np.ndarray:
-        """Probability of one galaxy or more; NaN where bad."""
-
-    @property
-    def image(self) -> np.ndarray:
-        """In units of the noise."""
-
-    @property
-    def provenance(self) -> dict:
-        """With the number of ``samples``."""
-
-    @property
-    def cutouts(self) -> Sequence[Outlined]:
-        """Mask of each galaxy, in the order of the catalogue."""
-
-    def cutout(self, label: int) -> Outlined:
-        """One galaxy's mask, by its label."""
-
-    def realisations(self, label: int | None = None) -> np.ndarray:
-        """Ternary maps of its surroundings."""
 
 
 class Picture(Figure):
@@ -91,12 +38,12 @@ class Picture(Figure):
         return png.getvalue()
 
 
-def field_figure(result: Pictured, window: Window | None = None) -> Figure:
+def field_figure(result: Result, window: Window | None = None) -> Figure:
     """Image with outlines, mean, standard deviation and class map of a field.
 
     Parameters
     ----------
-    result : Pictured
+    result : Result
         Of `appulse.segment`.
     window : (slice, slice), optional
         What to show; by default the busiest part.
@@ -108,12 +55,7 @@ def field_figure(result: Pictured, window: Window | None = None) -> Figure:
     if window is None:
         window = busiest_window(busyness(result.ternary), result.ternary.shape)
     figure, grid = _four_panels(*shape_of(window))
-    extent = (
-        window[1].start - 0.5,
-        window[1].stop - 0.5,
-        window[0].start - 0.5,
-        window[0].stop - 0.5,
-    )
+    extent = _extent(window)
     draw_image(grid[0], result.image[window], extent=extent)
     _draw_outlines(grid[0], result, window)
     n_galaxies, n_blended = len(result.catalog), int(np.count_nonzero(result.catalog["blend_id"]))
@@ -138,12 +80,12 @@ def field_figure(result: Pictured, window: Window | None = None) -> Figure:
     return figure
 
 
-def galaxy_figure(result: Pictured, label: int) -> Figure:
+def galaxy_figure(result: Result, label: int) -> Figure:
     """One galaxy's surroundings: image, mean, standard deviation, class map and a few realisations.
 
     Parameters
     ----------
-    result : Pictured
+    result : Result
         Of `appulse.segment`.
     label : int
         As in the catalogue.
@@ -153,7 +95,7 @@ def galaxy_figure(result: Pictured, label: int) -> Figure:
     matplotlib.figure.Figure
     """
     window = result.cutout(label).window
-    extent = (window[1].start - 0.5, window[1].stop - 0.5, window[0].start - 0.5, window[0].stop - 0.5)
+    extent = _extent(window)
     bad = np.isnan(result.p_galaxy[window])
     figure = Picture(figsize=(13, 6.4))
     figure.set_layout_engine("constrained")
@@ -171,6 +113,12 @@ def galaxy_figure(result: Pictured, label: int) -> Figure:
         else:
             axes.set_visible(False)
     return figure
+
+
+def _extent(window: Window) -> _Extent:
+    """Left, right, bottom and top of a window: pixels reach half a unit around their centres."""
+    rows, columns = window
+    return columns.start - 0.5, columns.stop - 0.5, rows.start - 0.5, rows.stop - 0.5
 
 
 def _four_panels(height: int, width: int) -> tuple[Figure, ImageGrid]:
@@ -215,7 +163,7 @@ def _draw_classes(axes: Axes, classes: np.ndarray, bad: np.ndarray, title: str, 
     return draw_classes(axes, np.where(bad, np.nan, classes), extent=extent)
 
 
-def _draw_outlines(axes: Axes, result: Pictured, window: Window) -> None:
+def _draw_outlines(axes: Axes, result: Result, window: Window) -> None:
     nearby = grown(window, 2, result.ternary.shape)  # so that where it ends is not seen
     # A cutout is read when it is asked for, and a survey's field has a hundred thousand.
     for number in _meeting(result.catalog, nearby):
@@ -232,8 +180,9 @@ def _draw_outlines(axes: Axes, result: Pictured, window: Window) -> None:
         y = np.arange(rows.start - 1, rows.stop + 1)
         x = np.arange(columns.start - 1, columns.stop + 1)
         axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=0.9)
-    axes.set_xlim(window[1].start - 0.5, window[1].stop - 0.5)
-    axes.set_ylim(window[0].start - 0.5, window[0].stop - 0.5)
+    extent = _extent(window)
+    axes.set_xlim(extent[:2])
+    axes.set_ylim(extent[2:])
 
 
 def _meeting(catalog: Table, window: Window) -> list[int]:
