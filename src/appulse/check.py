@@ -10,13 +10,11 @@ import numpy as np
 
 from appulse.files import open_image, pixel_scale, refuse_nonlinear
 from appulse.inference.background import scale_to_noise
-from appulse.inference.crowding import FEWEST_COMPACT, Sampling, measure_crowding
+from appulse.inference.crowding import FEWEST_COMPACT, SAMPLING, measure_crowding
 from appulse.inference.exposure import Pixels
 from appulse.network.bundled import range_warnings
 from appulse.network.validity import LARGEST_COVERAGE, Validity
 from appulse.network.weights import Model, load_model
-
-SAMPLING = Sampling(longest=4096, part=1024, count=4)
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Check:
     correlation : float
         Of neighbouring background pixels.
     coverage : float
-        Share of the good pixels above 1.5 sigma after light smoothing.
+        Share of the good pixels in sources: five or more connected ones above 1.5 sigma once smoothed.
     width : float
         Full width at half maximum of the most compact bright sources, pixels; NaN where there are too few.
     scale : float
@@ -83,8 +81,8 @@ class Check:
     def warnings(self) -> list[str]:
         """What does not fit, one line each.
 
-        `appulse.segment` warns of the same; of a large image it looks at other parts, and measures the noise
-        of all of it, so that near a limit only one of them may warn.
+        `appulse.segment` warns of the same; of a large image it measures the noise in all of it, so that near
+        a limit only one of them may warn.
         """
         given = bool(self.noise_map)
         return [
@@ -157,7 +155,7 @@ def check_image(
 ) -> Check:
     """Measure an image, with the noise and the mask in its file if there are any.
 
-    Of an image longer than 4096 pixels, parts are measured that are spread evenly over it.
+    Of an image longer than 2048 pixels, parts are measured that are spread evenly over it.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -81,6 +81,27 @@ def is_product(path: Path) -> bool:
             return [header.get(f"TTYPE{n}") for n, _ in enumerate(COLUMNS, 1)] == [c.name for c in COLUMNS]
     except UNREADABLE:
         return False
+
+
+class Blend(NamedTuple):
+    """One galaxy and those that it overlaps, in a window that holds them.
+
+    Parameters
+    ----------
+    galaxies : Separation
+        Masks, and which of them are nested.
+    place : int
+        Of the galaxy among them.
+    realisations : (samples, height, width) uint8 array
+        Ternary maps, 0 where the image is bad and where other objects are.
+    image : (height, width) float32 array, units of the noise
+        0 where bad.
+    """
+
+    galaxies: Separation
+    place: int
+    realisations: np.ndarray
+    image: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,16 +263,34 @@ class Result:
         (samples, height, width) bool array
             In the ``window`` of its cutout; an empty mask where a realisation does not hold the galaxy.
         """
+        blend = self.blend_of(label)
+        return masks_in_realisations(blend.realisations, blend.galaxies, blend.image)[blend.place]
+
+    def blend_of(self, label: int) -> Blend:
+        """A galaxy with those that it overlaps, as they were measured.
+
+        Parameters
+        ----------
+        label : int
+            As in the catalogue.
+
+        Returns
+        -------
+        Blend
+            In the ``window`` of its cutout; of the galaxy alone where it is in no blend.
+        """
         window, blends = self.cutout(label).window, np.asarray(self.catalog["blend_id"])
-        blend = blends[label - 1]
-        members = 1 + np.flatnonzero(blends == blend) if blend else np.array([label])
+        number = blends[label - 1]
+        members = 1 + np.flatnonzero(blends == number) if number else np.array([label])
         nested = (np.asarray(self.catalog["flags"])[members - 1] & ObjectFlag.NESTED) > 0
-        reference = Separation(np.stack([self.cutout(one).mask for one in members]), nested)
         segm, bad = self.segm[window], np.isnan(self.p_galaxy[window])
         elsewhere = (segm > 0) & ~np.isin(segm, members) | bad
-        realisations = np.where(elsewhere, 0, self.realisations(label))
-        image = np.where(bad, 0.0, self.image[window]).astype(np.float32)
-        return masks_in_realisations(realisations, reference, image)[members.searchsorted(label)]
+        return Blend(
+            galaxies=Separation(np.stack([self.cutout(one).mask for one in members]), nested),
+            place=int(members.searchsorted(label)),
+            realisations=np.where(elsewhere, 0, self.realisations(label)),
+            image=np.where(bad, 0.0, self.image[window]).astype(np.float32),
+        )
 
     def plot(self, window: Window | None = None) -> Figure:
         """Image, mean, standard deviation and outlines, in the manner of the paper's Figures 1 and 5.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from appulse.inference.noise import NoiseScaled
 from appulse.inference.realisations import Realisations
@@ -262,7 +263,7 @@ def _catalogue_row(
         row[f"{quantity}_std"], row[f"{quantity}_p16"] = summary.std, summary.p16
         row[f"{quantity}_p84"] = summary.p84
     flags = ObjectFlag(0)
-    if crop.bad[with_neighbours(mask)].any():
+    if crop.bad[ndimage.binary_dilation(mask)].any():
         flags |= ObjectFlag.BAD_PIXEL
     if reference.nested[galaxy]:
         flags |= ObjectFlag.NESTED
@@ -277,17 +278,6 @@ def _share_containing(crop: _Crop, mask: np.ndarray, is_nested: bool) -> float:
     plane = crop.detections[1 if is_nested else 0]
     found = np.unpackbits(plane[:, mask], axis=0, count=len(crop.realisations))
     return float(np.mean(found.mean(axis=1) >= 0.5))
-
-
-def with_neighbours(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask, and those beside, above and below them.
-
-    Parameters
-    ----------
-    mask : (height, width) bool array
-    """
-    padded = np.pad(mask, 1)
-    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
 
 def _pairs(reference: Separation, ensemble: Ensemble, image: np.ndarray) -> list[dict]:

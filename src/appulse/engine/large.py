@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy import ndimage
 
-from appulse.engine.describe import Described, Region, with_neighbours
+from appulse.engine.describe import Described, Region
 from appulse.objects.catalog import MEASURED
 from appulse.objects.flags import ObjectFlag
 from appulse.objects.measurement import aperture_factor
@@ -68,7 +69,7 @@ def describe_whole(
         region = read(grown(part, 1, image_shape))  # with the edge, where a bad pixel counts
         here, scaled = cropped(part, region.window), region.scaled
         own = region.labels == number
-        if (scaled.bad & with_neighbours(own)).any():
+        if (scaled.bad & ndimage.binary_dilation(own)).any():
             flags |= ObjectFlag.BAD_PIXEL
         y, x = (axis + side.start for axis, side in zip(np.nonzero(own[here]), part, strict=True))
         if not len(y):
@@ -85,9 +86,7 @@ def describe_whole(
         weight += float(light.sum())
         weight_y += float(light @ y)
         weight_x += float(light @ x)
-        for plane, byte in enumerate(region.detections[0][:, *where]):
-            for bit in range(8 * plane, min(8 * plane + 8, samples)):
-                found[bit] += np.count_nonzero(byte & (128 >> (bit - 8 * plane)))
+        found += np.unpackbits(region.detections[0][:, *where], axis=0, count=samples).sum(axis=1)
     rows, columns = box
     if weight > 0:
         centre = weight_y / weight, weight_x / weight

@@ -7,15 +7,13 @@ import numpy as np
 from appulse.engine.describe import calibration_warnings, fitted_for
 from appulse.engine.job import Job
 from appulse.engine.observation import Observation
-from appulse.inference.crowding import Sampling, measure_crowding
+from appulse.inference.crowding import SAMPLING, measure_crowding
 from appulse.network.bundled import range_warnings
 from appulse.version import __version__
 from appulse.words import counted
 
 # With fewer realisations, galaxies happen to have the same value in all of them.
 FEWEST_SAMPLES = 5
-# Where it is measured whether the sources of an image are such as the model knows.
-SAMPLING = Sampling(longest=1536, part=512, count=3)
 
 
 def provenance_of(job: Job, observation: Observation, operating_point: str) -> dict:

@@ -8,8 +8,6 @@ from scipy import ndimage
 
 from appulse.evaluation.energy import energy_terms
 from appulse.objects.ensemble import measure_ensemble
-from appulse.objects.flags import ObjectFlag
-from appulse.objects.separation import Separation
 from appulse.result import Result
 from appulse.sky.field import Field
 from appulse.sky.true_objects import TrueObjects
@@ -104,19 +102,11 @@ def rank_table(field: Field, result: Result, measured: Table, *, largest: int = 
 
 def _calibrated_values(result: Result, label: int, row: Row) -> dict[str, np.ndarray]:
     """Values of each quantity over realisations, moved and stretched to the catalogue's interval."""
-    blend = int(result.catalog["blend_id"][label - 1])
-    members = np.flatnonzero(result.catalog["blend_id"] == blend) if blend else np.array([label - 1])
-    window = result.cutouts[label - 1].window
-    masks = np.stack([result.cutouts[k].mask for k in members])
-    nested = (np.asarray(result.catalog["flags"])[members] & ObjectFlag.NESTED) > 0
-    others = (result.segm[window] > 0) & ~masks.any(axis=0)
-    drawn = np.where(others, 0, result.realisation_store.get(window)).astype(np.uint8)
-    image = np.nan_to_num(result.image[window])
-    ensemble = measure_ensemble(drawn, Separation(masks, nested), image)
-    position = int(np.flatnonzero(members == label - 1)[0])
+    blend = result.blend_of(label)
+    ensemble = measure_ensemble(blend.realisations, blend.galaxies, blend.image)
     values = {}
     for quantity in RANKED:
-        raw = np.asarray(getattr(ensemble, quantity)[position], float)
+        raw = np.asarray(getattr(ensemble, quantity)[blend.place], float)
         raw = raw[np.isfinite(raw)]
         low, high = row[f"{quantity}_p16"], row[f"{quantity}_p84"]
         if len(raw) < 2 or not np.isfinite(low):

@@ -96,6 +96,10 @@ class Sampling:
         return [slice(start, start + self.part) for start in starts]
 
 
+# Where it is measured whether the sources of an image are such as a model knows.
+SAMPLING = Sampling(longest=2048, part=512, count=4)
+
+
 def _compact_width(
     image: np.ndarray, smooth: np.ndarray, bad: np.ndarray, labels: np.ndarray, kept: np.ndarray
 ) -> float:

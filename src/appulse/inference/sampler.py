@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,21 +148,17 @@ class Sampler:
         ------
         SampledStamp
         """
+        yield from self.draw_stamps((self.cut(scaled, origin, corner) for origin in origins), origins)
 
-        def batches() -> Iterator[_Batch]:
-            for start in range(0, len(origins), self.batch):
-                batch = origins[start : start + self.batch]
-                yield self._cut_batch(scaled, batch, corner), batch
-
-        yield from self._draw_batches(batches())
-
-    def draw_stamps(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:
+    def draw_stamps(
+        self, stamps: Iterable[np.ndarray], origins: Sequence[tuple[int, int]]
+    ) -> Iterator[SampledStamp]:
         """Draw the realisations of stamps that are cut already.
 
         Parameters
         ----------
-        stamps : (n, size, size) float32 array, units of the noise
-            All finite.
+        stamps : iterable of (size, size) float32 array, units of the noise
+            All finite; taken a batch at a time.
         origins : sequence of (y0, x0)
             Where each was cut; they choose its draws.
 
@@ -170,23 +166,20 @@ class Sampler:
         ------
         SampledStamp
         """
-
-        def batches() -> Iterator[_Batch]:
-            for start in range(0, len(origins), self.batch):
-                batch = slice(start, start + self.batch)
-                padded = np.zeros((self.batch, self.size, self.size), np.float32)
-                padded[: len(origins[batch])] = stamps[batch]
-                yield padded, origins[batch]
-
-        yield from self._draw_batches(batches())
-
-    def _cut_batch(
-        self, scaled: np.ndarray, origins: Sequence[tuple[int, int]], corner: tuple[int, int]
-    ) -> np.ndarray:
-        stamps = np.zeros((self.batch, self.size, self.size), np.float32)
-        for slot, origin in enumerate(origins):
-            stamps[slot] = self.cut(scaled, origin, corner)
-        return stamps
+        batches = self._batches(stamps, origins)
+        if self._fused:
+            for batch in batches:
+                yield from self._draw_fused(*batch)
+            return
+        # While a GPU draws one batch, the one before it is used and the next one cut.
+        begun = None
+        for batch in batches:
+            after = self._begin(*batch)
+            if begun is not None:
+                yield from begun()
+            begun = after
+        if begun is not None:
+            yield from begun()
 
     def blenders(
         self,
@@ -215,12 +208,13 @@ class Sampler:
         """
         blend: Callable[..., None] = blend_fused if self._fused else blend_torch
         known = (self.network.combiner, self.model.calibration, self.mode)
-        for start in range(0, len(origins), self.batch):
-            batch = slice(start, start + self.batch)
+        cuts, each = (self.cut(scaled, origin, corner) for origin in origins), iter(draws)
+        for stamps, batch in self._batches(cuts, origins):
             stacked = np.zeros((self.latents, self.batch, self.network.config.latent_dimensions), np.float32)
-            stacked[:, : len(draws[batch])] = np.stack(draws[batch], axis=1)
-            joined_bchw, biases = self._encode(self._cut_batch(scaled, origins[batch], corner), stacked)
-            for slot in range(len(origins[batch])):
+            for slot in range(len(batch)):
+                stacked[:, slot] = next(each)
+            joined_bchw, biases = self._encode(stamps, stacked)
+            for slot in range(len(batch)):
                 parts = joined_bchw[slot], biases[:, slot].contiguous()
                 parts = tuple(part.numpy() for part in parts) if self._fused else parts
                 yield functools.partial(blend, *parts, *known)
@@ -233,20 +227,14 @@ class Sampler:
     def _fused(self) -> bool:
         return self.device.type == "cpu" and len(self.network.combiner.rest) == 1
 
-    def _draw_batches(self, batches: Iterator[_Batch]) -> Iterator[SampledStamp]:
-        if self._fused:
-            for stamps, origins in batches:
-                yield from self._draw_fused(stamps, origins)
-            return
-        # While a GPU draws one batch, the one before it is used and the next one cut.
-        begun = None
-        for stamps, origins in batches:
-            after = self._begin(stamps, origins)
-            if begun is not None:
-                yield from begun()
-            begun = after
-        if begun is not None:
-            yield from begun()
+    def _batches(self, stamps: Iterable[np.ndarray], origins: Sequence[tuple[int, int]]) -> Iterator[_Batch]:
+        stamps = iter(stamps)
+        for start in range(0, len(origins), self.batch):
+            batch = origins[start : start + self.batch]
+            stacked = np.zeros((self.batch, self.size, self.size), np.float32)
+            for slot in range(len(batch)):
+                stacked[slot] = next(stamps)
+            yield stacked, batch
 
     @torch.inference_mode()
     def _draw_fused(self, stamps: np.ndarray, origins: Sequence[tuple[int, int]]) -> Iterator[SampledStamp]:

@@ -238,27 +238,16 @@ def misfit(ternary: np.ndarray, ellipses: np.ndarray) -> float:
                 continue
             for j in range(k):
                 depths[j] = _depth(ellipses[j], float(column), float(i))
-            if covered > want:
-                # covered - want boundaries must retreat: the shallowest ones
-                for _ in range(covered - want):
-                    nearest = MAX_MISFIT
-                    best = -1
-                    for j in range(k):
-                        if depths[j] > 0 and depths[j] < nearest:
-                            nearest = depths[j]
-                            best = j
-                    if best >= 0:
-                        depths[best] = -2 * MAX_MISFIT
-                    total += nearest
-            else:
-                for _ in range(want - covered):
-                    nearest = MAX_MISFIT
-                    best = -1
-                    for j in range(k):
-                        if depths[j] <= 0 and -depths[j] < nearest:
-                            nearest = -depths[j]
-                            best = j
-                    if best >= 0:
-                        depths[best] = 2 * MAX_MISFIT
-                    total += nearest
+            # As many boundaries must move: of those that must retreat, or advance, the nearest ones.
+            retreat = covered > want
+            for _ in range(abs(covered - want)):
+                nearest = MAX_MISFIT
+                best = -1
+                for j in range(k):
+                    if (depths[j] > 0) == retreat and abs(depths[j]) < nearest:
+                        nearest = abs(depths[j])
+                        best = j
+                if best >= 0:
+                    depths[best] = -2 * MAX_MISFIT if retreat else 2 * MAX_MISFIT
+                total += nearest
     return total

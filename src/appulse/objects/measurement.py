@@ -139,27 +139,35 @@ def measure_pixels(light: np.ndarray, mask: np.ndarray) -> np.ndarray:
                     sxx += value * dx * dx
                     sxy += value * dx * dy
                     syy += value * dy * dy
-    sxx /= weight
-    sxy /= weight
-    syy /= weight
+    result[3], result[4] = _shape(sxx / weight, sxy / weight, syy / weight)
+    if flux > 0:
+        result[2] = _half_light_radius(light, mask, mx, my, np.sqrt(furthest), flux)
+    return result
+
+
+@njit(**_COMPILE)
+def _shape(sxx: float, sxy: float, syy: float) -> tuple[float, float]:
+    """Ellipticity, and orientation in degrees, of second moments."""
     if sxx * syy - sxy * sxy < 1.0 / 144.0:
         sxx += 1.0 / 12.0
         syy += 1.0 / 12.0
     mean = 0.5 * (sxx + syy)
     half_difference = np.sqrt((0.5 * (sxx - syy)) ** 2 + sxy * sxy)
-    result[3] = 1.0 - np.sqrt(max(mean - half_difference, 0.0) / (mean + half_difference))
-    orientation = np.rad2deg(0.5 * np.arctan2(2.0 * sxy, sxx - syy))
-    result[4] = orientation % 180.0
-    if result[4] >= 180.0:
-        result[4] = 0.0
-    if flux <= 0:
-        return result
-    # Curve of growth: each pixel's light spread evenly over its surface.
-    bins = int((np.sqrt(furthest) + 1.0) / RADIUS_STEP) + 2
+    ellipticity = 1.0 - np.sqrt(max(mean - half_difference, 0.0) / (mean + half_difference))
+    orientation = np.rad2deg(0.5 * np.arctan2(2.0 * sxy, sxx - syy)) % 180.0
+    return ellipticity, orientation if orientation < 180.0 else 0.0  # the rest of a tiny negative one is 180
+
+
+@njit(**_COMPILE)
+def _half_light_radius(
+    light: np.ndarray, mask: np.ndarray, mx: float, my: float, furthest: float, flux: float
+) -> float:
+    """Radius that half of the flux lies within; each pixel's light is spread evenly over its surface."""
+    bins = int((furthest + 1.0) / RADIUS_STEP) + 2
     growth = np.zeros(bins)
     part = 1.0 / (SUBPIXELS * SUBPIXELS)
-    for i in range(h):
-        for j in range(w):
+    for i in range(mask.shape[0]):
+        for j in range(mask.shape[1]):
             if mask[i, j] and np.isfinite(light[i, j]):
                 for a in range(SUBPIXELS):
                     dy = i - my + (a + 0.5) / SUBPIXELS - 0.5
@@ -169,10 +177,9 @@ def measure_pixels(light: np.ndarray, mask: np.ndarray) -> np.ndarray:
     inside = 0.0
     for n in range(bins):
         if inside + growth[n] >= 0.5 * flux:
-            result[2] = RADIUS_STEP * (n + (0.5 * flux - inside) / growth[n])
-            break
+            return RADIUS_STEP * (n + (0.5 * flux - inside) / growth[n])
         inside += growth[n]
-    return result
+    return np.nan
 
 
 def flux_noise(noise: np.ndarray, share: np.ndarray, correlation: float = 0.0, scatter: float = 1.0) -> float:
