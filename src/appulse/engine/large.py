@@ -86,7 +86,8 @@ def describe_whole(
         weight += float(light.sum())
         weight_y += float(light @ y)
         weight_x += float(light @ x)
-        found += np.unpackbits(region.detections[0][:, *where], axis=0, count=samples).sum(axis=1)
+        detected = np.unpackbits(region.detections[0][:, *where], axis=0, count=samples)
+        found += np.count_nonzero(detected, axis=1)
     rows, columns = box
     if weight > 0:
         centre = weight_y / weight, weight_x / weight
