@@ -388,7 +388,9 @@ def test_an_output_that_cannot_be_is_told_before_any_work(verb, tmp_path, capsys
     assert f"{tmp_path / 'file'} is a file, not a directory" in capsys.readouterr().err
 
 
-def test_an_output_that_the_system_will_not_hear_of_gets_a_line_and_no_traceback(tmp_path, capsys, monkeypatch):
+def test_an_output_that_the_system_will_not_hear_of_gets_a_line_and_no_traceback(
+    tmp_path, capsys, monkeypatch
+):
     def told(place):
         assert run("demo", "-o", place) == 2
         return capsys.readouterr().err

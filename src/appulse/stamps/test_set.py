@@ -17,8 +17,7 @@ from appulse.files import InputError, atomic_write
 from appulse.inference.tiles import centred_origin, fits_stamp
 from appulse.progress import Progress
 from appulse.sky.field import galaxies_of
-from appulse.sky.field_file import native_table
-from appulse.sky.stored_field import field_paths, open_field
+from appulse.sky.stored_field import field_paths, native_table, open_field
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, galaxy_pixels, true_objects
 from appulse.stamps.streams import Purpose, generator
