@@ -10,7 +10,7 @@ import torch
 from appulse.stamps.config import StampConfig
 from appulse.stamps.drawing import StampViews, draw_views, noise_shape, refuse_unfit
 from appulse.stamps.store import StampStore, StoredLayer
-from appulse.stamps.streams import device_seed
+from appulse.streams import device_seed
 
 
 class DeviceStamps:

@@ -19,7 +19,7 @@ from appulse.files import InputError
 from appulse.sky.noise import correlation_kernel, kernel_reach
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import StampStore
-from appulse.stamps.streams import Purpose, generator
+from appulse.streams import OfStamps, stamp_stream
 
 # Threads that draw batches, and how many they are ahead of the one asked for.
 _THREADS = 2
@@ -119,7 +119,7 @@ class StampSource:
         StampBatch
         """
         views = draw_views(self.store, self.config, self.seed, number, size)
-        rng = generator(self.seed, Purpose.BATCH, number, 1)
+        rng = stamp_stream(self.seed, OfStamps.BATCH, number, 1)
         noise = rng.standard_normal(noise_shape(views, self.config.size), dtype=np.float32)
         return show(self.store, views, noise, self.config.threshold)
 
@@ -190,7 +190,7 @@ def draw_views(store: StampStore, config: StampConfig, seed: int, number: int, s
     """
     # The order of the draws, top to bottom, is part of the format: a run that goes on under another would see
     # other stamps than it would have seen.
-    rng = generator(seed, Purpose.BATCH, number, 0)
+    rng = stamp_stream(seed, OfStamps.BATCH, number, 0)
     stamps = _in_order(len(store), seed, number * size, size)
     fields = store.field[stamps]
     field_noise = store.noise[fields]
@@ -233,7 +233,7 @@ def _in_order(count: int, seed: int, start: int, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return generator(seed, Purpose.ORDER, epoch).permutation(count)
+    return stamp_stream(seed, OfStamps.ORDER, epoch).permutation(count)
 
 
 def _rectangles(config: StampConfig, rng: np.random.Generator, n: int) -> np.ndarray:
