@@ -11,7 +11,7 @@ import numpy as np
 from appulse.files import open_image, pixel_scale, refuse_nonlinear
 from appulse.inference.background import scale_to_noise
 from appulse.inference.crowding import FEWEST_COMPACT, SAMPLING, measure_crowding
-from appulse.inference.exposure import Pixels
+from appulse.inference.exposure import Readable
 from appulse.network.bundled import range_warnings
 from appulse.network.validity import LARGEST_COVERAGE, Validity
 from appulse.network.weights import Model, load_model
@@ -181,7 +181,7 @@ def check_image(
         # Side by side the parts begin on the noise mesh's grid: no cell of it straddles two of them.
         windows = SAMPLING.windows(source.shape)
 
-        def sampled(plane: Pixels) -> np.ndarray:
+        def sampled(plane: Readable) -> np.ndarray:
             return np.block([[plane.window(*window) for window in row] for row in windows])
 
         image = sampled(source)

@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit codes, messages, files. The bundled model does the work."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -384,6 +386,27 @@ def test_an_output_that_cannot_be_is_told_before_any_work(verb, tmp_path, capsys
     needed |= {name: ["--fields", tmp_path, "--validation", tmp_path] for name in ("evaluate", "compare")}
     assert run(verb, *needed.get(verb, ()), "-o", tmp_path / "file" / "out") == 2
     assert f"{tmp_path / 'file'} is a file, not a directory" in capsys.readouterr().err
+
+
+def test_an_output_that_the_system_will_not_hear_of_gets_a_line_and_no_traceback(
+    tmp_path, capsys, monkeypatch
+):
+    def told(place):
+        assert run("demo", "-o", place) == 2
+        return capsys.readouterr().err
+
+    assert "aaa: File name too long; choose another directory." in told(tmp_path / ("a" * 300))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "loop: Too many levels of symbolic links" in told(tmp_path / "loop")
+    stat = Path.stat
+
+    def forbidden(path, **options):  # root may enter any folder
+        if path.name == "out":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    assert "out: Permission denied; choose another directory." in told(tmp_path / "closed" / "out")
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback():

@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from appulse.files import open_image, read_image, recognise, stem
+from appulse.files import open_image, recognise, stem
+from whole_images import read_image
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 INTEGERS = st.sampled_from(["u1", "i2", "u2", "i4", "u4", "i8", "u8"])

@@ -1,4 +1,4 @@
-"""Skies over random populations, surveys and stamps."""
+"""Skies over random populations, surveys and sources."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from scipy.special import gammaincinv
 from appulse.sky import PSF, Population, Survey, simulate_field
 from appulse.sky.field import Field
 from appulse.sky.population import SERSIC_INDEX_RANGE
-from appulse.sky.rendering import Renderer, Stamp, isophotal_radius
+from appulse.sky.rendering import Renderer, SourceImage, isophotal_radius
 from appulse.sky.stored_field import read_field, write_field
 from appulse.sky.survey_file import noise_from_point_source
 from appulse.sky.truth import Layers, blendedness, clip_to, shared_light, summed_light, ternary_map
@@ -107,26 +107,26 @@ def test_isophotal_radius_is_where_a_sersic_profile_crosses(index, half_light, e
 
 
 @st.composite
-def stamp_lists(draw):
+def source_lists(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    stamps = []
+    sources = []
     for _ in range(draw(st.integers(0, 12))):
         shape = rng.integers(1, 8, 2)
         image = rng.random(shape).astype(np.float32)
         image[rng.random(shape) < 0.3] = 0
-        stamps.append(Stamp(int(rng.integers(-8, 12)), int(rng.integers(-8, 14)), image))
-    return stamps
+        sources.append(SourceImage(int(rng.integers(-8, 12)), int(rng.integers(-8, 14)), image))
+    return sources
 
 
-@given(stamp_lists(), st.floats(0, 1))
-def test_layers_against_a_stack(stamps, threshold):
+@given(source_lists(), st.floats(0, 1))
+def test_layers_against_a_stack(sources, threshold):
     shape = (10, 12)
     layers = Layers.empty(shape)
-    stack = np.zeros((max(len(stamps), 2), *shape), np.float32)
-    for number, stamp in enumerate(stamps):
-        window, image = clip_to(stamp, shape)
+    stack = np.zeros((max(len(sources), 2), *shape), np.float32)
+    for number, source in enumerate(sources):
+        window, image = clip_to(source, shape)
         stack[number][window] = image
-        assert layers.add(stamp, number + 1) == bool(stack[number].any())
+        assert layers.add(source, number + 1) == bool(stack[number].any())
     ranked = -np.sort(-stack, axis=0)
     np.testing.assert_array_equal(layers.first, ranked[0])
     np.testing.assert_array_equal(layers.second, ranked[1])
@@ -140,7 +140,7 @@ def test_layers_against_a_stack(stamps, threshold):
     light = summed_light(layers.first, layers.second, layers.sparse())
     assert total == pytest.approx(float(light.sum()), rel=1e-4, abs=1e-5)
     np.testing.assert_allclose(light, stack.sum(axis=0), rtol=1e-5, atol=1e-6)
-    values = blendedness(*np.reshape([shared_light(stamp, light) for stamp in stamps], (-1, 2)).T)
+    values = blendedness(*np.reshape([shared_light(source, light) for source in sources], (-1, 2)).T)
     assert np.all((values >= -1e-6) & (values < 1))
 
 

@@ -11,13 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appulse.baselines.sep import SepDetector
-from appulse.baselines.sextractor import SextractorDetector
+from appulse.baselines.segments import SegmentDetector
 from appulse.evaluation.parts import code_digest
 from appulse.files import write_json
-
-# What has parameters to tune.
-Tunable = SepDetector | SextractorDetector
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,17 @@ class Tuning:
         """
         return cls({path.name: _sha256(path) for path in paths}, side, n_trials, homes)
 
-    def find(self, detector: Tunable) -> Tunable | None:
+    def find(self, detector: SegmentDetector) -> SegmentDetector | None:
         """A detector as it was tuned before, with the same code and program.
 
         Parameters
         ----------
-        detector : SepDetector or SextractorDetector
+        detector : SegmentDetector
             Where the search begins.
 
         Returns
         -------
-        SepDetector or SextractorDetector or None
+        SegmentDetector or None
             None where it has to be tuned.
         """
         for home in self.homes:
@@ -76,14 +72,14 @@ class Tuning:
                 continue
         return None
 
-    def keep(self, detector: Tunable, tuned: Tunable) -> None:
+    def keep(self, detector: SegmentDetector, tuned: SegmentDetector) -> None:
         """Write a tuned detector, for `find`; where nothing can be written it is tuned again another time.
 
         Parameters
         ----------
-        detector : SepDetector or SextractorDetector
+        detector : SegmentDetector
             Where the search began.
-        tuned : SepDetector or SextractorDetector
+        tuned : SegmentDetector
             Where it ended.
         """
         home = next((home for home in self.homes if os.access(home, os.W_OK)), self.homes[-1])
@@ -91,10 +87,10 @@ class Tuning:
         with contextlib.suppress(OSError):
             write_json(home / self._name(detector), content)
 
-    def _name(self, detector: Tunable) -> str:
+    def _name(self, detector: SegmentDetector) -> str:
         return f"tuned-{detector.name.lower()}-{self.n_trials}-{len(self.fields)}x{self.side}.json"
 
-    def _identity(self, detector: Tunable) -> dict[str, object]:
+    def _identity(self, detector: SegmentDetector) -> dict[str, object]:
         return {
             "program": detector.program,
             "start": repr(detector),

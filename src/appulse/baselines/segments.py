@@ -1,6 +1,13 @@
-"""From a segmentation map, one segment per galaxy, to objects: lone galaxies, touching ones and blends."""
+"""From a segmentation map, one segment per galaxy, to objects: lone galaxies, touching ones and blends.
+
+And what the detectors that draw such a map as SExtractor does have in common.
+"""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from scipy import ndimage
@@ -13,6 +20,110 @@ from appulse.objects.peaks import smooth
 # Light that the pixels of a border must have, once smoothed, in units of the noise: any, or what the model's
 # own galaxies must have (`appulse.objects.pairs`). Each detector is tuned with either.
 BORDER_LIGHTS = (0.0, BRIGHT_BORDER)
+
+# Deblending contrasts along which a curve is drawn; at 1 nothing is deblended.
+CONTRASTS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
+
+
+@dataclass(frozen=True)
+class SegmentDetector(ABC):
+    """A detector that thresholds an image and parts what it finds by a tree, as SExtractor does.
+
+    Parameters
+    ----------
+    threshold : float, units of the noise
+        A pixel is detected above this, after smoothing.
+    min_area : int, pixels
+        Smallest detection.
+    deblend_nthresh : int
+        Levels of the deblending tree.
+    deblend_contrast : float
+        Share of the light that a branch needs to be a galaxy of its own; 1 switches deblending off.
+    border_light : float, units of the noise
+        As `detection_from_segments` takes it.
+    """
+
+    threshold: float = 1.2
+    min_area: int = 8
+    deblend_nthresh: int = 32
+    deblend_contrast: float = 0.005
+    border_light: float = 0.0
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name in tables."""
+
+    @property
+    @abstractmethod
+    def program(self) -> str:
+        """What does the work, with its version."""
+
+    @property
+    def setting(self) -> float:
+        """Where it stands among its `variants`: the deblending contrast."""
+        return self.deblend_contrast
+
+    @abstractmethod
+    def segments(self, image: np.ndarray) -> np.ndarray:
+        """Segmentation map of one image.
+
+        Parameters
+        ----------
+        image : (height, width) float array, units of the noise
+            NaN where bad; those pixels are in no segment.
+
+        Returns
+        -------
+        (height, width) int32 array
+        """
+
+    def detect(self, image: np.ndarray) -> Detection:
+        """Find objects; a blend has two segments that share at least 4 border pixels bright enough.
+
+        Parameters
+        ----------
+        image : (height, width) float array, units of the noise
+            NaN where bad.
+
+        Returns
+        -------
+        Detection
+        """
+        return detection_from_segments(self.segments(image), image, border_light=self.border_light)
+
+    def variants(self) -> dict[float, Self]:
+        """The same settings at other deblending contrasts.
+
+        Returns
+        -------
+        dict of float to SegmentDetector
+            By contrast.
+        """
+        return {
+            contrast: replace(self, deblend_contrast=contrast)
+            for contrast in sorted({*CONTRASTS, self.deblend_contrast})
+        }
+
+    def drawn(self, rng: np.random.Generator) -> Self:
+        """Parameters drawn around the usual ones, log-uniform where only the ratio matters.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        SegmentDetector
+        """
+        return replace(
+            self,
+            threshold=float(rng.uniform(0.7, 2.5)),
+            min_area=int(rng.integers(3, 16)),
+            deblend_nthresh=int(rng.choice([16, 32, 64])),
+            deblend_contrast=float(10 ** rng.uniform(-5, -1)),
+            border_light=float(rng.choice(BORDER_LIGHTS)),
+        )
 
 
 def detection_from_segments(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
-from appulse.baselines.detector import DetectorUnavailable
-from appulse.baselines.segments import BORDER_LIGHTS, detection_from_segments
-from appulse.baselines.sep import CONTRASTS
-from appulse.evaluation.detection import Detection
+from appulse.baselines.segments import SegmentDetector
 
 # Debian calls it source-extractor, upstream sex.
 PROGRAMS = ("source-extractor", "sex", "sextractor")
@@ -22,25 +19,13 @@ PROGRAMS = ("source-extractor", "sex", "sextractor")
 _KERNEL = "CONV NORM\n1 2 1\n2 4 2\n1 2 1\n"
 
 
+class DetectorUnavailable(RuntimeError):
+    """The program behind a detector is not installed here."""
+
+
 @dataclass(frozen=True)
-class SextractorDetector:
-    """SExtractor's segmentation map of an image in units of the noise.
-
-    Parameters
-    ----------
-    threshold : float, units of the noise
-    min_area : int, pixels
-    deblend_nthresh : int
-    deblend_contrast : float
-    border_light : float, units of the noise
-        As `detection_from_segments` takes it.
-    """
-
-    threshold: float = 1.2
-    min_area: int = 8
-    deblend_nthresh: int = 32
-    deblend_contrast: float = 0.005
-    border_light: float = 0.0
+class SextractorDetector(SegmentDetector):
+    """SExtractor's segmentation map of an image in units of the noise; parameters as of `SegmentDetector`."""
 
     @property
     def name(self) -> str:
@@ -52,57 +37,6 @@ class SextractorDetector:
         """What does the work, with its version."""
         told = subprocess.run([find_program(), "--version"], capture_output=True, text=True)
         return told.stdout.strip()
-
-    @property
-    def setting(self) -> float:
-        """Where it stands among its `variants`: the deblending contrast."""
-        return self.deblend_contrast
-
-    def detect(self, image: np.ndarray) -> Detection:
-        """Find objects; a blend has two segments that share at least 4 border pixels bright enough.
-
-        Parameters
-        ----------
-        image : (height, width) float array, units of the noise
-
-        Returns
-        -------
-        Detection
-        """
-        return detection_from_segments(self.segments(image), image, border_light=self.border_light)
-
-    def variants(self) -> dict[float, SextractorDetector]:
-        """The same settings at other deblending contrasts.
-
-        Returns
-        -------
-        dict of float to SextractorDetector
-            By contrast.
-        """
-        return {
-            contrast: replace(self, deblend_contrast=contrast)
-            for contrast in sorted({*CONTRASTS, self.deblend_contrast})
-        }
-
-    def drawn(self, rng: np.random.Generator) -> SextractorDetector:
-        """Parameters drawn around the usual ones, log-uniform where only the ratio matters.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        SextractorDetector
-        """
-        return replace(
-            self,
-            threshold=float(rng.uniform(0.7, 2.5)),
-            min_area=int(rng.integers(3, 16)),
-            deblend_nthresh=int(rng.choice([16, 32, 64])),
-            deblend_contrast=float(10 ** rng.uniform(-5, -1)),
-            border_light=float(rng.choice(BORDER_LIGHTS)),
-        )
 
     def segments(self, image: np.ndarray) -> np.ndarray:
         """Run the program in a temporary directory.

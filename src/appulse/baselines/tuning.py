@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from appulse.baselines.detector import DetectorUnavailable
-from appulse.baselines.kept import Tunable, Tuning
-from appulse.baselines.segments import BORDER_LIGHTS
+from appulse.baselines.kept import Tuning
+from appulse.baselines.segments import BORDER_LIGHTS, SegmentDetector
 from appulse.baselines.sep import SepDetector
-from appulse.baselines.sextractor import SextractorDetector, find_program
+from appulse.baselines.sextractor import DetectorUnavailable, SextractorDetector, find_program
 from appulse.evaluation.fields import read_fields
 from appulse.evaluation.matching import excluded_predictions, match_objects
 from appulse.evaluation.operating import BALANCED_TOLERANCE, N_TRIALS, balanced_score
@@ -33,14 +32,14 @@ _TUNING_PIXELS = 4096**2
 
 
 def tune(
-    detector: Tunable,
+    detector: SegmentDetector,
     images: Sequence[np.ndarray],
     truths: Sequence[TrueObjects],
     *,
     n_trials: int = N_TRIALS,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Tunable:
+) -> SegmentDetector:
     """Choose a detector's parameters as our thresholds are chosen: same fields, objective and trials.
 
     Random search, the first trial being the detector as given, and then one parameter after the other around
@@ -50,7 +49,7 @@ def tune(
 
     Parameters
     ----------
-    detector : SepDetector or SextractorDetector
+    detector : SegmentDetector
         Where the search begins.
     images : sequence of (height, width) float arrays, units of the noise
         Noisy images of the calibration fields.
@@ -66,16 +65,16 @@ def tune(
 
     Returns
     -------
-    SepDetector or SextractorDetector
+    SegmentDetector
         Of those whose :func:`appulse.evaluation.balanced_score` lies within ``BALANCED_TOLERANCE`` of the
         largest, the one with the best areas (largest mean IoU of the true objects): among equals, the
         model's thresholds are chosen for right areas, too.
     """
     rng = np.random.default_rng(seed)
-    found: dict[Tunable, tuple[float, float]] = {}  # score and areas of each trial
+    found: dict[SegmentDetector, tuple[float, float]] = {}  # score and areas of each trial
     total = n_trials + sum(len(refine(detector)) for refine in _REFINEMENTS)
 
-    def try_all(trials: Sequence[Tunable]) -> None:
+    def try_all(trials: Sequence[SegmentDetector]) -> None:
         for trial in trials:
             if trial not in found:
                 found[trial] = _scored(trial, images, truths)
@@ -90,7 +89,7 @@ def tune(
     return _best(found)
 
 
-def _best(found: dict[Tunable, tuple[float, float]]) -> Tunable:
+def _best(found: dict[SegmentDetector, tuple[float, float]]) -> SegmentDetector:
     """Of the trials that are as good as the best by score, the one with the best areas."""
     highest = max(score for score, _ in found.values())
     equal = {trial: area for trial, (score, area) in found.items() if score >= highest - BALANCED_TOLERANCE}
@@ -98,7 +97,7 @@ def _best(found: dict[Tunable, tuple[float, float]]) -> Tunable:
 
 
 # What is tried around the best of the random search, which draws its values far apart.
-_REFINEMENTS: tuple[Callable[[Tunable], Sequence[Tunable]], ...] = (
+_REFINEMENTS: tuple[Callable[[SegmentDetector], Sequence[SegmentDetector]], ...] = (
     lambda best: [replace(best, border_light=light) for light in BORDER_LIGHTS],
     lambda best: list(best.variants().values()),
     lambda best: [replace(best, threshold=factor * best.threshold) for factor in (0.7, 0.85, 1.0, 1.15, 1.4)],
@@ -106,7 +105,7 @@ _REFINEMENTS: tuple[Callable[[Tunable], Sequence[Tunable]], ...] = (
 
 
 def _scored(
-    detector: Tunable, images: Sequence[np.ndarray], truths: Sequence[TrueObjects]
+    detector: SegmentDetector, images: Sequence[np.ndarray], truths: Sequence[TrueObjects]
 ) -> tuple[float, float]:
     """Balanced score, and mean IoU of the true objects."""
     if _takes_noise(detector, images[0], truths[0]):
@@ -121,7 +120,7 @@ def _scored(
     return balanced_score(counts), float(np.concatenate(overlaps).mean())
 
 
-def _takes_noise(detector: Tunable, image: np.ndarray, truth: TrueObjects) -> bool:
+def _takes_noise(detector: SegmentDetector, image: np.ndarray, truth: TrueObjects) -> bool:
     """Whether most of what a detector finds in a corner is nothing: its score cannot be the best."""
     corner = slice(_CORNER), slice(_CORNER)
     if min(image.shape) <= _CORNER:
@@ -130,7 +129,7 @@ def _takes_noise(detector: Tunable, image: np.ndarray, truth: TrueObjects) -> bo
     return found > _MOST_OBJECTS * len(np.unique(truth.labels[corner])) + _FEW
 
 
-def installed_detectors() -> tuple[list[Tunable], list[str]]:
+def installed_detectors() -> tuple[list[SegmentDetector], list[str]]:
     """Every detector that can run here, with its usual parameters.
 
     Returns
@@ -139,7 +138,7 @@ def installed_detectors() -> tuple[list[Tunable], list[str]]:
     notes : list of str
         One line for each that is not installed.
     """
-    detectors: list[Tunable] = [SepDetector()]
+    detectors: list[SegmentDetector] = [SepDetector()]
     notes: list[str] = []
     try:
         find_program()
@@ -158,7 +157,7 @@ def tuned_detectors(
     elsewhere: str | Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
-) -> tuple[list[Tunable], list[str]]:
+) -> tuple[list[SegmentDetector], list[str]]:
     """Every installed detector, tuned on calibration fields.
 
     What comes of it is kept beside the fields (``tuned-*.json``), and taken from there where the fields,
@@ -224,10 +223,10 @@ def _pixels(paths: Sequence[Path], side: int) -> int:
     return number
 
 
-def _settings(detector: Tunable) -> str:
-    shown = {
-        name: f"{value:.3g}" if isinstance(value, float) else value for name, value in vars(detector).items()
-    }
+def _settings(detector: SegmentDetector) -> str:
+    values = dict(vars(detector))
+    values["border_light"] = values.pop("border_light")  # the last one: ours, not the program's
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in values.items()}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 

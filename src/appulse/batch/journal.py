@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appulse.files import UsageError, create_json, remove_folder, write_json
+from appulse.files import UsageError, create_json, refuse_unwritable, remove_folder, write_json
 
 # The options of all that is in the directory, and a folder with one record per image.
 FINGERPRINT = "appulse.json"
@@ -43,16 +43,9 @@ class Journal:
         Raises
         ------
         UsageError
-            Not a directory, or one of other options.
+            Not a directory that can be made or written to, or one of other options.
         """
-        try:
-            there = next(
-                path for path in (self.directory, *self.directory.absolute().parents) if path.exists()
-            )
-        except OSError as error:
-            raise UsageError(f"-o {self.directory}: {error.strerror}.") from None
-        if not there.is_dir():
-            raise UsageError(f"-o {self.directory}: {there} is a file; give a directory.")
+        refuse_unwritable(self.directory)
         if not self.overwrite and self._path.exists():
             if self._held() is None:
                 raise UsageError(f"{self._path} is damaged or not appulse's; remove it, or --overwrite.")

@@ -14,7 +14,7 @@ from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from appulse.files import ImageSource, InputError, open_image, refuse_nonlinear, split_hdu, stem
-from appulse.inference.exposure import ArraySource, Exposure, Map, Pixels, Source
+from appulse.inference.exposure import ArraySource, Exposure, Map, Readable, Source
 from appulse.products import tells_of_appulse
 from appulse.windows import whole
 
@@ -59,11 +59,11 @@ class Observation:
         """The same with every pixel in memory."""
         exposure, window = self.exposure, whole(self.exposure.shape)
 
-        def held(pixels: Pixels) -> ArraySource:
+        def held(pixels: Readable) -> ArraySource:
             return ArraySource(pixels.window(*window))
 
         image = held(exposure.image)
-        noise = held(exposure.noise) if isinstance(exposure.noise, Pixels) else exposure.noise
+        noise = held(exposure.noise) if isinstance(exposure.noise, Readable) else exposure.noise
         mask = None if exposure.mask is None else held(exposure.mask)
         return replace(self, exposure=replace(exposure, image=image, noise=noise, mask=mask))
 

@@ -117,12 +117,12 @@ def read_fields(paths: Sequence[Path], side: int | None = None) -> Iterator[Fiel
 
 
 def refuse_biased(survey: Survey, path: Path) -> None:
-    """Raise where close pairs were injected into a field.
+    """Raise where close pairs were injected into a field, or into those of a test set.
 
     Parameters
     ----------
     survey : Survey
-        The field's.
+        Theirs.
     path : Path
         For the message.
 

@@ -20,10 +20,10 @@ from appulse.engine.settings import Settings
 from appulse.engine.stages import keep_first_pass, run
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.evidence import Evidence, claim, threshold_curves
-from appulse.evaluation.fields import refuse_seen_seeds
+from appulse.evaluation.fields import refuse_biased, refuse_seen_seeds
 from appulse.evaluation.scores import count_objects
 from appulse.evaluation.truth_tables import TrueGalaxies, galaxy_table, object_table
-from appulse.files import InputError, UsageError
+from appulse.files import InputError
 from appulse.inference.realisations import Realisations
 from appulse.inference.sampler import Sampler
 from appulse.inference.store import MemoryStore
@@ -111,11 +111,7 @@ def unseen_test_set(
     objects, survey = list_test_set(path)
     if not allow_training_seeds:
         refuse_seen_seeds(model, map(int, objects["seed"]))
-    if not survey.is_unbiased:
-        raise UsageError(
-            f"{path}: survey {survey.name!r} has injected pairs, which serve training only. "
-            "Build the test set from fields without them."
-        )
+    refuse_biased(survey, Path(path))
     width, wanted = read_test_set(path, [0]).images.shape[1], model.network.config.stamp_size
     if width != wanted:
         raise InputError(

@@ -4,7 +4,7 @@ The layout of what appulse writes is in `appulse.products`.
 """
 
 from appulse.files.errors import InputError, UsageError
-from appulse.files.images import Image, ImageSource, Plane, open_image, read_image, split_hdu, stem
+from appulse.files.images import ImageSource, Plane, open_image, split_hdu, stem
 from appulse.files.instruments import Layout, recognise
 from appulse.files.units import any_unit, of_flux, refuse_nonlinear
 from appulse.files.wcs import pixel_scale, wcs_cards

@@ -29,33 +29,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
-class Image:
-    """One 2-D image as the program sees it.
-
-    Attributes
-    ----------
-    data : (height, width) float32 array, native byte order, units of the file
-        BSCALE, BZERO and BLANK applied; NaN where not finite.
-    header : astropy.io.fits.Header
-        Of the HDU read, without the BSCALE, BZERO and BLANK that `data` no longer needs.
-    path : Path
-    hdu_name : str
-        The HDU's name, with its version where others share the name, or its number where it has none.
-    unit : astropy.units.UnitBase or None
-        BUNIT; None where absent or not understood.
-    wcs : astropy.wcs.WCS or None
-        Two-dimensional and celestial; None where the header has no usable one.
-    """
-
-    data: np.ndarray
-    header: fits.Header
-    path: Path
-    hdu_name: str
-    unit: u.UnitBase | None
-    wcs: WCS | None
-
-
-@dataclass(frozen=True)
 class Plane:
     """Noise or mask that came in the file of an image, on its pixel grid.
 
@@ -99,8 +72,15 @@ class ImageSource:
     Attributes
     ----------
     shape : (height, width)
-    header, path, hdu_name, unit, wcs
-        As in `Image`.
+    header : astropy.io.fits.Header
+        Of the HDU read, without the BSCALE, BZERO and BLANK that its pixels no longer need.
+    path : Path
+    hdu_name : str
+        The HDU's name, with its version where others share the name, or its number where it has none.
+    unit : astropy.units.UnitBase or None
+        BUNIT; None where absent or not understood.
+    wcs : astropy.wcs.WCS or None
+        Two-dimensional and celestial; None where the header has no usable one.
     recognised : str
         What the file is, in words: instrument, image, noise and mask.
     companions : dict of str to Plane
@@ -153,16 +133,6 @@ class ImageSource:
             The file is damaged there.
         """
         return self._pixels.window(y, x)
-
-    def read(self) -> Image:
-        """All pixels.
-
-        Returns
-        -------
-        Image
-        """
-        data = self.window(slice(None), slice(None))
-        return Image(data, self.header, self.path, self.hdu_name, self.unit, self.wcs)
 
     def companions_beside(self, given: Mapping[str, object]) -> dict[str, Plane]:
         """Companions that no map of the user replaces: any noise map replaces the noise, a mask the mask.
@@ -337,28 +307,6 @@ def _of_unused(names: Sequence[str]) -> tuple[str, ...]:
     options = "--rms, --variance, --weight or --mask"
     told = f"not used unless given to segment as {options} 'FILE[{names[0]}]'"
     return (f"{', '.join(names)} of the file: {told}, or left with --rms none",)
-
-
-def read_image(path: str | Path, hdu: str | int | None = None) -> Image:
-    """Read one 2-D image from .fits, .fits.gz or .fits.fz.
-
-    Parameters
-    ----------
-    path : str or Path
-    hdu : str or int, optional
-        As in `open_image`.
-
-    Returns
-    -------
-    Image
-
-    Raises
-    ------
-    InputError
-        As `open_image`.
-    """
-    with open_image(path, hdu) as source:
-        return source.read()
 
 
 def stem(path: str | Path) -> str:

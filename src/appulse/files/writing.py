@@ -46,11 +46,18 @@ def refuse_unwritable(directory: str | Path) -> None:
     Raises
     ------
     UsageError
-        It, or the nearest folder above it that is there, is a file or read-only.
+        It, or the nearest folder above it that is there, is a file or read-only; or the system will not
+        hear of such a path: a name too long, a folder that may not be entered.
     """
-    nearest = Path(directory).absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
+    absolute = Path(directory).absolute()
+    try:
+        for nearest in (absolute, *absolute.parents):
+            # Not Path.exists, to which, from Python 3.14 on, whatever cannot be looked at is not there.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                nearest.stat()
+                break
+    except OSError as error:
+        raise UsageError(f"{directory}: {error.strerror}; choose another directory.") from None
     if not nearest.is_dir():
         raise UsageError(f"{directory}: {nearest} is a file, not a directory; choose another directory.")
     if not os.access(nearest, os.W_OK | os.X_OK):

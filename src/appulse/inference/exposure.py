@@ -16,14 +16,14 @@ SAMPLE = 1_000_000
 
 
 @runtime_checkable
-class Pixels(Protocol):
+class Readable(Protocol):
     """Pixels that are read window by window: of an array, or lazily of a file."""
 
     def window(self, rows: slice, columns: slice) -> np.ndarray:
         """Pixels of a window, NaN where there are none."""
 
 
-class Source(Pixels, Protocol):
+class Source(Readable, Protocol):
     """Where the pixels of an image come from."""
 
     @property
@@ -32,7 +32,7 @@ class Source(Pixels, Protocol):
 
 
 # A map of an image as callers may have it.
-Map: TypeAlias = Pixels | np.ndarray | float
+Map: TypeAlias = Readable | np.ndarray | float
 
 
 class ArraySource:
@@ -65,9 +65,9 @@ class Exposure:
         Pixels in any unit.
     kind : {"rms", "variance", "weight"} or None
         What `noise` is.
-    noise : Pixels, float or None
+    noise : Readable, float or None
         Noise, its square, or its inverse square, in the image's units.
-    mask : Pixels or None
+    mask : Readable or None
         Non-zero or NaN is bad.
     largest_variance : float
         More than that means that there is no data, which many write as a noise of 1e30.
@@ -75,8 +75,8 @@ class Exposure:
 
     image: Source
     kind: str | None = None
-    noise: Pixels | float | None = None
-    mask: Pixels | None = None
+    noise: Readable | float | None = None
+    mask: Readable | None = None
     largest_variance: float = np.inf
 
     @classmethod
@@ -95,9 +95,9 @@ class Exposure:
         ----------
         image : Source
             Pixels.
-        rms, variance, weight : Pixels, array, float or None
+        rms, variance, weight : Readable, array, float or None
             At most one.
-        mask : Pixels, array, float or None
+        mask : Readable, array, float or None
             Non-zero or NaN is bad.
 
         Raises
@@ -149,14 +149,14 @@ class Exposure:
         return image, variance, bad
 
 
-def _as_noise(name: str | None, values: Map | None, shape: tuple[int, int]) -> Pixels | float | None:
-    if values is None or isinstance(values, Pixels) or np.ndim(values) > 0:
+def _as_noise(name: str | None, values: Map | None, shape: tuple[int, int]) -> Readable | float | None:
+    if values is None or isinstance(values, Readable) or np.ndim(values) > 0:
         return _as_source(name, values, shape)
     return float(values)
 
 
-def _as_source(name: str | None, values: Map | None, shape: tuple[int, int]) -> Pixels | None:
-    if values is None or isinstance(values, Pixels):
+def _as_source(name: str | None, values: Map | None, shape: tuple[int, int]) -> Readable | None:
+    if values is None or isinstance(values, Readable):
         return values
     source = ArraySource(values if np.ndim(values) > 0 else np.broadcast_to(values, shape))
     if source.shape != shape:

@@ -10,19 +10,12 @@ import numpy as np
 from scipy import fft, special
 
 from appulse.inference.tiles import wrapped
+from appulse.streams import OfSky, sky_stream
 
 # Width of the repeating square, pixels: four stamps, so that no stamp sees a draw twice.
 PERIOD = 512
-# Purposes of the independent random streams of one seed.
-_EMPTY, _COPULA, _LATENT, _SMOOTH_LATENT = 0, 1, 2, 3
-_ROOM = 0x696E6665  # "infe"
 # Stamp origins may be negative, and SeedSequence takes no negative number.
 _OFFSET = 1 << 30
-
-
-def _generator(*key: int) -> np.random.Generator:
-    # Led by a word of this room's own: simulated fields draw from streams of their seeds as well.
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((_ROOM, *key))))
 
 
 def empty_sky(seed: int) -> np.ndarray:
@@ -37,7 +30,7 @@ def empty_sky(seed: int) -> np.ndarray:
     -------
     (PERIOD, PERIOD) float32 array, units of the noise
     """
-    return _generator(seed, _EMPTY).standard_normal((PERIOD, PERIOD), dtype=np.float32)
+    return sky_stream(seed, OfSky.EMPTY).standard_normal((PERIOD, PERIOD), dtype=np.float32)
 
 
 def copula_field(seed: int, samples: int, correlation_length: float) -> np.ndarray:
@@ -62,7 +55,7 @@ def copula_field(seed: int, samples: int, correlation_length: float) -> np.ndarr
     response = _response(PERIOD, correlation_length)
     field = np.empty((samples, PERIOD, PERIOD), np.float32)
     for sample in range(samples):
-        white = _generator(seed, _COPULA, sample).standard_normal((PERIOD, PERIOD), dtype=np.float32)
+        white = sky_stream(seed, OfSky.COPULA, sample).standard_normal((PERIOD, PERIOD), dtype=np.float32)
         smooth = fft.irfft2(fft.rfft2(white) * response, s=(PERIOD, PERIOD))
         # log Phi(g) - log Phi(-g) keeps its precision in both tails.
         field[sample] = special.log_ndtr(smooth) - special.log_ndtr(-smooth)
@@ -85,8 +78,8 @@ def latent_draws(seed: int, samples: int, dimensions: int, origin: tuple[int, in
     -------
     (samples, dimensions) float32 array
     """
-    key = (seed, _LATENT, origin[0] + _OFFSET, origin[1] + _OFFSET)
-    return _generator(*key).standard_normal((samples, dimensions), dtype=np.float32)
+    rng = sky_stream(seed, OfSky.LATENT, origin[0] + _OFFSET, origin[1] + _OFFSET)
+    return rng.standard_normal((samples, dimensions), dtype=np.float32)
 
 
 def smooth_latents(seed: int, samples: int, dimensions: int, nodes: int, smoothing: float) -> np.ndarray:
@@ -111,7 +104,7 @@ def smooth_latents(seed: int, samples: int, dimensions: int, nodes: int, smoothi
     response = _response(nodes, smoothing)
     drawn = np.empty((samples, dimensions, nodes, nodes), np.float32)
     for sample in range(samples):
-        white = _generator(seed, _SMOOTH_LATENT, sample).standard_normal((dimensions, nodes, nodes))
+        white = sky_stream(seed, OfSky.SMOOTH_LATENT, sample).standard_normal((dimensions, nodes, nodes))
         drawn[sample] = fft.irfft2(fft.rfft2(white) * response, s=(nodes, nodes))
     return drawn
 

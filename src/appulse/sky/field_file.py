@@ -1,4 +1,4 @@
-"""The file of a simulated field: its layout, written strip by strip and read window by window.
+"""The file of a simulated field: its layout, written strip by strip.
 
 The image is a plain HDU: noise does not compress, and a plain HDU opens in anything. The layers are
 tile-compressed without loss (FITS 4.0, section 10: GZIP_2), so that astropy, CFITSIO and DS9 read them.
@@ -8,7 +8,6 @@ together from compressed strips.
 
 from __future__ import annotations
 
-import functools
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,10 +20,9 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
-from appulse.files import InputError, any_unit, atomic_write
+from appulse.files import any_unit, atomic_write
 from appulse.sky.counts import SkyCounts
 from appulse.sky.survey import Survey
-from appulse.windows import Window
 
 # Side of a compressed tile, pixels: what a reader of a small window has to unpack. A strip's height is a
 # multiple of it.
@@ -76,7 +74,9 @@ LAYERS = (
 )
 FIELD_LAYERS = tuple(layer for layer in (IMAGE, *LAYERS) if not layer.derived)
 _BITPIX: dict[type, int] = {np.float32: -32, np.int32: 32, np.uint8: 8}
-_TABLES = ("DEEPER", "CATALOG")
+TABLES = ("DEEPER", "CATALOG")
+# Cards of the primary header, in JSON: the survey, and what the class map holds at 1 sigma.
+SURVEY_CARD, COUNTS_CARD = "SURVJSON", "CNTSJSON"
 _DEEPER = "Third and later galaxies of crowded pixels, noise-free"
 
 
@@ -254,8 +254,8 @@ def _header(info: FieldInfo, counts: SkyCounts) -> fits.Header:
     header["PSFFWHM"] = (survey.psf.fwhm, "[arcsec]")
     header["HIERARCH SURVEY_DIGEST"] = survey.digest()
     # Cards hold 68 characters; longer texts go on in CONTINUE cards.
-    header["SURVJSON"] = json.dumps(survey.to_dict())
-    header["CNTSJSON"] = json.dumps(asdict(counts))
+    header[SURVEY_CARD] = json.dumps(survey.to_dict())
+    header[COUNTS_CARD] = json.dumps(asdict(counts))
     return header
 
 
@@ -287,112 +287,3 @@ def _with_units(catalog: Table, info: FieldInfo) -> Table:
     for name in ("flux", "isophotal_flux"):
         catalog[name].unit = u.Unit(info.survey.unit, parse_strict="silent")
     return catalog
-
-
-class FieldFile:
-    """A field's file, open for reading: its headers, and if asked its tables and windows of its layers.
-
-    Parameters
-    ----------
-    path : str or Path
-        A ``field_SSSS_FF.fits``.
-
-    Raises
-    ------
-    InputError
-        Not a field of appulse's, or not all of one.
-    """
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        try:
-            self._hdus = fits.open(self.path)
-        except (OSError, TypeError, ValueError) as error:
-            raise self._not_a_field(error) from None
-        try:
-            header = self._hdus[0].header
-            self.info = FieldInfo(
-                Survey.from_dict(json.loads(header["SURVJSON"])),
-                tuple(self._hdus[IMAGE.name].shape),
-                header["SEED"],
-                header["INDEX"],
-            )
-            self.counts = SkyCounts(**_with_tuples(json.loads(header["CNTSJSON"])))
-            self._refuse_incomplete()
-        except (InputError, KeyError, OSError, TypeError, ValueError) as error:
-            self._hdus.close()
-            raise self._not_a_field(error) from None
-        self.layers = tuple(layer for layer in FIELD_LAYERS if layer.name in self._hdus)
-
-    def _refuse_incomplete(self) -> None:
-        # Here, and not after minutes of work on what can be read of it.
-        needed = {layer.name for layer in (IMAGE, *LAYERS) if not layer.optional} | {*_TABLES}
-        missing = sorted(needed - {hdu.name for hdu in self._hdus})
-        if missing:
-            raise ValueError(f"it has no {', '.join(missing)}")
-        # Of a compressed file astropy says no size.
-        last = self._hdus[-1].fileinfo()
-        size, end = last["file"].size, last["datLoc"] + last["datSpan"]
-        if size and size < end:
-            raise ValueError(f"cut short: {size} of {end} bytes")
-
-    def _not_a_field(self, error: Exception) -> InputError:
-        return InputError(f"{self.path}: not a field made by this version of appulse simulate ({error}).")
-
-    @functools.cached_property
-    def deeper(self) -> Table:
-        """Third and later galaxies of crowded pixels."""
-        return self._table("DEEPER")
-
-    @functools.cached_property
-    def catalog(self) -> Table:
-        """All galaxies of the field."""
-        return self._table("CATALOG")
-
-    def _table(self, name: str) -> Table:
-        try:
-            return native_table(self._hdus[name])
-        except (OSError, TypeError, ValueError) as error:
-            raise self._not_a_field(error) from None
-
-    def layer(self, layer: Layer, window: Window) -> np.ndarray:
-        """Part of a layer; only the tiles that it needs are read.
-
-        Parameters
-        ----------
-        layer : Layer
-            One of `layers`.
-        window : (slice, slice)
-            Rows and columns.
-
-        Returns
-        -------
-        (h, w) array, native byte order
-        """
-        try:
-            data = self._hdus[layer.name].section[window]
-        except (KeyError, OSError, TypeError, ValueError, zlib.error) as error:
-            raise self._not_a_field(error) from None
-        return np.asarray(data, dtype=data.dtype.newbyteorder("="))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._hdus.close()
-
-
-def _with_tuples(content: dict) -> dict:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-
-
-def native_table(hdu: fits.BinTableHDU) -> Table:
-    """A table of a FITS file in the byte order of this machine.
-
-    Parameters
-    ----------
-    hdu : BinTableHDU
-    """
-    with any_unit():
-        table = Table.read(hdu)
-    for name in table.colnames:
-        table.replace_column(name, table[name].astype(table[name].dtype.newbyteorder("=")))
-    return table

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from appulse.sky.streams import Purpose, generator
 from appulse.sky.survey import Survey
+from appulse.streams import OfField, field_stream
 
 # Rows of white noise drawn from one key.
 BAND = 256
@@ -121,7 +121,7 @@ def draw_noise(survey: Survey, light: np.ndarray, y0: int, seed: int, index: int
 def _white(y0: int, rows: int, width: int, seed: int, index: int) -> np.ndarray:
     white = np.empty((rows, width), np.float32)
     for band in range(y0 // BAND, (y0 + rows - 1) // BAND + 1):
-        rng = generator(seed, index, Purpose.NOISE, band)
+        rng = field_stream(seed, index, OfField.NOISE, band)
         drawn = rng.standard_normal((BAND, width), dtype=np.float32)
         first = band * BAND
         low, high = max(y0, first), min(y0 + rows, first + BAND)

@@ -21,6 +21,7 @@ from appulse.sky.noise import whiten
 from appulse.sky.population import SIZE_SLOPE
 from appulse.sky.rendering import Renderer, isophotal_radius, psf_radius
 from appulse.sky.survey import Survey
+from appulse.streams import oracle_stream
 
 ORACLE_FILE = "oracle.ecsv"
 _STAGE = "limit of an ideal fit"
@@ -30,8 +31,6 @@ MIN_VISIBLE_AREA = 10
 _BIN = 0.5
 # Raised when the numbers change, so that tables of an older appulse are not read again.
 _VERSION = 3
-# Leads the key of its random numbers: simulated fields draw from streams of their seeds as well.
-_STREAM = 0x6F726163  # "orac"
 # A bin is done when, after a round of galaxies, the standard error of its IoU is below the precision.
 _ROUND, _PRECISION = 8, 0.004
 # Steps of the numerical derivatives: relative in flux and size, pixels in position, absolute in shear.
@@ -106,7 +105,7 @@ def oracle_scores(
         the noise; of those, ``completeness``: share of fits with IoU of 0.5 and more, and ``iou``: mean IoU,
         each NaN where none is visible. ``iou_error``: standard error of ``iou`` over galaxies.
     """
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([_STREAM, seed])))
+    rng = oracle_stream(seed)
     renderer = Renderer(survey)
     rows = []
     for low, high in itertools.pairwise(edges):

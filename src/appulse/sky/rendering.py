@@ -1,4 +1,4 @@
-"""Sources as GalSim draws them, each on the smallest stamp that holds it down to the rendering limit."""
+"""Sources as GalSim draws them, each on the smallest image that holds it down to the rendering limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from appulse.sky.survey import Survey
 # Profiles are drawn down to this surface brightness, in units of the survey's noise: deep enough that the
 # summed light of the outskirts of many galaxies is right to a few hundredths of sigma.
 RENDER_LIMIT = 0.05
-# Half-width, pixels, past which no stamp grows (the outskirts of the few brightest galaxies with n > 4).
+# Half-width, pixels, past which no image grows (the outskirts of the few brightest galaxies with n > 4).
 LARGEST_HALF_WIDTH = 384
 # Of GalSim's transforms: light that may be folded in from outside, and share of the largest amplitude at
 # which they are cut. First GalSim's own; the last change a flux by up to 4 %.
@@ -28,7 +28,7 @@ _THRESHOLDS = ((5e-3, 1e-3), (2e-2, 2e-3), (5e-2, 1e-2), (0.1, 2e-2))
 
 
 @dataclass(frozen=True)
-class Stamp:
+class SourceImage:
     """The noise-free image of one source.
 
     Parameters
@@ -184,7 +184,7 @@ class Renderer:
         x, y = (int(np.floor(float(source[axis]) + 0.5)) for axis in ("x", "y"))
         return y - half, y + half + 1, x - half, x + half + 1
 
-    def draw(self, source: Properties) -> Stamp | None:
+    def draw(self, source: Properties) -> SourceImage | None:
         """Draw one source.
 
         Parameters
@@ -196,7 +196,7 @@ class Renderer:
 
         Returns
         -------
-        Stamp or None
+        SourceImage or None
             None where no pixel reaches the rendering limit.
         """
         y0, y1, x0, x1 = self.box(source)
@@ -286,11 +286,11 @@ def _components(source: Properties) -> list[tuple[float, float, float]]:
     return [part for part in parts if part[0] > 0.0]
 
 
-def _trimmed(image: np.ndarray, y0: int, x0: int, level: float) -> Stamp | None:
+def _trimmed(image: np.ndarray, y0: int, x0: int, level: float) -> SourceImage | None:
     top, bottom, left, right = _lit_window(image, level)
     if top == bottom:
         return None
-    return Stamp(y0 + top, x0 + left, _above(image[top:bottom, left:right], level))
+    return SourceImage(y0 + top, x0 + left, _above(image[top:bottom, left:right], level))
 
 
 @njit(cache=True, nogil=True)

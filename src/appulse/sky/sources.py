@@ -8,8 +8,8 @@ import numpy as np
 from astropy.table import Table
 
 from appulse.sky.population import DISC_INDEX, Bulges, Pairs, Stars, draw_magnitudes
-from appulse.sky.streams import Purpose, generator
 from appulse.sky.survey import Survey
+from appulse.streams import OfField, field_stream
 
 # Pixels outside the field to which sources are drawn, so that its borders cut galaxies as a survey's do.
 MARGIN = 128
@@ -44,28 +44,28 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
     if survey.ranges is not None:
         raise ValueError(f"survey {survey.name} has ranges; draw one from them with for_field(seed, index).")
     area = (shape[0] + 2 * MARGIN) * (shape[1] + 2 * MARGIN) * (survey.pixel_scale / 60.0) ** 2
-    stream = functools.partial(generator, seed, index)
+    stream = functools.partial(field_stream, seed, index)
 
-    rng = stream(Purpose.GALAXIES)
-    parts = {Purpose.GALAXIES: _scattered(survey.population.draw(area, rng), shape, rng)}
+    rng = stream(OfField.GALAXIES)
+    parts = {OfField.GALAXIES: _scattered(survey.population.draw(area, rng), shape, rng)}
     if survey.pairs is not None:
-        hosts, rng = parts[Purpose.GALAXIES], stream(Purpose.PAIRS)
-        parts[Purpose.PAIRS] = _companions(survey, survey.pairs, hosts, rng)
+        hosts, rng = parts[OfField.GALAXIES], stream(OfField.PAIRS)
+        parts[OfField.PAIRS] = _companions(survey, survey.pairs, hosts, rng)
     if survey.faint is not None:
-        fainter, rng = survey.population.fainter(survey.faint.magnitude_limit), stream(Purpose.FAINT)
-        parts[Purpose.FAINT] = _scattered(fainter.draw(area, rng), shape, rng)
+        fainter, rng = survey.population.fainter(survey.faint.magnitude_limit), stream(OfField.FAINT)
+        parts[OfField.FAINT] = _scattered(fainter.draw(area, rng), shape, rng)
     for purpose, part in parts.items():
         n = len(part["x"])
-        part["kind"] = np.full(n, UNLABELLED if purpose is Purpose.FAINT else GALAXY)
+        part["kind"] = np.full(n, UNLABELLED if purpose is OfField.FAINT else GALAXY)
         part["bulge_fraction"], part["real_index"] = np.zeros(n), np.full(n, -1)
         if survey.bulges is not None:
-            _give_bulges(survey.bulges, part, stream(Purpose.BULGES, purpose))
+            _give_bulges(survey.bulges, part, stream(OfField.BULGES, purpose))
         if survey.real_galaxies is not None:
-            survey.real_galaxies.assign(part, stream(Purpose.REAL, purpose))
+            survey.real_galaxies.assign(part, stream(OfField.REAL, purpose))
     if survey.stars is not None:
-        parts[Purpose.STARS] = _draw_stars(survey.stars, area, shape, stream(Purpose.STARS))
+        parts[OfField.STARS] = _draw_stars(survey.stars, area, shape, stream(OfField.STARS))
     columns = {
-        name: np.concatenate([part[name] for part in parts.values()]) for name in parts[Purpose.GALAXIES]
+        name: np.concatenate([part[name] for part in parts.values()]) for name in parts[OfField.GALAXIES]
     }
 
     sources = Table()

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import json
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 
-from appulse.files import InputError
+from appulse.files import InputError, any_unit
 from appulse.sky.counts import SkyCounts, count_strip, merge
 from appulse.sky.field import Field, cut_tables, on_field
-from appulse.sky.field_file import FieldFile, FieldInfo, pack_strip, write_field_file
+from appulse.sky.field_file import (
+    COUNTS_CARD,
+    FIELD_LAYERS,
+    IMAGE,
+    LAYERS,
+    SURVEY_CARD,
+    TABLES,
+    FieldInfo,
+    Layer,
+    pack_strip,
+    write_field_file,
+)
 from appulse.sky.strips import STRIP_ROWS
+from appulse.sky.survey import Survey
 from appulse.windows import Window, whole
 
 
@@ -44,7 +60,7 @@ def field_info(path: str | Path) -> FieldInfo:
     InputError
         Not a field of appulse's, or not all of one.
     """
-    with contextlib.closing(FieldFile(path)) as file:
+    with open_field(path) as file:
         return file.info
 
 
@@ -91,24 +107,57 @@ class OpenField:
     """A field's file, of which windows are read; use it in a ``with`` statement. See `open_field`."""
 
     def __init__(self, path: str | Path):
-        self._file = FieldFile(path)
-        info = self._file.info
-        self.survey, self.shape, self.seed, self.index = info.survey, info.shape, info.seed, info.index
+        self.path = Path(path)
+        try:
+            self._hdus = fits.open(self.path)
+        except (OSError, TypeError, ValueError) as error:
+            raise self._not_a_field(error) from None
+        try:
+            header, shape = self._hdus[0].header, tuple(self._hdus[IMAGE.name].shape)
+            survey = Survey.from_dict(json.loads(header[SURVEY_CARD]))
+            self.info = FieldInfo(survey, shape, header["SEED"], header["INDEX"])
+            self.counts = SkyCounts(**_with_tuples(json.loads(header[COUNTS_CARD])))
+            self._refuse_incomplete()
+        except (KeyError, OSError, TypeError, ValueError, InputError) as error:
+            self._hdus.close()
+            raise self._not_a_field(error) from None
+        self.survey, self.shape = self.info.survey, self.info.shape
+        self.seed, self.index = self.info.seed, self.info.index
+
+    def _refuse_incomplete(self) -> None:
+        # Here, and not after minutes of work on what can be read of it.
+        needed = {layer.name for layer in (IMAGE, *LAYERS) if not layer.optional} | {*TABLES}
+        missing = sorted(needed - {hdu.name for hdu in self._hdus})
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        # Of a compressed file astropy says no size.
+        last = self._hdus[-1].fileinfo()
+        size, end = last["file"].size, last["datLoc"] + last["datSpan"]
+        if size and size < end:
+            raise ValueError(f"cut short: {size} of {end} bytes")
+
+    def _not_a_field(self, error: Exception) -> InputError:
+        return InputError(f"{self.path}: not a field made by this version of appulse simulate ({error}).")
 
     @property
     def sigma(self) -> float:
         """Background noise per pixel, flux units."""
         return self.survey.sigma
 
-    @property
-    def counts(self) -> SkyCounts:
-        """What the class map holds at 1 sigma: pixels, stamps, objects and galaxies."""
-        return self._file.counts
-
-    @property
+    @functools.cached_property
     def catalog(self) -> Table:
         """All galaxies of the field; see `simulate_field`. Read when first asked for."""
-        return self._file.catalog
+        return self._table("CATALOG")
+
+    @functools.cached_property
+    def _deeper(self) -> Table:
+        return self._table("DEEPER")
+
+    def _table(self, name: str) -> Table:
+        try:
+            return native_table(self._hdus[name])
+        except (OSError, TypeError, ValueError) as error:
+            raise self._not_a_field(error) from None
 
     def read(self, window: Window | None = None) -> Field:
         """Read a window; only the tiles that it needs are unpacked.
@@ -128,13 +177,13 @@ class OpenField:
         InputError
             A window without a pixel of the field, or a damaged file.
         """
-        file = self._file
         try:
             inside = on_field(window or whole(self.shape), self.shape)
         except InputError as error:
-            raise InputError(f"{file.path}: {error}") from None
-        arrays = {layer.attribute: file.layer(layer, inside) for layer in file.layers}
-        deeper, catalog = file.deeper, file.catalog
+            raise InputError(f"{self.path}: {error}") from None
+        present = (layer for layer in FIELD_LAYERS if layer.name in self._hdus)
+        arrays = {layer.attribute: self._plane(layer, inside) for layer in present}
+        deeper, catalog = self._deeper, self.catalog
         if window is not None:
             deeper, catalog = cut_tables(deeper, catalog, inside, arrays["id1"], arrays["id2"])
         return Field(
@@ -146,11 +195,36 @@ class OpenField:
             index=self.index,
         )
 
+    def _plane(self, layer: Layer, window: Window) -> np.ndarray:
+        try:
+            data = self._hdus[layer.name].section[window]
+        except (KeyError, OSError, TypeError, ValueError, zlib.error) as error:
+            raise self._not_a_field(error) from None
+        return np.asarray(data, dtype=data.dtype.newbyteorder("="))
+
     def __enter__(self) -> OpenField:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        self._hdus.close()
+
+
+def _with_tuples(content: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+
+
+def native_table(hdu: fits.BinTableHDU) -> Table:
+    """A table of a FITS file in the byte order of this machine.
+
+    Parameters
+    ----------
+    hdu : BinTableHDU
+    """
+    with any_unit():
+        table = Table.read(hdu)
+    for name in table.colnames:
+        table.replace_column(name, table[name].astype(table[name].dtype.newbyteorder("=")))
+    return table
 
 
 def open_field(path: str | Path) -> OpenField:
@@ -164,7 +238,8 @@ def open_field(path: str | Path) -> OpenField:
     Returns
     -------
     OpenField
-        With ``survey``, ``seed``, ``index``, ``shape``, ``catalog`` and ``read(window)``.
+        With ``survey``, ``shape``, ``seed`` and ``index``, together ``info``; ``sigma``; ``counts``, what the
+        class map holds at 1 sigma; ``catalog``; and ``read(window)``.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from astropy.table import Table
 from appulse.objects.catalog import MEASURED
 from appulse.objects.measurement import measure
 from appulse.sky.noise import draw_noise
-from appulse.sky.rendering import Renderer, Stamp
+from appulse.sky.rendering import Renderer, SourceImage
 from appulse.sky.sources import GALAXY, draw_sources
 from appulse.sky.survey import Survey
 from appulse.sky.truth import Layers, add_light, blendedness, shared_light, summed_light, ternary_map
@@ -195,14 +195,14 @@ def draw_strip(task: StripTask) -> Strip:
     other = np.zeros(shape, np.float32) if task.has_other else None
     owned, isophotal, lit = [], [], []
     for source in _rows(task.sources):
-        stamp = renderer.draw(source)
+        drawn = renderer.draw(source)
         identity = int(source["id"])
         if source["owned"]:
             owned.append(identity)
-            isophotal.append(_isophotal(stamp, survey.sigma))
-        if stamp is None:
+            isophotal.append(_isophotal(drawn, survey.sigma))
+        if drawn is None:
             continue
-        inside = Stamp(stamp.y0 - task.y0, stamp.x0, stamp.image)
+        inside = SourceImage(drawn.y0 - task.y0, drawn.x0, drawn.image)
         if other is not None and identity == 0:
             add_light(other, inside)
         elif layers.add(inside, identity):
@@ -211,7 +211,7 @@ def draw_strip(task: StripTask) -> Strip:
     deeper = layers.sparse()
     light = summed_light(layers.first, layers.second, deeper, other)
     deeper["y"] += np.int32(task.y0)
-    sums = [shared_light(stamp, light) for _, stamp in lit]
+    sums = [shared_light(drawn, light) for _, drawn in lit]
     image = draw_noise(survey, light, task.y0, task.seed, task.index)
     image += light
     planes: dict[str, np.ndarray] = {
@@ -262,10 +262,10 @@ def measured_catalog(catalog: Table, strips: Sequence[dict[str, np.ndarray]]) ->
     return catalog
 
 
-def _isophotal(stamp: Stamp | None, sigma: float) -> list[float]:
-    if stamp is None:
+def _isophotal(drawn: SourceImage | None, sigma: float) -> list[float]:
+    if drawn is None:
         return [0.0] + [np.nan] * (len(ISOPHOTAL) - 1)
-    measurement = measure(stamp.image, stamp.image > sigma)
+    measurement = measure(drawn.image, drawn.image > sigma)
     return [getattr(measurement, name) for name in ISOPHOTAL]
 
 

@@ -18,8 +18,8 @@ from appulse.sky.population import Bulges, Faint, Pairs, Population, Stars
 from appulse.sky.psf import PSF
 from appulse.sky.ranges import Ranges
 from appulse.sky.real_galaxies import RealGalaxies
-from appulse.sky.streams import Purpose, generator
 from appulse.sky.survey_file import parse_survey
+from appulse.streams import OfField, field_stream
 
 _BUNDLED = resources.files("appulse.sky") / "surveys"
 
@@ -128,7 +128,7 @@ class Survey:
         """
         if self.ranges is None:
             return self
-        drawn = self.ranges.draw(generator(seed, index, Purpose.RANGES))
+        drawn = self.ranges.draw(field_stream(seed, index, OfField.RANGES))
         changes: dict[str, Any] = {"ranges": None}
         scale = drawn["pixel_scale"] or self.pixel_scale
         changes["pixel_scale"] = scale

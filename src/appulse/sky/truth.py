@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from numba import njit
 
-from appulse.sky.rendering import Stamp
+from appulse.sky.rendering import SourceImage
 from appulse.windows import Window
 
 
@@ -64,12 +64,12 @@ class Layers:
         id1, id2 = (np.zeros(shape, np.int32) for _ in range(2))
         return cls(first, second, id1, id2, [])
 
-    def add(self, stamp: Stamp, identity: int) -> bool:
+    def add(self, source: SourceImage, identity: int) -> bool:
         """Add one galaxy.
 
         Parameters
         ----------
-        stamp : Stamp
+        source : SourceImage
             Its noise-free image.
         identity : int
             Its number, from 1.
@@ -79,7 +79,7 @@ class Layers:
         bool
             Whether any of it falls on the field.
         """
-        window, image = clip_to(stamp, self.first.shape)
+        window, image = clip_to(source, self.first.shape)
         if image.size == 0 or not image.any():
             return False
         layers = (a[window] for a in (self.first, self.second, self.id1, self.id2))
@@ -133,26 +133,26 @@ def _enter(
     return y[:n].copy(), x[:n].copy(), pushed[:n].copy(), flux[:n].copy()
 
 
-def add_light(light: np.ndarray, stamp: Stamp) -> None:
+def add_light(light: np.ndarray, source: SourceImage) -> None:
     """Add a source without a label to an image, in place.
 
     Parameters
     ----------
     light : (height, width) float32 array
         Changed.
-    stamp : Stamp
+    source : SourceImage
         Noise-free image of the source.
     """
-    window, image = clip_to(stamp, light.shape)
+    window, image = clip_to(source, light.shape)
     light[window] += image
 
 
-def clip_to(stamp: Stamp, shape: tuple[int, int]) -> tuple[Window, np.ndarray]:
-    """The part of a stamp that lies on a field.
+def clip_to(source: SourceImage, shape: tuple[int, int]) -> tuple[Window, np.ndarray]:
+    """The part of a source that lies on a field.
 
     Parameters
     ----------
-    stamp : Stamp
+    source : SourceImage
         A galaxy's image.
     shape : (height, width)
         Of the field.
@@ -162,13 +162,13 @@ def clip_to(stamp: Stamp, shape: tuple[int, int]) -> tuple[Window, np.ndarray]:
     window : (slice, slice)
         Where in the field; empty where they do not meet.
     image : (h, w) float32 array
-        View of the stamp.
+        View of its image.
     """
-    height, width = stamp.image.shape
-    y_low, x_low = max(stamp.y0, 0), max(stamp.x0, 0)
-    y_high = max(min(stamp.y0 + height, shape[0]), y_low)
-    x_high = max(min(stamp.x0 + width, shape[1]), x_low)
-    inside = stamp.image[y_low - stamp.y0 : y_high - stamp.y0, x_low - stamp.x0 : x_high - stamp.x0]
+    height, width = source.image.shape
+    y_low, x_low = max(source.y0, 0), max(source.x0, 0)
+    y_high = max(min(source.y0 + height, shape[0]), y_low)
+    x_high = max(min(source.x0 + width, shape[1]), x_low)
+    inside = source.image[y_low - source.y0 : y_high - source.y0, x_low - source.x0 : x_high - source.x0]
     return (slice(y_low, y_high), slice(x_low, x_high)), inside
 
 
@@ -200,12 +200,12 @@ def summed_light(
     return light
 
 
-def shared_light(stamp: Stamp, light: np.ndarray) -> tuple[float, float]:
+def shared_light(source: SourceImage, light: np.ndarray) -> tuple[float, float]:
     """The two sums of a galaxy's blendedness, ``1 - sum g_i^2 / sum (g_i sum_j g_j)``, over part of a field.
 
     Parameters
     ----------
-    stamp : Stamp
+    source : SourceImage
         Noise-free image of the galaxy.
     light : (height, width) float32 array
         Light of all sources.
@@ -215,7 +215,7 @@ def shared_light(stamp: Stamp, light: np.ndarray) -> tuple[float, float]:
     own, shared : float
         Sums over the pixels that both cover; those of several parts of a field add up.
     """
-    window, image = clip_to(stamp, light.shape)
+    window, image = clip_to(source, light.shape)
     image = image.astype(np.float64)
     # Not a dot product: BLAS sums in an order that depends on its threads.
     return float(np.sum(image * image)), float(np.sum(image * light[window]))

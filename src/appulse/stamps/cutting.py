@@ -24,7 +24,7 @@ from appulse.progress import Progress
 from appulse.sky.stored_field import field_paths, open_field
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import ABOUT, FORMAT, LAYERS, StampStore, array_names
-from appulse.stamps.streams import Purpose, generator
+from appulse.streams import OfStamps, stamp_stream
 from appulse.tasks import run_tasks, usable_cpus
 
 # Stamps that a sky yields for each stamp's area: each galaxy is then seen in several places. The paper cuts
@@ -288,7 +288,7 @@ def _cut_strip(strip: _Strip) -> None:
         height, width = field.shape
         first_row, end_row = max(0, strip.first - size), min(height, strip.end + 2 * size)
         window = field.read((slice(first_row, end_row), slice(0, width)))
-        rng = generator(strip.seed, Purpose.CORNERS, field.seed, field.index, strip.first)
+        rng = stamp_stream(strip.seed, OfStamps.CORNERS, field.seed, field.index, strip.first)
     scale = np.float32(1.0 / window.sigma)
     layers = [window.first * scale, window.second * scale]
     layers.append(window.light * scale - layers[0] - layers[1])

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from appulse.stamps.config import StampConfig
-from appulse.stamps.drawing import Exposures, draw_exposures, noise_shape, refuse_unfit
+from appulse.stamps.drawing import StampViews, draw_views, noise_shape, refuse_unfit
 from appulse.stamps.store import StampStore, StoredLayer
-from appulse.stamps.streams import device_seed
+from appulse.streams import device_seed
 
 
 class DeviceStamps:
@@ -58,10 +58,10 @@ class DeviceStamps:
         ternary : (batch, size, size) uint8 tensor
             Their truth.
         """
-        exposures = draw_exposures(self.store, self.config, self.seed, number, size)
+        views = draw_views(self.store, self.config, self.seed, number, size)
         generator = torch.Generator(self.device).manual_seed(device_seed(self.seed, number))
-        shape = noise_shape(exposures, self.config.size)
-        return self.expose(exposures, torch.randn(shape, generator=generator, device=self.device))
+        shape = noise_shape(views, self.config.size)
+        return self.show(views, torch.randn(shape, generator=generator, device=self.device))
 
     def batches(self, first: int, end: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Batches in their order.
@@ -80,12 +80,12 @@ class DeviceStamps:
         """
         return (self.batch(number, size) for number in range(first, end))
 
-    def expose(self, exposures: Exposures, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and truth of a batch, given its noise; the twin of `drawing.expose`.
+    def show(self, views: StampViews, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and truth of a batch, given its noise; the twin of `drawing.show`.
 
         Parameters
         ----------
-        exposures : Exposures
+        views : StampViews
             What was drawn for the batch.
         noise : `noise_shape` float32 tensor
             White, of unit variance.
@@ -96,13 +96,13 @@ class DeviceStamps:
             As `batch` returns them.
         """
         brightness, background, noise_error = self._send(
-            np.stack([exposures.brightness, exposures.background, exposures.noise_error])
+            np.stack([views.brightness, views.background, views.noise_error])
         )
-        if exposures.smoothing is not None:
-            noise = _smooth(noise, self._send(exposures.smoothing))
-        lit = list(self._lit(exposures))
-        if exposures.photon_noise is not None:
-            photon_noise = self._send(exposures.photon_noise)
+        if views.smoothing is not None:
+            noise = _smooth(noise, self._send(views.smoothing))
+        lit = list(self._lit(views))
+        if views.photon_noise is not None:
+            photon_noise = self._send(views.photon_noise)
             variance = torch.ones_like(noise)
             for row, place, light in lit:
                 variance.view(-1)[place] += light * photon_noise[row]
@@ -116,12 +116,12 @@ class DeviceStamps:
                 ternary.view(-1)[place] += (light > self.config.threshold).to(torch.uint8)
         return images, ternary
 
-    def _lit(self, exposures: Exposures) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def _lit(self, views: StampViews) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         # Of each layer's lit pixels: number of the stamp in the batch, place in the batch, light.
-        of_batch = self._send(np.stack([exposures.turns, *exposures.blank.T]))
+        of_batch = self._send(np.stack([views.turns, *views.blank.T]))
         for layer, of_store in zip(self._layers, self.store.layers, strict=True):
-            starts = of_store.values_start[exposures.stamps]
-            lengths = of_store.values_start[exposures.stamps + 1] - starts
+            starts = of_store.values_start[views.stamps]
+            lengths = of_store.values_start[views.stamps + 1] - starts
             total = int(lengths.sum())
             offsets, repeats = self._send(np.stack([starts - (np.cumsum(lengths) - lengths), lengths]))
             row = torch.arange(len(lengths), device=self.device)
@@ -152,7 +152,7 @@ class _Layer:
 
 
 def _turned_places(size: int) -> np.ndarray:
-    # Where each pixel goes in each of the eight orientations of `Exposures.turns`.
+    # Where each pixel goes in each of the eight orientations of `StampViews.turns`.
     y, x = np.divmod(np.arange(size**2), size)
     places = np.empty((8, size**2), np.int64)
     for turn in range(8):

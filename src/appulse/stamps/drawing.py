@@ -19,7 +19,7 @@ from appulse.files import InputError
 from appulse.sky.noise import correlation_kernel, kernel_reach
 from appulse.stamps.config import StampConfig
 from appulse.stamps.store import StampStore
-from appulse.stamps.streams import Purpose, generator
+from appulse.streams import OfStamps, stamp_stream
 
 # Threads that draw batches, and how many they are ahead of the one asked for.
 _THREADS = 2
@@ -45,7 +45,7 @@ class StampBatch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Exposures:
+class StampViews:
     """Everything random about the stamps of a batch but the noise of their pixels.
 
     Parameters
@@ -118,10 +118,10 @@ class StampSource:
         -------
         StampBatch
         """
-        exposures = draw_exposures(self.store, self.config, self.seed, number, size)
-        rng = generator(self.seed, Purpose.BATCH, number, 1)
-        noise = rng.standard_normal(noise_shape(exposures, self.config.size), dtype=np.float32)
-        return expose(self.store, exposures, noise, self.config.threshold)
+        views = draw_views(self.store, self.config, self.seed, number, size)
+        rng = stamp_stream(self.seed, OfStamps.BATCH, number, 1)
+        noise = rng.standard_normal(noise_shape(views, self.config.size), dtype=np.float32)
+        return show(self.store, views, noise, self.config.threshold)
 
     def batches(self, first: int, end: int, size: int) -> Iterator[StampBatch]:
         """Batches in their order, drawn ahead in threads while the caller works.
@@ -172,7 +172,7 @@ def refuse_unfit(store: StampStore, config: StampConfig) -> None:
     config.refuse_shallow(float(store.noise.min()))
 
 
-def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: int, size: int) -> Exposures:
+def draw_views(store: StampStore, config: StampConfig, seed: int, number: int, size: int) -> StampViews:
     """Choose the stamps of a batch, and how each is seen.
 
     Parameters
@@ -186,11 +186,11 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
 
     Returns
     -------
-    Exposures
+    StampViews
     """
     # The order of the draws, top to bottom, is part of the format: a run that goes on under another would see
     # other stamps than it would have seen.
-    rng = generator(seed, Purpose.BATCH, number, 0)
+    rng = stamp_stream(seed, OfStamps.BATCH, number, 0)
     stamps = _in_order(len(store), seed, number * size, size)
     fields = store.field[stamps]
     field_noise = store.noise[fields]
@@ -213,7 +213,7 @@ def draw_exposures(store: StampStore, config: StampConfig, seed: int, number: in
 
     reach = kernel_reach(longest)
     kernels = [correlation_kernel(length, reach) for length in lengths]
-    return Exposures(
+    return StampViews(
         stamps=stamps,
         turns=turns,
         brightness=(10.0 ** (0.4 * (depth - field_noise))).astype(np.float32),
@@ -233,7 +233,7 @@ def _in_order(count: int, seed: int, start: int, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return generator(seed, Purpose.ORDER, epoch).permutation(count)
+    return stamp_stream(seed, OfStamps.ORDER, epoch).permutation(count)
 
 
 def _rectangles(config: StampConfig, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -251,28 +251,28 @@ def _rectangles(config: StampConfig, rng: np.random.Generator, n: int) -> np.nda
     return rectangles
 
 
-def noise_shape(exposures: Exposures, size: int) -> tuple[int, int, int]:
-    """Shape of the white noise that `expose` needs; what is smoothed reaches past the stamp.
+def noise_shape(views: StampViews, size: int) -> tuple[int, int, int]:
+    """Shape of the white noise that `show` needs; what is smoothed reaches past the stamp.
 
     Parameters
     ----------
-    exposures : Exposures
+    views : StampViews
         Of a batch.
     size : int, pixels
         Width of a stamp.
     """
-    side = size if exposures.smoothing is None else size + exposures.smoothing.shape[1] - 1
-    return len(exposures.stamps), side, side
+    side = size if views.smoothing is None else size + views.smoothing.shape[1] - 1
+    return len(views.stamps), side, side
 
 
-def expose(store: StampStore, exposures: Exposures, noise: np.ndarray, threshold: float) -> StampBatch:
+def show(store: StampStore, views: StampViews, noise: np.ndarray, threshold: float) -> StampBatch:
     """Images and truth of a batch, given its noise.
 
     Parameters
     ----------
     store : StampStore
         Noise-free stamps.
-    exposures : Exposures
+    views : StampViews
         What was drawn for the batch.
     noise : `noise_shape` float32 array
         White, of unit variance; overwritten where it need not be smoothed.
@@ -283,17 +283,17 @@ def expose(store: StampStore, exposures: Exposures, noise: np.ndarray, threshold
     -------
     StampBatch
     """
-    images = noise if exposures.smoothing is None else _smooth(noise, exposures.smoothing)
+    images = noise if views.smoothing is None else _smooth(noise, views.smoothing)
     ternary = np.zeros(images.shape, np.uint8)
-    if exposures.photon_noise is not None:
+    if views.photon_noise is not None:
         # The variance is 1 and what the light adds, pixel by pixel as an image is noise and light; nothing
         # lies above an infinite threshold, so that the truth is still untouched.
         variance = np.ones(images.shape, np.float32)
-        unscaled = np.ones_like(exposures.noise_error)
-        _add_light(variance, ternary, store, exposures, exposures.photon_noise, unscaled, np.inf)
+        unscaled = np.ones_like(views.noise_error)
+        _add_light(variance, ternary, store, views, views.photon_noise, unscaled, np.inf)
         images *= np.sqrt(variance)
-    _level(images, exposures.background, exposures.noise_error)
-    _add_light(images, ternary, store, exposures, exposures.brightness, exposures.noise_error, threshold)
+    _level(images, views.background, views.noise_error)
+    _add_light(images, ternary, store, views, views.brightness, views.noise_error, threshold)
     return StampBatch(images, ternary)
 
 
@@ -301,7 +301,7 @@ def _add_light(
     images: np.ndarray,
     ternary: np.ndarray,
     store: StampStore,
-    exposures: Exposures,
+    views: StampViews,
     brightness: np.ndarray,
     noise_error: np.ndarray,
     threshold: float,
@@ -314,11 +314,11 @@ def _add_light(
             layer.runs_start,
             layer.values.view(np.uint16),
             layer.values_start,
-            exposures.stamps,
-            exposures.turns,
+            views.stamps,
+            views.turns,
             brightness,
             noise_error,
-            exposures.blank,
+            views.blank,
             np.float32(threshold if layer.counts else np.inf),
             _FLOAT16,
         )

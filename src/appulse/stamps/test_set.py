@@ -17,11 +17,10 @@ from appulse.files import InputError, atomic_write
 from appulse.inference.tiles import centred_origin, fits_stamp
 from appulse.progress import Progress
 from appulse.sky.field import galaxies_of
-from appulse.sky.field_file import native_table
-from appulse.sky.stored_field import field_paths, open_field
+from appulse.sky.stored_field import field_paths, native_table, open_field
 from appulse.sky.survey import Survey
 from appulse.sky.true_objects import Kind, galaxy_pixels, true_objects
-from appulse.stamps.streams import Purpose, generator
+from appulse.streams import OfStamps, stamp_stream
 
 # Pixels kept free between an object and each side of its stamp, so that its outskirts lie in it.
 MARGIN = 4
@@ -126,7 +125,7 @@ def build_test_set(
     """
     paths = field_paths(fields)
     candidates = [one for path in paths for one in _candidates(path, size, progress)]
-    rng = generator(seed, Purpose.TEST_SET)
+    rng = stamp_stream(seed, OfStamps.TEST_SET)
     chosen = []
     for kind, number in ((Kind.ISOLATED, isolated), (Kind.BLENDED, blended)):
         of_kind = [one for one in candidates if one.kind == kind]

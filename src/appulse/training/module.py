@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from appulse.network.gaussian import Gaussian, kl_divergence
 from appulse.network.punet import ProbabilisticUNet
+from appulse.streams import latent_seed
 from appulse.training.config import TrainingConfig
 from appulse.training.losses import weighted_dice
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 # Class shares that the output starts from: the log of these is the bias of the last layer. From zero, the
 # first hundreds of steps would go into learning that the sky is empty.
 CLASS_SHARES = (0.96, 0.035, 0.005)
-
-# Leads the keys of the latents: simulated fields draw from streams of their seeds as well.
-_LATENT = 0x6C617465  # "late"
 
 
 class TrainingModule(L.LightningModule):
@@ -97,9 +94,8 @@ class TrainingModule(L.LightningModule):
 
     def _draws(self, like: torch.Tensor) -> torch.Tensor:
         # Keyed by the batch, not taken from a stream: a run that was killed goes on with the same draws.
-        words = _LATENT, self.config.seed, self.batches_drawn, self.global_rank
-        key = np.random.SeedSequence(words)
-        generator = torch.Generator(like.device).manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
+        seed = latent_seed(self.config.seed, self.batches_drawn, self.global_rank)
+        generator = torch.Generator(like.device).manual_seed(seed)
         return torch.randn(like.shape, generator=generator, device=like.device)
 
     def _warmth(self, step: int) -> float:

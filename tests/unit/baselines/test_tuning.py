@@ -15,7 +15,7 @@ from appulse.baselines import (
     tuned_detectors,
     tuning,
 )
-from appulse.baselines.sep import CONTRASTS
+from appulse.baselines.segments import CONTRASTS
 from appulse.evaluation import Kind, true_objects
 from appulse.sky.simulate import simulate_fields
 
@@ -162,6 +162,14 @@ def test_a_variant_differs_in_its_contrast_alone_and_more_contrast_finds_fewer_b
     blends = [np.count_nonzero(each.detect(image).kinds == Kind.BLENDED) for each in variants.values()]
     assert blends == sorted(blends, reverse=True) and blends[0] == 1 and blends[-1] == 0
     assert detector.drawn(np.random.default_rng(0)) == detector.drawn(np.random.default_rng(0))
+
+
+def test_parameters_are_drawn_in_the_order_that_they_always_were():
+    """Tuned parameters in cards were: as drawn, and shown, before the detectors had a class in common."""
+    drawn = [kind().drawn(np.random.default_rng(3)) for kind in (SepDetector, SextractorDetector)]
+    usual = "threshold 0.854, min_area 5, deblend_nthresh 16, deblend_contrast 0.016"
+    told = [f"{usual}, smoothing none, border_light 2", f"{usual}, border_light 2"]
+    assert [tuning._settings(each) for each in drawn] == told
 
 
 def test_installed_detectors_are_found(monkeypatch, tmp_path):

@@ -20,13 +20,13 @@ from appulse.files import (
     open_image,
     pixel_scale,
     pixels,
-    read_image,
     sole_process,
     stem,
     wcs_cards,
     write_json,
 )
 from appulse.files.wcs import usable_wcs
+from whole_images import read_image
 
 SIP_CARDS = """\
 CTYPE1  = 'RA---TAN-SIP'       / gnomonic, distorted

@@ -13,8 +13,9 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from appulse.files import InputError, open_image, read_image, wcs_cards
+from appulse.files import InputError, open_image, wcs_cards
 from appulse.files.pixels import Pixels
+from whole_images import read_image
 
 SHAPE = (70, 90)
 WHOLE = (slice(None), slice(None))

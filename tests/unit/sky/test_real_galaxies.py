@@ -85,17 +85,17 @@ def row(index, magnitude, turn=0.0, x=0.0, y=0.0):
 def test_the_disc_comes_back(survey, index, turn):
     """Undone: the telescope's PSF, noise and pixels; done: the survey's, the flux and the turn."""
     magnitude = 20 + 0.5 * index
-    stamp = Renderer(survey).draw(row(index, magnitude, turn, x=0.3, y=-0.2))
+    source = Renderer(survey).draw(row(index, magnitude, turn, x=0.3, y=-0.2))
     flux = 10 ** (-0.4 * (magnitude - 23.9))
     profile = true_profile(index).withFlux(flux).rotate(turn * galsim.degrees)
     expected = galsim.Convolve(profile, galsim.Moffat(beta=3.5, fwhm=0.18)).drawImage(
         nx=101, ny=101, scale=0.1, offset=(0.3, -0.2)
     )
-    rows, columns = stamp.image.shape
-    window = expected.array[50 + stamp.y0 : 50 + stamp.y0 + rows, 50 + stamp.x0 : 50 + stamp.x0 + columns]
+    rows, columns = source.image.shape
+    window = expected.array[50 + source.y0 : 50 + source.y0 + rows, 50 + source.x0 : 50 + source.x0 + columns]
     bright = window > 0.1 * window.max()
-    np.testing.assert_allclose(stamp.image[bright], window[bright], rtol=0.06)
-    assert stamp.image.sum(dtype=float) == pytest.approx(flux, rel=0.02)
+    np.testing.assert_allclose(source.image[bright], window[bright], rtol=0.06)
+    assert source.image.sum(dtype=float) == pytest.approx(flux, rel=0.02)
 
 
 def test_fainter_galaxies_are_smaller_along_the_law(survey):
@@ -136,9 +136,9 @@ def test_boxes_hold_real_galaxies(survey):
     for index in range(0, N, 3):
         for magnitude in (21.0, 24.0):
             galaxy = row(index, magnitude, turn=33.0, x=7.4, y=3.2)
-            stamp, (y0, y1, x0, x1) = renderer.draw(galaxy), renderer.box(galaxy)
-            assert y0 <= stamp.y0 and stamp.y0 + stamp.image.shape[0] <= y1
-            assert x0 <= stamp.x0 and stamp.x0 + stamp.image.shape[1] <= x1
+            source, (y0, y1, x0, x1) = renderer.draw(galaxy), renderer.box(galaxy)
+            assert y0 <= source.y0 and source.y0 + source.image.shape[0] <= y1
+            assert x0 <= source.x0 and source.x0 + source.image.shape[1] <= x1
 
 
 def test_the_place_of_the_catalogue_is_no_part_of_the_sky(survey, directory, tmp_path):

@@ -1,4 +1,4 @@
-"""Drawn galaxies against closed forms and against plain GalSim on a stamp far too large."""
+"""Drawn galaxies against closed forms and against plain GalSim on an image far too large."""
 
 import dataclasses
 
@@ -110,46 +110,46 @@ def test_psf_radius_by_root_finding(psf, level):
 )
 def test_nothing_above_the_limit_is_lost(survey, values):
     level = RENDER_LIMIT * survey.sigma
-    stamp = Renderer(survey).draw(values)
+    source = Renderer(survey).draw(values)
     half = 400
     everything = plain(values, survey, half)
-    # Where the stamp lies in the large one.
-    y = stamp.y0 - round(values["y"]) + half
-    x = stamp.x0 - round(values["x"]) + half
+    # Where the source lies in the large one.
+    y = source.y0 - round(values["y"]) + half
+    x = source.x0 - round(values["x"]) + half
     assert min(y, x) > 0
-    window = (slice(y, y + stamp.image.shape[0]), slice(x, x + stamp.image.shape[1]))
+    window = (slice(y, y + source.image.shape[0]), slice(x, x + source.image.shape[1]))
     outside = np.ones(everything.shape, bool)
     outside[window] = False
     assert everything[outside].max() < 1.1 * level  # a pixel at the limit may fall either side of it
-    # GalSim's FFT on the smaller stamp folds a little light back: less than half the limit, 0.025 sigma.
+    # GalSim's FFT on the smaller image folds a little light back: less than half the limit, 0.025 sigma.
     drawn = np.zeros_like(everything)
-    drawn[window] = stamp.image
+    drawn[window] = source.image
     clear = everything > 1.5 * level
     assert clear.any()
     np.testing.assert_allclose(drawn[clear], everything[clear], rtol=2e-3, atol=0.5 * level)
     assert drawn[everything < 0.5 * level].max(initial=0.0) == 0.0
-    assert stamp.image.dtype == np.float32
-    assert stamp.image[stamp.image > 0].min() >= np.float32(level)
+    assert source.image.dtype == np.float32
+    assert source.image[source.image > 0].min() >= np.float32(level)
     # Trimmed: no border of zeros.
-    for edge in (stamp.image[0], stamp.image[-1], stamp.image[:, 0], stamp.image[:, -1]):
+    for edge in (source.image[0], source.image[-1], source.image[:, 0], source.image[:, -1]):
         assert edge.any()
 
 
 @pytest.mark.parametrize("index", [0.48, 1.02])
 def test_flux_and_half_light_radius(index):
     values = galaxy(18.0, half_light_radius=2.0, sersic_index=index, ellipticity=0.0)
-    stamp = Renderer(WIDE).draw(values)
-    assert stamp.image.sum(dtype=float) == pytest.approx(values["flux"], rel=0.01)
-    y, x = np.indices(stamp.image.shape)
-    radius = np.hypot(y + stamp.y0, x + stamp.x0) * WIDE.pixel_scale
+    source = Renderer(WIDE).draw(values)
+    assert source.image.sum(dtype=float) == pytest.approx(values["flux"], rel=0.01)
+    y, x = np.indices(source.image.shape)
+    radius = np.hypot(y + source.y0, x + source.x0) * WIDE.pixel_scale
     order = np.argsort(radius, axis=None)
-    cumulated = np.cumsum(stamp.image.ravel()[order], dtype=float)
+    cumulated = np.cumsum(source.image.ravel()[order], dtype=float)
     half = radius.ravel()[order][np.searchsorted(cumulated, 0.5 * values["flux"])]
     # A PSF ten times smaller adds a few parts in a thousand.
     assert half == pytest.approx(2.0, rel=0.02)
 
 
-def test_whole_pixel_shift_moves_the_stamp():
+def test_whole_pixel_shift_moves_the_image():
     renderer = Renderer(WIDE)
     here = renderer.draw(galaxy(x=10.3, y=7.8))
     there = renderer.draw(galaxy(x=-36.7, y=1007.8))
@@ -160,11 +160,11 @@ def test_whole_pixel_shift_moves_the_stamp():
 
 def test_centre_of_light_is_at_x_y():
     values = galaxy(19.0, x=12.37, y=-4.81, ellipticity=0.5)
-    stamp = Renderer(WIDE).draw(values)
-    rows, columns = np.indices(stamp.image.shape)
-    total = stamp.image.sum()
-    assert (rows * stamp.image).sum() / total + stamp.y0 == pytest.approx(-4.81, abs=0.02)
-    assert (columns * stamp.image).sum() / total + stamp.x0 == pytest.approx(12.37, abs=0.02)
+    source = Renderer(WIDE).draw(values)
+    rows, columns = np.indices(source.image.shape)
+    total = source.image.sum()
+    assert (rows * source.image).sum() / total + source.y0 == pytest.approx(-4.81, abs=0.02)
+    assert (columns * source.image).sum() / total + source.x0 == pytest.approx(12.37, abs=0.02)
 
 
 def test_quarter_turn():
@@ -178,10 +178,10 @@ def test_quarter_turn():
 
 @pytest.mark.parametrize("orientation", [0.0, 30.0, 90.0, 150.0])
 def test_orientation_is_counter_clockwise_from_x(orientation):
-    stamp = Renderer(WIDE).draw(galaxy(19.0, orientation=orientation, ellipticity=0.5, sersic_index=0.6))
-    y, x = np.indices(stamp.image.shape)
-    y, x = y + stamp.y0, x + stamp.x0
-    xx, yy, xy = ((stamp.image * m).sum() for m in (x * x, y * y, x * y))
+    source = Renderer(WIDE).draw(galaxy(19.0, orientation=orientation, ellipticity=0.5, sersic_index=0.6))
+    y, x = np.indices(source.image.shape)
+    y, x = y + source.y0, x + source.x0
+    xx, yy, xy = ((source.image * m).sum() for m in (x * x, y * y, x * y))
     angle = 0.5 * np.rad2deg(np.arctan2(2 * xy, xx - yy))
     assert (angle - orientation + 90) % 180 - 90 == pytest.approx(0, abs=0.5)
 

@@ -9,7 +9,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from appulse.files import InputError
-from appulse.sky import field_file, field_paths, open_field, read_field, simulate_field, write_field
+from appulse.sky import field_paths, open_field, read_field, simulate_field, stored_field, write_field
 from appulse.sky.population import Population
 from appulse.sky.stored_field import field_info, field_name, seeds_of
 from crowded import ARRAYS, CROWDED, SHAPE, same
@@ -136,8 +136,8 @@ def test_a_fields_header_tells_its_seed_whatever_its_name(tmp_path):
 def test_tables_are_read_when_they_are_asked_for(field, tmp_path, monkeypatch):
     path, read = tmp_path / "field.fits", []
     write_field(field, path)
-    table = field_file.native_table
-    monkeypatch.setattr(field_file, "native_table", lambda hdu: read.append(hdu.name) or table(hdu))
+    table = stored_field.native_table
+    monkeypatch.setattr(stored_field, "native_table", lambda hdu: read.append(hdu.name) or table(hdu))
     field_info(path)
     with open_field(path) as file:
         assert (file.seed, file.shape, file.sigma) == (7, SHAPE, field.sigma) and sum(file.counts.pixels)

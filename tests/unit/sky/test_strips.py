@@ -48,11 +48,11 @@ def test_all_galaxies_drawn_into_whole_arrays(whole):
     renderer, padding = Renderer(CROWDED), 500
     stack = np.zeros((len(whole.catalog), *SHAPE), np.float32)
     for plane, row in zip(stack, whole.catalog, strict=True):
-        stamp = renderer.draw(row)
-        if stamp is not None:
+        source = renderer.draw(row)
+        if source is not None:
             canvas = np.zeros([side + 2 * padding for side in SHAPE], np.float32)
-            y, x = stamp.y0 + padding, stamp.x0 + padding
-            canvas[y : y + stamp.image.shape[0], x : x + stamp.image.shape[1]] = stamp.image
+            y, x = source.y0 + padding, source.x0 + padding
+            canvas[y : y + source.image.shape[0], x : x + source.image.shape[1]] = source.image
             plane[:] = canvas[padding:-padding, padding:-padding]
     order = np.argsort(-stack, axis=0, kind="stable")
     ranked = np.take_along_axis(stack, order, axis=0)
@@ -70,13 +70,13 @@ def test_no_galaxy_that_was_left_out_has_light_on_the_field():
     assert len(sources) > len(plan.sources) > 0
     renderer = Renderer(CROWDED)
     for row in sources:
-        stamp = renderer.draw(row)
-        if stamp is None:
+        source = renderer.draw(row)
+        if source is None:
             continue
         y_low, y_high, x_low, x_high = renderer.box(row)
-        height, width = stamp.image.shape
-        assert y_low <= stamp.y0 and stamp.y0 + height <= y_high
-        assert x_low <= stamp.x0 and stamp.x0 + width <= x_high
+        height, width = source.image.shape
+        assert y_low <= source.y0 and source.y0 + height <= y_high
+        assert x_low <= source.x0 and source.x0 + width <= x_high
 
 
 def test_every_galaxy_is_measured_by_one_strip(monkeypatch):

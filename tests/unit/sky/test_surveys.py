@@ -8,7 +8,6 @@ import pytest
 
 from appulse.sky import Survey, simulate_field, survey_names
 from appulse.sky.ranges import Ranges
-from appulse.sky.streams import Purpose
 
 NAMES = survey_names()
 # Digests of the first release's surveys, which weight files carry: options that are off must not change them.
@@ -131,7 +130,3 @@ class TestMixed:
         # A source that is a galaxy in one field, and as bright and as compact for its noise and PSF sky in
         # another, would teach a model that either may be.
         assert simulate_field(self.mixed.for_field(0, 6), 256, seed=0, index=6).other is None
-
-
-def test_purposes_are_apart():
-    assert len({*Purpose}) == len(Purpose) and (Purpose.GALAXIES, Purpose.NOISE) == (0, 1)

@@ -9,7 +9,7 @@ import torch
 from appulse.files import InputError
 from appulse.stamps import StampConfig, StampSource
 from appulse.stamps.device import DeviceStamps
-from appulse.stamps.drawing import draw_exposures, expose, noise_shape
+from appulse.stamps.drawing import draw_views, noise_shape, show
 from skies_by_hand import blobs, field_of, plain
 
 CONFIG = StampConfig(size=32, depth_range=(24.6, 26.8), blank_share=0.5)
@@ -26,10 +26,10 @@ def device(request):
 def test_noise_free_parts_equal_the_kernels(sky_store, device):
     twin = DeviceStamps(sky_store, CONFIG, 1, device)
     for number in range(5):
-        exposures = draw_exposures(sky_store, CONFIG, 1, number, 40)
-        noise = np.zeros(noise_shape(exposures, 32), np.float32)
-        images, ternary = twin.expose(exposures, torch.zeros(noise.shape, device=device))
-        batch = expose(sky_store, exposures, noise, CONFIG.threshold)
+        views = draw_views(sky_store, CONFIG, 1, number, 40)
+        noise = np.zeros(noise_shape(views, 32), np.float32)
+        images, ternary = twin.show(views, torch.zeros(noise.shape, device=device))
+        batch = show(sky_store, views, noise, CONFIG.threshold)
         np.testing.assert_array_equal(ternary.cpu(), batch.ternary, strict=True)
         np.testing.assert_array_equal(images.cpu(), batch.images, strict=True)
     assert batch.ternary.max() == 2
@@ -42,10 +42,10 @@ def test_noise_is_treated_alike(name, device, request):
         size=32, noise_correlation=(0.0, 1.5), background_range=(-1.0, 1.0), noise_scatter=0.3
     )
     config = dataclasses.replace(config, **store.shares)
-    exposures = draw_exposures(store, config, 1, 0, 40)
-    noise = np.random.default_rng(0).standard_normal(noise_shape(exposures, 32), dtype=np.float32)
-    images, _ = DeviceStamps(store, config, 1, device).expose(exposures, torch.from_numpy(noise).to(device))
-    batch = expose(store, exposures, noise.copy(), config.threshold)
+    views = draw_views(store, config, 1, 0, 40)
+    noise = np.random.default_rng(0).standard_normal(noise_shape(views, 32), dtype=np.float32)
+    images, _ = DeviceStamps(store, config, 1, device).show(views, torch.from_numpy(noise).to(device))
+    batch = show(store, views, noise.copy(), config.threshold)
     np.testing.assert_allclose(images.cpu(), batch.images, rtol=1e-4, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ from appulse.files import InputError
 from appulse.sky.noise import draw_noise
 from appulse.sky.truth import ternary_map
 from appulse.stamps import StampConfig, StampSource, StampStore
-from appulse.stamps.drawing import draw_exposures, expose, noise_shape
+from appulse.stamps.drawing import draw_views, noise_shape, show
 from skies_by_hand import NOISE, SURVEY, blobs, field_of, plain
 
 EVERYTHING = StampConfig(
@@ -23,31 +23,31 @@ EVERYTHING = StampConfig(
 )
 
 
-def shown_one_by_one(store, exposures, noise, threshold):
-    """What `expose` does, in whole-stamp NumPy."""
+def shown_one_by_one(store, views, noise, threshold):
+    """What `show` does, in whole-stamp NumPy."""
     images, truths = [], []
-    for place, stamp in enumerate(store.dense(exposures.stamps)):
-        turn = exposures.turns[place]
+    for place, stamp in enumerate(store.dense(views.stamps)):
+        turn = views.turns[place]
         if turn & 1:
             stamp = stamp.transpose(0, 2, 1)
         if turn & 2:
             stamp = stamp[:, ::-1]
         if turn & 4:
             stamp = stamp[:, :, ::-1]
-        light, first, second = stamp * exposures.brightness[place]
+        light, first, second = stamp * views.brightness[place]
         truth = ternary_map(first, second, threshold)
-        top, bottom, left, right = exposures.blank[place]
+        top, bottom, left, right = views.blank[place]
         light[top:bottom, left:right], truth[top:bottom, left:right] = 0, 0
         white = noise[place]
-        if exposures.smoothing is not None:
-            kernel = exposures.smoothing[place].astype(float)
+        if views.smoothing is not None:
+            kernel = views.smoothing[place].astype(float)
             for _ in range(2):
                 white = np.apply_along_axis(np.convolve, 0, white, kernel[::-1], mode="valid").T
         # Light in the field's noise units over its electrons per such unit, whatever the stamp's depth.
         white = white * np.sqrt(
-            1 + light / exposures.brightness[place] / store.gain[store.field[exposures.stamps[place]]]
+            1 + light / views.brightness[place] / store.gain[store.field[views.stamps[place]]]
         )
-        images.append((light + white + exposures.background[place]) * exposures.noise_error[place])
+        images.append((light + white + views.background[place]) * views.noise_error[place])
         truths.append(truth)
     return np.array(images), np.array(truths)
 
@@ -85,10 +85,10 @@ def test_a_batch_depends_on_seed_and_number_alone(sky_store):
 @pytest.mark.parametrize("name", ["sky_store", "photon_store"])
 def test_the_kernel_equals_whole_stamp_numpy(name, config, request):
     store = request.getfixturevalue(name)
-    exposures = draw_exposures(store, config, 1, 2, 40)
-    noise = np.random.default_rng(0).standard_normal(noise_shape(exposures, 32), dtype=np.float32)
-    images, truth = shown_one_by_one(store, exposures, noise, 1.0)
-    batch = expose(store, exposures, noise.copy(), 1.0)
+    views = draw_views(store, config, 1, 2, 40)
+    noise = np.random.default_rng(0).standard_normal(noise_shape(views, 32), dtype=np.float32)
+    images, truth = shown_one_by_one(store, views, noise, 1.0)
+    batch = show(store, views, noise.copy(), 1.0)
     np.testing.assert_allclose(batch.images, images, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(batch.ternary, truth)
     assert set(np.unique(truth)) == {0, 1, 2}
@@ -98,12 +98,12 @@ def test_the_kernel_equals_whole_stamp_numpy(name, config, request):
 def test_every_stamp_once_before_any_again(sky_store):
     orders = []
     for epoch in range(2):
-        batches = [draw_exposures(sky_store, EVERYTHING, 7, epoch * 25 + k, 8).stamps for k in range(25)]
+        batches = [draw_views(sky_store, EVERYTHING, 7, epoch * 25 + k, 8).stamps for k in range(25)]
         orders.append(np.concatenate(batches))
         assert sorted(orders[-1]) == list(range(200))
     assert not np.array_equal(*orders)
     # A batch may reach from one epoch into the next, and may be larger than the store.
-    long = draw_exposures(sky_store, EVERYTHING, 7, 0, 450).stamps
+    long = draw_views(sky_store, EVERYTHING, 7, 0, 450).stamps
     np.testing.assert_array_equal(long[:400], np.concatenate(orders))
 
 
@@ -154,7 +154,7 @@ def test_noise_of_a_survey_that_has_it_correlated(store_of):
     zero = np.zeros((64, 64))
     store = store_of(field_of(zero), field_of(zero, survey=correlated, index=1), count=400)
     images = StampSource(store, plain()).batch(0, 400).images
-    of_field = store.field[draw_exposures(store, plain(), 0, 0, 400).stamps]
+    of_field = store.field[draw_views(store, plain(), 0, 0, 400).stamps]
     for number, expected in enumerate((0.0, np.exp(-1 / (4 * 0.9**2)))):
         stamps = images[of_field == number]
         assert stamps.std() == pytest.approx(1, abs=0.03)
@@ -199,9 +199,9 @@ def test_fields_without_photon_noise_are_seen_as_before(photon_store, tmp_path):
     assert [field.pop("gain", None) for field in about["fields"]] == [None, 0.5, 0.5]
     (older / "stamps.json").write_text(json.dumps(about))
     before = StampSource(StampStore.open(older), plain(flips=True)).batch(0, 60).images
-    field = photon_store.field[draw_exposures(photon_store, plain(), 0, 0, 60).stamps]
+    field = photon_store.field[draw_views(photon_store, plain(), 0, 0, 60).stamps]
     same = [np.array_equal(*pair) for pair in zip(seen, before, strict=True)]
-    lit = photon_store.dense(draw_exposures(photon_store, plain(), 0, 0, 60).stamps)[:, 0].any(axis=(1, 2))
+    lit = photon_store.dense(draw_views(photon_store, plain(), 0, 0, 60).stamps)[:, 0].any(axis=(1, 2))
     np.testing.assert_array_equal(same, (field == 0) | ~lit)
     assert len({*field}) == 3
 
@@ -257,11 +257,11 @@ def test_dimming_starts_from_the_depth_of_each_field(store_of):
     shallow = dataclasses.replace(shallow, survey=dataclasses.replace(shallow.survey, noise=NOISE - 1.0))
     store = store_of(deep, shallow, count=400)
     source = StampSource(store, plain(dimming_range=(0.5, 2.0), depth_power=1.0))
-    exposures = draw_exposures(store, source.config, 0, 0, 400)
-    bright = store.dense(exposures.stamps)[:, 0, 0, 0]
+    views = draw_views(store, source.config, 0, 0, 400)
+    bright = store.dense(views.stamps)[:, 0, 0, 0]
     dimming = -2.5 * np.log10(source.batch(0, 400).images.mean(axis=(1, 2)) / bright)
     for field in (0, 1):
-        here = dimming[store.field[exposures.stamps] == field]
+        here = dimming[store.field[views.stamps] == field]
         assert here.min() > 0.49 and here.max() < 2.01
         assert np.median(here) == pytest.approx(1.25, abs=0.15)
 
