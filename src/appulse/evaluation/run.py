@@ -37,6 +37,7 @@ from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
 from appulse.network.weights import Model, load_model
+from appulse.pictures import save_figure
 from appulse.progress import Progress
 from appulse.sky.field import Field
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
@@ -302,7 +303,7 @@ def _tables(
     if stamps is not None and scores.stamps is not None:
         if stamps.survey.digest() != first.survey.digest():
             oracle = _oracle(stamps.survey, stamps.path.parent, output, progress)
-        tables |= stamp_tables(scores.stamps, stamps.survey, oracle)
+        tables |= stamp_tables(scores.stamps, scores.stamp_table, stamps.survey, oracle)
     return tables
 
 
@@ -360,7 +361,9 @@ def write_findings(
                 tables[STAMPS + "tradeoff"], findings.thresholds, findings.best_threshold
             ),
         }
-    pictures = {name: figures.save(figure, output / f"{name}.png") for name, figure in drawn.items()}
+    pictures = {
+        name: save_figure(figure, output / f"{name}.png", figures.DPI) for name, figure in drawn.items()
+    }
     return write_report(
         output / "report.html",
         title=f"How good is {findings.scores.name}?",
