@@ -40,7 +40,9 @@ def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
         )
 
 
-def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: bool = False) -> list[Path]:
+def unseen_paths(
+    directory: str | Path, model: Model, most: int | None = None, *, allow_training_seeds: bool = False
+) -> list[Path]:
     """The fields of a directory, refused by their headers where the model has seen them.
 
     Parameters
@@ -48,6 +50,8 @@ def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: b
     directory : str or Path
         Of simulated fields.
     model : Model
+    most : int, optional
+        So many of them, the first by name; by default all.
     allow_training_seeds : bool
         Whether fields that the model has seen may be scored.
 
@@ -62,7 +66,7 @@ def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: b
     UsageError
         As of `refuse_seen_seeds`.
     """
-    paths = field_paths(directory)
+    paths = field_paths(directory)[:most]
     if not allow_training_seeds:
         refuse_seen_seeds(model, seeds_of(paths))
     return paths

@@ -210,7 +210,7 @@ def unseen_sky(
     test_set: str | Path | None,
     validation: str | Path | None,
     *,
-    effort: Effort = FULL,
+    effort: Effort,
     allow_training_seeds: bool = False,
 ) -> tuple[list[Path], TestSet | None]:
     """What to test on; refused where the model has seen it, or others are tuned on it.
@@ -231,7 +231,7 @@ def unseen_sky(
     InputError, UsageError
         As for `evaluate_model`.
     """
-    paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
+    paths = unseen_paths(fields, model, effort.fields, allow_training_seeds=allow_training_seeds)
     stamps = None
     if test_set is not None:
         stamps = unseen_test_set(

@@ -13,7 +13,7 @@ from appulse.evaluation.evaluate import Scoring, score_fields
 from appulse.evaluation.fields import read_fields, refuse_seen_seeds, refuse_tuned_seeds, unseen_paths
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.pure_noise import clean_stamps
-from appulse.evaluation.run import unseen_sky
+from appulse.evaluation.run import FULL, QUICK, unseen_sky
 from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result_masks
 from appulse.files import UsageError
 from appulse.inference.background import scale_to_noise
@@ -188,4 +188,17 @@ def test_fields_with_injected_pairs_are_refused(tmp_path):
     with pytest.raises(UsageError, match="injected pairs"):
         list(read_fields([tmp_path / "field_9001_00.fits"]))
     with pytest.raises(UsageError, match="injected pairs"):  # before detectors are tuned
-        unseen_sky(by_hand(), tmp_path, None, None)
+        unseen_sky(by_hand(), tmp_path, None, None, effort=FULL)
+
+
+def test_what_a_quick_run_does_not_score_is_not_refused(tmp_path):
+    model = thresholding_model()
+    model.training["seeds"] = [9001]
+    for seed in (9000, 9001):
+        write_field(simulate_field(Survey.load("paper"), 16, seed), tmp_path / f"field_{seed}_00.fits")
+    with pytest.raises(UsageError, match="9001"):
+        unseen_sky(model, tmp_path, None, None, effort=FULL)
+    paths, _ = unseen_sky(model, tmp_path, None, None, effort=QUICK)
+    assert [path.name for path in paths] == ["field_9000_00.fits"]
+    with pytest.raises(UsageError, match="9000 is tested on, too"):
+        unseen_sky(model, tmp_path, None, tmp_path, effort=QUICK)
