@@ -13,10 +13,10 @@ import functools
 import operator
 
 from appulse.evaluation.comparison import score_table
-from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.fields import read_fields, unseen_paths
 from appulse.evaluation.interval_coverage import LEVEL_68, covered
 from appulse.evaluation.intervals import Interval
+from appulse.evaluation.scoring import Scoring, evidence_of
 from appulse.network.weights import load_model
 from appulse.sky import open_field
 

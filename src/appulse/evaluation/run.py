@@ -17,7 +17,6 @@ from astropy.table import Table
 from appulse.engine.settings import Method
 from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.evaluate import Scoring, pool
 from appulse.evaluation.fields import (
     read_fields,
     refuse_biased,
@@ -29,6 +28,7 @@ from appulse.evaluation.model_scores import Scores, write_table
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.report import write_report
+from appulse.evaluation.scoring import Scoring, pool
 from appulse.evaluation.snapshots import Snapshot, figure1_stamps
 from appulse.evaluation.tables import STAMPS, blend_tables, field_tables, stamp_tables
 from appulse.evaluation.test_set import TestSet, unseen_test_set

@@ -9,8 +9,8 @@ from astropy.table import Table
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, binned
 from appulse.evaluation.ensembles import RANKED
-from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.interval_coverage import coverage_table
+from appulse.evaluation.scoring import Scoring, evidence_of
 from appulse.evaluation.snapshots import Snapshot
 from by_hand import SHAPE, SURVEY, by_hand, discs, field_of_discs
 

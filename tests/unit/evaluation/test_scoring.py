@@ -9,11 +9,11 @@ from astropy.table import Table
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, detection_from_ternary, true_objects
-from appulse.evaluation.evaluate import Scoring, score_fields
 from appulse.evaluation.fields import read_fields, refuse_seen_seeds, refuse_tuned_seeds, unseen_paths
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.pure_noise import clean_stamps
 from appulse.evaluation.run import FULL, QUICK, unseen_sky
+from appulse.evaluation.scoring import Scoring, score_fields
 from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result_masks
 from appulse.files import UsageError
 from appulse.inference.background import scale_to_noise
