@@ -21,7 +21,15 @@ from appulse.evaluation.probabilities import Draws, fit_latent_scale, with_curve
 from appulse.files import InputError, UsageError, atomic_write
 from appulse.inference.background import scale_to_noise
 from appulse.network.calibration import Calibration, ErrorBars
-from appulse.network.weights import Model, load_model, save_model
+from appulse.network.weights import (
+    CALIBRATED_ON,
+    SELECTED_ON,
+    TRAINED_ON,
+    Model,
+    load_model,
+    save_model,
+    seen_seeds,
+)
 from appulse.objects.catalog import MEASURED
 from appulse.progress import Progress
 from appulse.segmentation import segment
@@ -88,7 +96,7 @@ def calibrate_file(
     loaded = list(read_fields(calibration_paths(fields, model.training)))
     calibration, report = calibrate(model, loaded, workers=workers, progress=progress)
     training = model.training | {
-        "calibration_seeds": sorted({field.seed for field in loaded}),
+        CALIBRATED_ON: sorted({field.seed for field in loaded}),
         "calibration_survey": _surveys(loaded),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +129,7 @@ def calibration_paths(directory: str | Path, training: dict) -> list[Path]:
         The model was trained or selected on one of their seeds, or pairs were injected into one.
     """
     paths = field_paths(directory)
-    seen = {*training.get("seeds", ()), *training.get("selection_seeds", ())}
-    shared = sorted(seeds_of(paths) & seen)
+    shared = sorted(seeds_of(paths) & seen_seeds(training, TRAINED_ON, SELECTED_ON))
     if shared:
         raise UsageError(
             f"{directory}: the model is trained or selected on seed {', '.join(map(str, shared))}, too; "

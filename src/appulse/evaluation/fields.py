@@ -6,13 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from appulse.files import UsageError
-from appulse.network.weights import Model
+from appulse.network.weights import Model, seen_seeds
 from appulse.sky.field import Field
 from appulse.sky.stored_field import field_paths, open_field, seeds_of
 from appulse.sky.survey import Survey
-
-# What the header of a model lists: seeds of the fields that had a part in it.
-_SEEN = ("seeds", "selection_seeds", "calibration_seeds")
 
 
 def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
@@ -30,8 +27,7 @@ def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
     UsageError
         A field has a training, selection or calibration seed of the model.
     """
-    seen: set[int] = set().union(*(model.training.get(name, ()) for name in _SEEN))
-    shared = sorted(set(seeds) & seen)
+    shared = sorted(set(seeds) & seen_seeds(model.training))
     if shared:
         raise UsageError(
             f"model {model.name!r} was trained, selected or calibrated on seed "

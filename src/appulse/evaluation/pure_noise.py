@@ -60,7 +60,7 @@ def clean_stamps(
         found = {model.name: ours}
         found |= {detector.name: detector.detect(noise).objects for detector in detectors}
         for name, labels in found.items():
-            clean.setdefault(name, []).append(~cut_grid(labels, size).any(axis=(1, 2)))
+            clean.setdefault(name, []).append(np.logical_not(cut_grid(labels, size).any(axis=(1, 2))))
     return {name: wilson(int(np.sum(stamps)), np.size(stamps)) for name, stamps in clean.items()}
 
 
