@@ -13,10 +13,10 @@ import functools
 import operator
 
 from appulse.evaluation.comparison import score_table
-from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.fields import read_fields, unseen_paths
-from appulse.evaluation.interval_coverage import covered
+from appulse.evaluation.interval_coverage import LEVEL_68, covered
 from appulse.evaluation.intervals import Interval
+from appulse.evaluation.scoring import Scoring, evidence_of
 from appulse.network.weights import load_model
 from appulse.sky import open_field
 
@@ -42,7 +42,9 @@ def scored(model, paths, samples):
     table = score_table(evidence, {})
     found = {row["score"]: Interval(row["value"], row["low"], row["high"]) for row in table}
     for quantity in ("area", "flux"):
-        found[f"coverage of {quantity}, 68 %"] = covered(evidence.measured, quantity, model.calibration, 0.68)
+        found[f"coverage of {quantity}, 68 %"] = covered(
+            evidence.measured, quantity, model.calibration, LEVEL_68
+        )
     for event in ("P_GALAXY", "P_OVERLAP"):
         found[f"calibration error of {event}"] = evidence.pixels[event].calibration_error()
     return found

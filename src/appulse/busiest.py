@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from appulse.windows import Window
+from appulse.windows import Window, window_sums
 
 # Cells in which a field's business is counted; the parts in which maps are written are multiples of it.
 CELL = 64
@@ -48,16 +48,9 @@ def busiest_window(cells: np.ndarray, shape: tuple[int, int]) -> Window:
     height, width = (min(side, LARGEST) for side in shape)
     # Windows begin with a cell; one that spans the field takes the incomplete last cell in.
     n_rows, n_columns = -(-height // CELL), -(-width // CELL)
-    total = np.pad(cells.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     tops = np.arange(0, (shape[0] - height) // CELL + 1)
     lefts = np.arange(0, (shape[1] - width) // CELL + 1)
-    bottom, right = tops[:, None] + n_rows, lefts[None, :] + n_columns
-    content = (
-        total[bottom, right]
-        - total[tops[:, None], right]
-        - total[bottom, lefts[None, :]]
-        + total[tops[:, None], lefts[None, :]]
-    )
+    content = window_sums(cells, tops, lefts, (n_rows, n_columns))
     row, column = np.unravel_index(np.argmax(content), content.shape)
     top, left = int(tops[row]) * CELL, int(lefts[column]) * CELL
     return slice(top, top + height), slice(left, left + width)

@@ -394,7 +394,7 @@ def evaluate(
     effort = (QUICK if quick else FULL).drawing(method, samples)
     loaded = load_model(model)
     # Not after minutes of tuning.
-    unseen_sky(loaded, fields, test_set, validation, allow_training_seeds=allow_training_seeds)
+    unseen_sky(loaded, fields, test_set, validation, effort=effort, allow_training_seeds=allow_training_seeds)
     with stage_bars() as progress:
         detectors, notes = tuned_detectors(
             validation,

@@ -1,6 +1,8 @@
-"""Windows of an image, two slices without steps: grown, cropped, shared."""
+"""Windows of an image, two slices without steps: grown, cropped, shared, summed over."""
 
 from __future__ import annotations
+
+import numpy as np
 
 Window = tuple[slice, slice]
 
@@ -103,3 +105,27 @@ def common(one: Window, other: Window) -> Window | None:
         slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
     )
     return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+
+def window_sums(
+    values: np.ndarray, tops: np.ndarray, lefts: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Sums over windows of one shape, from an integral image.
+
+    Parameters
+    ----------
+    values : (height, width) bool or int array
+    tops : (rows,) int array
+    lefts : (columns,) int array
+        First pixels of the windows.
+    shape : (height, width), pixels
+        Of each.
+
+    Returns
+    -------
+    (rows, columns) int64 array
+    """
+    total = np.pad(values.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    top, left = tops[:, None], lefts[None, :]
+    bottom, right = top + shape[0], left + shape[1]
+    return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]

@@ -480,6 +480,15 @@ def test_evaluate_refuses_fields_that_the_model_has_seen_before_it_tunes_anythin
     assert not (tmp_path / "out").exists()
 
 
+def test_evaluate_refuses_nothing_for_fields_that_a_quick_run_leaves_out(tmp_path, capsys):
+    for name, seed in (("field_9000_00.fits", 9000), ("field_9001_00.fits", 2000)):
+        write_field(simulate_field(Survey.load("paper"), 32, seed=seed), tmp_path / name)
+    code = run("evaluate", "-o", tmp_path / "out", "--fields", tmp_path, "--validation", tmp_path, "--quick")
+    assert code == 2
+    # The first field only, which others would be tuned on.
+    assert "seed 9000 is tested on, too" in capsys.readouterr().err
+
+
 def test_evaluate_looks_for_its_test_set_before_it_tunes_anything(tmp_path, capsys):
     write_field(simulate_field(Survey.load("paper"), 32, seed=9000), tmp_path / "field_9000_00.fits")
     missing = tmp_path / "set.fits"

@@ -9,9 +9,9 @@ from astropy.table import Table
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import jobs
-from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.report import MISSING, plain
 from appulse.evaluation.run import Effort, evaluate_model
+from appulse.evaluation.scoring import Scoring, evidence_of
 from appulse.files import InputError, UsageError
 from appulse.sky.simulate import simulate_fields
 from appulse.stamps import build_test_set

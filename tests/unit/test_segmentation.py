@@ -234,8 +234,9 @@ def test_spreads_are_ordered_and_probabilities_are_shares(scene):
     assert ((0 <= orientation) & (orientation < 180)).all()
 
 
-def test_scales_of_the_calibration_widen_the_spreads(scene):
-    wide = run(discs(SHAPE, *SCENE), model=thresholding_model(scales={"flux": 3.0}))
+def test_factors_of_the_calibration_widen_the_spreads(scene):
+    bars = {"flux": ErrorBars((), (3.0,), (2.0,), (0.0,))}
+    wide = run(discs(SHAPE, *SCENE), model=thresholding_model(error_bars=bars))
     for name, factor in (("flux_std", 3.0), ("area_std", 1.0)):
         np.testing.assert_allclose(wide.catalog[name].value, factor * scene.catalog[name].value, rtol=1e-6)
     np.testing.assert_array_equal(wide.catalog["flux"], scene.catalog["flux"])
@@ -243,7 +244,7 @@ def test_scales_of_the_calibration_widen_the_spreads(scene):
 
 def test_error_bars_of_the_calibration_do_not_hold_for_the_papers_mode():
     bars = {name: ErrorBars((), (3.0,), (2.0,), (0.5,)) for name in MEASURED}
-    for options in ({}, {"error_bars": bars}, {"blend_error_bars": bars}, {"scales": {"flux": 3.0}}):
+    for options in ({}, {"error_bars": bars}, {"blend_error_bars": bars}):
         result = run(discs(SHAPE, *SCENE), model=thresholding_model(**options), mode="latent")
         if not options:
             plain = result

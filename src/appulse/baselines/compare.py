@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from appulse.baselines.tuning import tuned_detectors
-from appulse.evaluation.evaluate import Scoring, score_fields
 from appulse.evaluation.fields import read_fields, refuse_tuned_seeds, unseen_paths
 from appulse.evaluation.operating import N_TRIALS
+from appulse.evaluation.scoring import Scoring, score_fields
 from appulse.network.weights import load_model
 from appulse.progress import Progress
 from appulse.sky.stored_field import seeds_of

@@ -164,7 +164,7 @@ def calibration_warnings(fitted: Calibration) -> list[str]:
     fitted : Calibration
         From `fitted_for`.
     """
-    if fitted.scales:
+    if fitted.error_bars:
         return []
     return ["the error bars are not calibrated: the model holds no factors for this mode of realisations"]
 

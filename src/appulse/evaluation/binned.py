@@ -27,6 +27,8 @@ BLEND_BINS = {
 }
 _STEP, _RANGE = 0.5, 5.0
 _RANK_BINS = 10
+# Bins of the dispersion of realisations.
+_DISPERSIONS = 8
 
 
 def magnitude_edges(survey: Survey) -> np.ndarray:
@@ -262,30 +264,30 @@ def ensemble_table(evidence: Evidence) -> Table:
     return Table(rows=rows)
 
 
-def residuals_by_dispersion(shot: Snapshot, n_bins: int = 8) -> Table:
+def residuals_by_dispersion(shot: Snapshot) -> Table:
     """Figure 5 as data: the error of the mean map where the realisations disagree more or less.
 
     Parameters
     ----------
     shot : Snapshot
         The region that the figure shows.
-    n_bins : int
-        Of standard deviation, between 0 and its largest value.
 
     Returns
     -------
     astropy.table.Table
-        ``std_low``, ``std_high``, ``n_pixels``, ``share`` of all pixels, ``residual``: mean of |truth -
-        mean|.
+        One row per bin of standard deviation, between 0 and its largest value: ``std_low``, ``std_high``,
+        ``n_pixels``, ``share`` of all pixels, ``residual``: mean of |truth - mean|.
     """
     residual = np.abs(shot.truth - shot.mean)
     good = np.isfinite(residual) & np.isfinite(shot.std)
     std, residual = shot.std[good].astype(np.float64), residual[good].astype(np.float64)
     # Most of the sky is certain: it has a bin of its own.
-    edges = np.concatenate([[0.0], np.linspace(1e-3, max(float(std.max(initial=0.0)), 2e-3) + 1e-6, n_bins)])
+    edges = np.concatenate(
+        [[0.0], np.linspace(1e-3, max(float(std.max(initial=0.0)), 2e-3) + 1e-6, _DISPERSIONS)]
+    )
     bin_of = np.searchsorted(edges, std, side="right") - 1
-    n = np.bincount(bin_of, minlength=n_bins)[:n_bins]
-    total = np.bincount(bin_of, weights=residual, minlength=n_bins)[:n_bins]
+    n = np.bincount(bin_of, minlength=_DISPERSIONS)[:_DISPERSIONS]
+    total = np.bincount(bin_of, weights=residual, minlength=_DISPERSIONS)[:_DISPERSIONS]
     return Table(
         {
             "std_low": edges[:-1],

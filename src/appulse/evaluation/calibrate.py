@@ -11,22 +11,25 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from appulse.evaluation.error_bars import (
-    LEVEL_68,
-    SCALE_RANGE,
-    conformal_quantile,
-    fit_error_bars,
-    needed_factors,
-)
+from appulse.evaluation.error_bars import ONE_SIGMA, fit_error_bars
 from appulse.evaluation.fields import read_fields, refuse_biased
-from appulse.evaluation.measured import coverage_68, matched_galaxies, stack
+from appulse.evaluation.interval_coverage import LEVEL_68, covered
+from appulse.evaluation.measured import matched_galaxies, stack
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.pixel_scores import expected_calibration_error
 from appulse.evaluation.probabilities import Draws, fit_latent_scale, with_curves
 from appulse.files import InputError, UsageError, atomic_write
 from appulse.inference.background import scale_to_noise
 from appulse.network.calibration import Calibration, ErrorBars
-from appulse.network.weights import Model, load_model, save_model
+from appulse.network.weights import (
+    CALIBRATED_ON,
+    SELECTED_ON,
+    TRAINED_ON,
+    Model,
+    load_model,
+    save_model,
+    seen_seeds,
+)
 from appulse.objects.catalog import MEASURED
 from appulse.progress import Progress
 from appulse.segmentation import segment
@@ -93,7 +96,7 @@ def calibrate_file(
     loaded = list(read_fields(calibration_paths(fields, model.training)))
     calibration, report = calibrate(model, loaded, workers=workers, progress=progress)
     training = model.training | {
-        "calibration_seeds": sorted({field.seed for field in loaded}),
+        CALIBRATED_ON: sorted({field.seed for field in loaded}),
         "calibration_survey": _surveys(loaded),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,8 +129,7 @@ def calibration_paths(directory: str | Path, training: dict) -> list[Path]:
         The model was trained or selected on one of their seeds, or pairs were injected into one.
     """
     paths = field_paths(directory)
-    seen = {*training.get("seeds", ()), *training.get("selection_seeds", ())}
-    shared = sorted(seeds_of(paths) & seen)
+    shared = sorted(seeds_of(paths) & seen_seeds(training, TRAINED_ON, SELECTED_ON))
     if shared:
         raise UsageError(
             f"{directory}: the model is trained or selected on seed {', '.join(map(str, shared))}, too; "
@@ -200,7 +202,7 @@ def calibrate(
     table = stack(list(gathered(matched, parts, "galaxies of fields", workers, progress)))
     calibration = with_error_bars(calibration, table)
     for quantity in MEASURED:
-        before = coverage_68(table, quantity)
+        before = covered(table, quantity, calibration, LEVEL_68)
         bars = _in_words(calibration.error_bars[quantity])
         shared = calibration.blend_error_bars.get(quantity)
         blends = f"; in blends {_in_words(shared)}" if shared else ""
@@ -294,7 +296,7 @@ def _corners(fields: Sequence[Field], wanted: float) -> list[Field]:
 
 def _miss(table: Table) -> float:
     """How far the intervals of area are from what they should cover."""
-    return abs(coverage_68(table, "area").value - LEVEL_68)
+    return abs(covered(table, "area", Calibration(), LEVEL_68).value - ONE_SIGMA)
 
 
 def _with_length(trial: tuple[float, str, Field], model: Model, progress: Progress | None) -> Table:
@@ -338,30 +340,10 @@ def with_error_bars(calibration: Calibration, table: Table) -> Calibration:
         Too few galaxies.
     """
     _enough(table)
-    scales = {quantity: fit_scale(table, quantity) for quantity in MEASURED}
     shared = table[table["blended"]]
     others, blends = table, {}
     if _FEWEST_GALAXIES <= len(shared) <= len(table) - _FEWEST_GALAXIES:
         others = table[~table["blended"]]
         blends = {quantity: fit_error_bars(shared, quantity) for quantity in MEASURED}
     error_bars = {quantity: fit_error_bars(others, quantity) for quantity in MEASURED}
-    return dataclasses.replace(calibration, scales=scales, error_bars=error_bars, blend_error_bars=blends)
-
-
-def fit_scale(table: Table, quantity: str) -> float:
-    """Factor on the spread for which 68.3 % of the truths lie in the interval, whatever their signal.
-
-    Parameters
-    ----------
-    table : Table
-        From `matched_galaxies`, its spreads uncalibrated.
-    quantity : str
-        One of `appulse.objects.MEASURED`.
-
-    Returns
-    -------
-    float
-        In `SCALE_RANGE`; at its lower end the pixel noise alone covers the truth.
-    """
-    factor = conformal_quantile(needed_factors(_enough(table), quantity), LEVEL_68)
-    return round(float(np.clip(factor, *SCALE_RANGE)), 3)
+    return dataclasses.replace(calibration, error_bars=error_bars, blend_error_bars=blends)

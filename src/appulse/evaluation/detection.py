@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from appulse.network.calibration import MIN_AREA
 from appulse.objects.components import MIN_OVERLAP, distinct_pairs, label_objects
 from appulse.objects.pairs import overlapping
 from appulse.sky.true_objects import Kind, object_kinds
@@ -46,7 +47,7 @@ class Detection:
         return kinds
 
 
-def detection_from_ternary(ternary: np.ndarray, *, min_area: int = 5) -> Detection:
+def detection_from_ternary(ternary: np.ndarray, *, min_area: int = MIN_AREA) -> Detection:
     """Read a ternary map as a detector's claim, by the rules that also make the truth.
 
     Parameters
@@ -72,7 +73,7 @@ def detection_from_ternary(ternary: np.ndarray, *, min_area: int = 5) -> Detecti
     return Detection(objects, n_galaxies, blended)
 
 
-def detection_from_result(result: Result, *, min_area: int = 5) -> Detection:
+def detection_from_result(result: Result, *, min_area: int = MIN_AREA) -> Detection:
     """What the catalogue of a segmented image claims.
 
     An object is a blend if its class map says so, or if two of its galaxies overlap by `PAIRS`: thin overlaps

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from astropy.table import Table
 
+from appulse.evaluation.interval_coverage import LEVEL_95
 from appulse.evaluation.measured import deviations, snr
 from appulse.network.calibration import ErrorBars
 
-LEVEL_68, LEVEL_95 = 0.683, 0.95
+# A Gaussian's share within one standard deviation: what the 68 % interval is fitted to hold.
+ONE_SIGMA = 0.683
 # Factors on the spreads, ratios of the two intervals and shifts in spreads are kept within these.
-SCALE_RANGE = (0.1, 10.0)
+_FACTOR_RANGE = (0.1, 10.0)
 _RATIO_RANGE = (1.0, 10.0)
 _SHIFT_RANGE = (-3.0, 3.0)
 # Galaxies in a bin of signal-to-noise ratio, and bins at most: 150 know a coverage to 0.04.
@@ -117,7 +119,7 @@ def fit_error_bars(table: Table, quantity: str) -> ErrorBars:
         here = table[bin_of == k]
         shift = round(median_shift(here, quantity), 4)
         needed = needed_factors(here, quantity, shift)
-        factor = float(np.clip(conformal_quantile(needed, LEVEL_68), *SCALE_RANGE))
+        factor = float(np.clip(conformal_quantile(needed, ONE_SIGMA), *_FACTOR_RANGE))
         error, spread, noise = deviations(here, quantity)
         error = np.abs(error - shift * spread)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -6,13 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from appulse.files import UsageError
-from appulse.network.weights import Model
+from appulse.network.weights import Model, seen_seeds
 from appulse.sky.field import Field
 from appulse.sky.stored_field import field_paths, open_field, seeds_of
 from appulse.sky.survey import Survey
-
-# What the header of a model lists: seeds of the fields that had a part in it.
-_SEEN = ("seeds", "selection_seeds", "calibration_seeds")
 
 
 def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
@@ -30,8 +27,7 @@ def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
     UsageError
         A field has a training, selection or calibration seed of the model.
     """
-    seen: set[int] = set().union(*(model.training.get(name, ()) for name in _SEEN))
-    shared = sorted(set(seeds) & seen)
+    shared = sorted(set(seeds) & seen_seeds(model.training))
     if shared:
         raise UsageError(
             f"model {model.name!r} was trained, selected or calibrated on seed "
@@ -40,7 +36,9 @@ def refuse_seen_seeds(model: Model, seeds: Iterable[int]) -> None:
         )
 
 
-def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: bool = False) -> list[Path]:
+def unseen_paths(
+    directory: str | Path, model: Model, most: int | None = None, *, allow_training_seeds: bool = False
+) -> list[Path]:
     """The fields of a directory, refused by their headers where the model has seen them.
 
     Parameters
@@ -48,6 +46,8 @@ def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: b
     directory : str or Path
         Of simulated fields.
     model : Model
+    most : int, optional
+        So many of them, the first by name; by default all.
     allow_training_seeds : bool
         Whether fields that the model has seen may be scored.
 
@@ -62,7 +62,7 @@ def unseen_paths(directory: str | Path, model: Model, *, allow_training_seeds: b
     UsageError
         As of `refuse_seen_seeds`.
     """
-    paths = field_paths(directory)
+    paths = field_paths(directory)[:most]
     if not allow_training_seeds:
         refuse_seen_seeds(model, seeds_of(paths))
     return paths

@@ -12,7 +12,7 @@ from appulse.evaluation.measured import deviations, snr
 from appulse.network.calibration import Calibration
 from appulse.objects.catalog import MEASURED
 
-LEVELS = (0.68, 0.95)
+LEVELS = LEVEL_68, LEVEL_95 = 0.68, 0.95
 # Blendedness 1 - sum g^2 / (sum g sum g_j) that parts hardly, partly and strongly blended galaxies.
 BLENDEDNESS_EDGES = (0.0, 0.01, 0.1, 1.0)
 
@@ -28,7 +28,7 @@ def half_widths(measured: Table, quantity: str, calibration: Calibration, level:
         One of `appulse.objects.MEASURED`.
     calibration : Calibration
         Of the model; widens the 68 % interval to 95 %.
-    level : {0.68, 0.95}
+    level : {LEVEL_68, LEVEL_95}
 
     Returns
     -------
@@ -36,7 +36,7 @@ def half_widths(measured: Table, quantity: str, calibration: Calibration, level:
     """
     _, spread, noise = deviations(measured, quantity)
     half = np.hypot(spread, noise)
-    if level == LEVELS[0]:
+    if level == LEVEL_68:
         return half
     return half * calibration.ratio_95(quantity, snr(measured), np.asarray(measured["blended"]))
 
@@ -109,7 +109,7 @@ def coverage_table(measured: Table, calibration: Calibration, magnitude_edges: n
     rows = []
     for quantity in MEASURED:
         error, _, _ = deviations(measured, quantity)
-        pull = error / np.maximum(half_widths(measured, quantity, calibration, LEVELS[0]), 1e-12)
+        pull = error / np.maximum(half_widths(measured, quantity, calibration, LEVEL_68), 1e-12)
         for group, chosen in _groups(measured, magnitude_edges).items():
             here = pull[chosen & np.isfinite(pull)]
             row = {"quantity": quantity, "group": group, "n": len(here)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,12 +107,10 @@ def difference(first: Interval, second: Interval) -> Interval:
 def bootstrap(
     statistic: Callable[..., float],
     *columns: np.ndarray,
-    groups: np.ndarray | None = None,
     n_resamples: int = 1000,
-    confidence: float = DEFAULT_CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """Value of a statistic with its percentile-bootstrap interval, resampling rows or groups of them.
+    """Value of a statistic with its percentile-bootstrap interval, resampling rows.
 
     Parameters
     ----------
@@ -120,39 +118,32 @@ def bootstrap(
         Takes the columns, returns a float.
     *columns : (n, ...) arrays
         Rows are resampled together.
-    groups : (n,) array, optional
-        Rows with the same value here are drawn together, because they share their luck: the galaxies of one
-        blend, say. By default every row stands for itself.
     n_resamples : int
-    confidence : float
     seed : int
 
     Returns
     -------
     Interval
-        NaN with no rows, bounds NaN with fewer than 5 groups. Resamples on which the statistic is NaN do not
-        count.
+        NaN with no rows, bounds NaN with fewer than 5. Resamples on which the statistic is NaN do not count.
 
     Raises
     ------
     ValueError
-        If the columns, or the groups, differ in length.
+        If the columns differ in length.
     """
     columns = tuple(np.asarray(column) for column in columns)
-    group_of = _group_of(columns, groups)
-    if not len(group_of):
+    n_rows = _equal_length(*columns)
+    if not n_rows:
         return Interval(np.nan, np.nan, np.nan)
-    value, sizes = float(statistic(*columns)), np.bincount(group_of)
-    if len(sizes) < _FEWEST:
+    value = float(statistic(*columns))
+    if n_rows < _FEWEST:
         return Interval(value, np.nan, np.nan)
-    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(sizes)[:-1])
     values = np.empty(n_resamples)
     rng = np.random.default_rng(seed)
     for number in range(n_resamples):
-        drawn = rng.integers(len(sizes), size=len(sizes))
-        rows = drawn if groups is None else np.concatenate([members[each] for each in drawn])
+        rows = rng.integers(n_rows, size=n_rows)
         values[number] = statistic(*(column[rows] for column in columns))
-    return _percentiles(value, values, confidence)
+    return _percentiles(value, values)
 
 
 def bootstrap_mean(
@@ -163,18 +154,27 @@ def bootstrap_mean(
     Parameters
     ----------
     values : (n,) float array
-    groups, n_resamples, seed
+    groups : (n,) array, optional
+        Rows with the same value here are drawn together, because they share their luck: the galaxies of one
+        blend, say. By default every row stands for itself.
+    n_resamples, seed
         As for `bootstrap`.
 
     Returns
     -------
     Interval
-        As of `bootstrap`.
+        As of `bootstrap`, with groups for rows.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many groups as values.
     """
     values = np.asarray(values)
-    group_of = _group_of([values], groups)
-    if not len(group_of):
+    groups = np.arange(len(values)) if groups is None else np.asarray(groups)
+    if not _equal_length(values, groups):
         return Interval(np.nan, np.nan, np.nan)
+    group_of = np.unique(groups, return_inverse=True)[1]
     mean, sizes = float(np.mean(values)), np.bincount(group_of)
     if len(sizes) < _FEWEST:
         return Interval(mean, np.nan, np.nan)
@@ -186,21 +186,20 @@ def bootstrap_mean(
         part = means[start : start + step]
         drawn = rng.integers(len(sizes), size=(len(part), len(sizes)))
         part[:] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    return _percentiles(mean, means, DEFAULT_CONFIDENCE)
+    return _percentiles(mean, means)
 
 
-def _group_of(columns: Sequence[np.ndarray], groups: np.ndarray | None) -> np.ndarray:
-    """Number of the group of each row."""
-    lengths = [len(each) for each in (*columns, *([] if groups is None else [groups]))]
+def _equal_length(*columns: np.ndarray) -> int:
+    lengths = [len(column) for column in columns]
     if len(set(lengths)) > 1:
         raise ValueError(f"bootstrap: columns of {lengths} rows; expected equal lengths.")
-    return np.arange(lengths[0]) if groups is None else np.unique(groups, return_inverse=True)[1]
+    return lengths[0]
 
 
-def _percentiles(value: float, resampled: np.ndarray, confidence: float) -> Interval:
+def _percentiles(value: float, resampled: np.ndarray) -> Interval:
     resampled = resampled[np.isfinite(resampled)]
     if len(resampled) == 0:
         return Interval(value, np.nan, np.nan)
-    tail = (1 - confidence) / 2
+    tail = (1 - DEFAULT_CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(value, float(low), float(high))

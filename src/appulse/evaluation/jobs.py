@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.fields import read_fields
 from appulse.evaluation.parts import kept
+from appulse.evaluation.scoring import Scoring, evidence_of
 from appulse.evaluation.test_set import TestSet, stamp_evidence
 from appulse.network.weights import Model
 from appulse.progress import Progress

@@ -8,6 +8,9 @@ import numpy as np
 
 from appulse.sky.true_objects import TrueObjects, touches_border
 
+# Below a half the match would not be one to one.
+_IOU_MIN = 0.5
+
 
 @dataclass(frozen=True)
 class ObjectMatch:
@@ -43,15 +46,13 @@ class ObjectMatch:
         return best
 
 
-def match_objects(true_labels: np.ndarray, predicted_labels: np.ndarray, iou_min: float = 0.5) -> ObjectMatch:
-    """Match each true object with the predicted object that overlaps it best.
+def match_objects(true_labels: np.ndarray, predicted_labels: np.ndarray) -> ObjectMatch:
+    """Match each true object with the predicted object that overlaps it best, by an IoU of 0.5 or more.
 
     Parameters
     ----------
     true_labels, predicted_labels : (height, width) int arrays
         Label images of 8-connected objects, 0 background.
-    iou_min : float
-        A match needs at least this intersection over union; 0.5 or more.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def match_objects(true_labels: np.ndarray, predicted_labels: np.ndarray, iou_min
     Raises
     ------
     ValueError
-        If the shapes differ, or ``iou_min`` is below 0.5.
+        If the shapes differ.
 
     Notes
     -----
@@ -75,8 +76,6 @@ def match_objects(true_labels: np.ndarray, predicted_labels: np.ndarray, iou_min
             f"match_objects: truth {true_labels.shape}, prediction {predicted_labels.shape}; "
             "expected equal shapes."
         )
-    if iou_min < 0.5:
-        raise ValueError(f"match_objects: iou_min = {iou_min}; below 0.5 the match is not one to one.")
     true_area = np.bincount(true_labels.ravel())
     predicted_area = np.bincount(predicted_labels.ravel())
     overlaps = _shared_pixels(true_labels, predicted_labels, len(predicted_area))
@@ -85,7 +84,7 @@ def match_objects(true_labels: np.ndarray, predicted_labels: np.ndarray, iou_min
 
     best_iou = np.zeros(len(true_area))
     np.maximum.at(best_iou, true, iou)
-    matched = iou >= iou_min
+    matched = iou >= _IOU_MIN
     # At exactly 0.5 one true object can tie between two predictions; np.unique keeps the lower label.
     first_true, first = np.unique(true[matched], return_index=True)
     first_predicted = predicted[matched][first]

@@ -9,15 +9,11 @@ from astropy.table import Column, Table, vstack
 from astropy.units import Quantity
 
 from appulse.evaluation.galaxies import match_galaxies
-from appulse.evaluation.intervals import Interval, wilson
 from appulse.objects.catalog import MEASURED
 from appulse.objects.flags import ObjectFlag
 from appulse.result import Result
 from appulse.sky.field import Field
-from appulse.sky.true_objects import true_galaxy_masks
-
-# Pixels: quantities of smaller true galaxies are hardly defined.
-MIN_AREA = 10
+from appulse.sky.true_objects import MIN_TRUE_AREA, true_galaxy_masks
 
 
 def matched_galaxies(field: Field, result: Result) -> Table:
@@ -55,7 +51,7 @@ def matched_galaxies(field: Field, result: Result) -> Table:
             table[quantity + suffix] = _plain(found[quantity + suffix])
     table["flux_noise"] = _plain(found["flux_noise"])
     border = (np.asarray(found["flags"]) & ObjectFlag.BORDER) > 0
-    return table[~border & (np.asarray(table["true_area"]) >= MIN_AREA)]
+    return table[~border & (np.asarray(table["true_area"]) >= MIN_TRUE_AREA)]
 
 
 def _plain(column: Column | Quantity) -> np.ndarray:
@@ -113,25 +109,3 @@ def snr(table: Table) -> np.ndarray:
     (n,) float64 array
     """
     return np.asarray(table["flux"], dtype=np.float64) / np.asarray(table["flux_noise"], dtype=np.float64)
-
-
-def coverage_68(table: Table, quantity: str, scale: float = 1.0) -> Interval:
-    """Share of the truths inside the 68 % interval, its width multiplied by a factor.
-
-    Parameters
-    ----------
-    table : Table
-        From `matched_galaxies`.
-    quantity : str
-        One of `appulse.objects.MEASURED`.
-    scale : float
-        Factor on the spread over realisations; the pixel noise of a flux is added in quadrature.
-
-    Returns
-    -------
-    Interval
-        Wilson's; NaN without galaxies.
-    """
-    error, spread, noise = deviations(table, quantity)
-    inside = np.abs(error) <= np.hypot(scale * spread, noise)
-    return wilson(int(np.count_nonzero(inside)), int(np.count_nonzero(np.isfinite(error))))

@@ -18,7 +18,7 @@ from appulse.evaluation.comparison import (
     verdicts,
 )
 from appulse.evaluation.evidence import Evidence
-from appulse.evaluation.interval_coverage import covered
+from appulse.evaluation.interval_coverage import LEVEL_68, LEVELS, covered
 from appulse.evaluation.intervals import Interval, bounded
 from appulse.evaluation.pixel_scores import rank_correlation
 from appulse.evaluation.scores import ObjectCounts, format_table
@@ -65,6 +65,11 @@ class Scores:
         return score_table(self.evidence, self.clean_noise, self.stamps)
 
     @cached_property
+    def stamp_table(self) -> Table:
+        """Every score of every detector on the paper's test set (`stamp_score_table`); empty without one."""
+        return Table() if self.stamps is None else stamp_score_table(self.stamps)
+
+    @cached_property
     def verdicts(self) -> Table:
         """Who is better at what (`verdicts`)."""
         return verdicts(self.table)
@@ -72,7 +77,7 @@ class Scores:
     @property
     def headline(self) -> str:
         """Whether the model beats the detectors beside it, in one line."""
-        of_stamps = None if self.stamps is None else verdicts(stamp_score_table(self.stamps))
+        of_stamps = None if self.stamps is None else verdicts(self.stamp_table)
         return headline(self.name, self.verdicts, of_stamps)
 
     def table1(self) -> Table:
@@ -107,7 +112,7 @@ class Scores:
         given = np.asarray(measured["true_area"]) if given_area else None
         return rank_correlation(measured["area_std"], error, given)
 
-    def coverage(self, quantity: str, level: float = 0.68) -> Interval:
+    def coverage(self, quantity: str, level: float = LEVEL_68) -> Interval:
         """Share of the truths inside the model's own intervals.
 
         Parameters
@@ -144,12 +149,12 @@ class Scores:
         if self.stamps is not None:
             numbers["test_set"] = {
                 "confusion": {name: counts.table.tolist() for name, counts in self.stamps.counts.items()},
-                "detectors": _by_detector(stamp_score_table(self.stamps)),
+                "detectors": _by_detector(self.stamp_table),
             }
         numbers["area_rank_correlation"] = _plain(self.area_rank_correlation())
         numbers["area_rank_correlation_given_area"] = _plain(self.area_rank_correlation(given_area=True))
         numbers["matched_galaxies"] = len(self.evidence.measured)
-        for level in (0.68, 0.95):
+        for level in LEVELS:
             numbers[f"coverage_{100 * level:.0f}"] = {q: _plain(self.coverage(q, level)) for q in MEASURED}
         numbers["calibration_error"] = {
             name: _plain(tally.calibration_error()) for name, tally in self.evidence.pixels.items()
@@ -175,7 +180,7 @@ class Scores:
                 f"by noise alone {tally.calibration_noise():.3f}"
             )
         if self.stamps is not None:
-            shown = stamp_score_table(self.stamps)
+            shown = self.stamp_table
             lines += ["", "the paper's test set:", format_table(self.stamps.counts[self.name])]
             lines += [
                 f"{r['score']}: {Interval(r['value'], r['low'], r['high'])}"

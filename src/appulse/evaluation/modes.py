@@ -7,7 +7,7 @@ from astropy.table import Table
 
 from appulse.evaluation.ensembles import energy_columns
 from appulse.evaluation.evidence import EVENTS, frequency
-from appulse.evaluation.interval_coverage import covered
+from appulse.evaluation.interval_coverage import LEVEL_68, covered
 from appulse.evaluation.intervals import bootstrap_mean, bounded
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.pixels import PixelTally
@@ -57,7 +57,7 @@ def mode_table(model: Model, field: Field, *, samples: int = 50, progress: Progr
             row |= bounded(f"error_{event}", tally.calibration_error())
         measured = matched_galaxies(field, result)
         for quantity in ("area", "flux"):
-            row |= bounded(f"coverage_{quantity}", covered(measured, quantity, model.calibration, 0.68))
+            row |= bounded(f"coverage_{quantity}", covered(measured, quantity, model.calibration, LEVEL_68))
         columns = energy_columns(truth, ternary, result, labels)
         for column in ("energy", "diversity"):
             row |= bounded(column, bootstrap_mean(columns[column]))

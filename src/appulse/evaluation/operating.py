@@ -11,7 +11,7 @@ from scipy import ndimage
 from appulse.evaluation.matching import excluded_predictions, match_objects
 from appulse.evaluation.scores import ObjectCounts, tally
 from appulse.files import InputError
-from appulse.network.calibration import OperatingPoint
+from appulse.network.calibration import MIN_AREA, OperatingPoint
 from appulse.objects.bridges import bridges_of_field
 from appulse.objects.components import MIN_OVERLAP, label_connected
 from appulse.objects.pairs import meeting_pairs
@@ -81,8 +81,6 @@ def count_on_grid(
     fields: Sequence[CalibrationField],
     t_galaxy: Sequence[float] = T_GALAXY,
     t_overlap: Sequence[float] = T_OVERLAP,
-    *,
-    min_area: int = 5,
 ) -> Grid:
     """Score every pair of thresholds, with the counts of all fields pooled.
 
@@ -91,8 +89,6 @@ def count_on_grid(
     fields : sequence of CalibrationField
     t_galaxy, t_overlap : sequences of float
         Thresholds: TERNARY = (P_GALAXY > t_galaxy) + (P_GALAXY > t_galaxy and P_OVERLAP > t_overlap).
-    min_area : int, pixels
-        As for :func:`detection_from_ternary`.
 
     Returns
     -------
@@ -102,13 +98,13 @@ def count_on_grid(
     grid = {(t1, t2): ObjectCounts.empty() for t1 in t_galaxy for t2 in t_overlap}
     for field in fields:
         for t1 in t_galaxy:
-            for t2, counts in count_at(field, t1, t_overlap, min_area).items():
+            for t2, counts in count_at(field, t1, t_overlap).items():
                 grid[t1, t2] += counts
     return grid
 
 
 def count_at(
-    field: CalibrationField, t_galaxy: float, t_overlap: Sequence[float], min_area: int
+    field: CalibrationField, t_galaxy: float, t_overlap: Sequence[float], min_area: int = MIN_AREA
 ) -> dict[float, ObjectCounts]:
     """Counts for every overlap threshold: objects and their match depend on ``t_galaxy`` alone.
 
@@ -118,6 +114,7 @@ def count_at(
     t_galaxy : float
     t_overlap : sequence of float
     min_area : int, pixels
+        As for :func:`detection_from_ternary`.
 
     Returns
     -------
@@ -169,8 +166,6 @@ def choose_operating_points(
     fields: Sequence[CalibrationField],
     t_galaxy: Sequence[float] = T_GALAXY,
     t_overlap: Sequence[float] = T_OVERLAP,
-    *,
-    min_area: int = 5,
 ) -> dict[str, OperatingPoint]:
     """Choose the thresholds for three tastes on calibration fields, never on test fields.
 
@@ -193,8 +188,6 @@ def choose_operating_points(
         Pooled.
     t_galaxy, t_overlap : sequences of float
         The grid.
-    min_area : int, pixels
-        Stored with the points.
 
     Returns
     -------
@@ -208,12 +201,7 @@ def choose_operating_points(
     """
     surveys = sorted({field.survey for field in fields})
     grids = [
-        count_on_grid(
-            [field for field in fields if field.survey == survey],
-            t_galaxy,
-            t_overlap,
-            min_area=min_area,
-        )
+        count_on_grid([field for field in fields if field.survey == survey], t_galaxy, t_overlap)
         for survey in surveys
     ]
     grid = {point: sum((each[point] for each in grids), ObjectCounts.empty()) for point in grids[0]}
@@ -229,10 +217,7 @@ def choose_operating_points(
     chosen = {"balanced": _balanced(telling or [grid])}
     chosen["complete"] = _complete(grid, chosen["balanced"])
     chosen["pure"] = _pure(grid, chosen["balanced"])
-    return {
-        name: OperatingPoint(t_galaxy=t1, t_overlap=t2, min_area=min_area)
-        for name, (t1, t2) in chosen.items()
-    }
+    return {name: OperatingPoint(t_galaxy=t1, t_overlap=t2) for name, (t1, t2) in chosen.items()}
 
 
 def _balanced(grids: Sequence[Grid]) -> _Pair:

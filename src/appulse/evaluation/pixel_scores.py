@@ -71,65 +71,50 @@ def negative_log_likelihood(probability: np.ndarray, truth: np.ndarray) -> float
     return float(-np.mean(np.log(np.where(truth, probability, 1 - probability)))) if truth.size else np.nan
 
 
-def reliability(
-    probability: np.ndarray,
-    truth: np.ndarray,
-    *,
-    between: tuple[float, float] = UNCERTAIN,
-    n_bins: int = N_BINS,
-) -> Reliability:
-    """Compare predicted probabilities with frequencies, in bins of equal numbers of pixels.
+def reliability(probability: np.ndarray, truth: np.ndarray) -> Reliability:
+    """Compare predicted probabilities with frequencies, in bins of equal numbers of uncertain pixels.
 
     Parameters
     ----------
     probability : float array
     truth : bool array of the same shape
-    between : (float, float)
-        Only pixels with a probability strictly between these count.
-    n_bins : int
-        Equal probabilities always share a bin, so fewer and unequal bins may result.
 
     Returns
     -------
     Reliability
-        Empty if no pixel lies between.
+        Of `N_BINS` bins of the pixels with a probability strictly between those of `UNCERTAIN`. Equal
+        probabilities always share a bin, so fewer and unequal bins may result; none without such a pixel.
     """
     probability, truth = _finite(probability, truth)
-    uncertain = (probability > between[0]) & (probability < between[1])
+    uncertain = (probability > UNCERTAIN[0]) & (probability < UNCERTAIN[1])
     probability, truth = probability[uncertain], truth[uncertain]
     if not probability.size:
         return Reliability(np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
-    edges = np.quantile(probability, np.linspace(0, 1, n_bins + 1)[1:-1])
+    edges = np.quantile(probability, np.linspace(0, 1, N_BINS + 1)[1:-1])
     bin_of = np.searchsorted(edges, probability)
-    n_pixels = np.bincount(bin_of, minlength=n_bins)
+    n_pixels = np.bincount(bin_of)
     filled = n_pixels > 0
     n_pixels = n_pixels[filled]
-    mean_probability = np.bincount(bin_of, weights=probability, minlength=n_bins)[filled] / n_pixels
-    frequency = np.bincount(bin_of, weights=truth, minlength=n_bins)[filled] / n_pixels
+    mean_probability = np.bincount(bin_of, weights=probability)[filled] / n_pixels
+    frequency = np.bincount(bin_of, weights=truth)[filled] / n_pixels
     return Reliability(mean_probability, frequency, n_pixels)
 
 
-def expected_calibration_error(
-    probability: np.ndarray,
-    truth: np.ndarray,
-    *,
-    between: tuple[float, float] = UNCERTAIN,
-    n_bins: int = N_BINS,
-) -> float:
+def expected_calibration_error(probability: np.ndarray, truth: np.ndarray) -> float:
     """Mean over pixels of ``|frequency - probability|`` in the bins of :func:`reliability`.
 
     Parameters
     ----------
-    probability, truth, between, n_bins
+    probability, truth
         As for :func:`reliability`.
 
     Returns
     -------
     float
         NaN if no pixel is uncertain. Even for perfect probabilities it is about
-        ``0.8 sqrt(p (1 - p) n_bins / n_pixels)``, not 0.
+        ``0.8 sqrt(p (1 - p) N_BINS / n_pixels)``, not 0.
     """
-    points = reliability(probability, truth, between=between, n_bins=n_bins)
+    points = reliability(probability, truth)
     if not len(points.n_pixels):
         return np.nan
     return float(np.average(np.abs(points.frequency - points.probability), weights=points.n_pixels))

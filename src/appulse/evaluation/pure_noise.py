@@ -13,6 +13,7 @@ from appulse.inference.two_step import draw_maps
 from appulse.network.weights import Model
 from appulse.objects.components import label_objects
 from appulse.progress import Progress
+from appulse.stamps.grid import cut_grid
 
 # Width and number of the fields, and the first one's seed. In 4096 stamps nothing may be found if the
 # interval is to begin at 0.999.
@@ -59,7 +60,7 @@ def clean_stamps(
         found = {model.name: ours}
         found |= {detector.name: detector.detect(noise).objects for detector in detectors}
         for name, labels in found.items():
-            clean.setdefault(name, []).append(_is_clean(labels, size))
+            clean.setdefault(name, []).append(np.logical_not(cut_grid(labels, size).any(axis=(1, 2))))
     return {name: wilson(int(np.sum(stamps)), np.size(stamps)) for name, stamps in clean.items()}
 
 
@@ -94,9 +95,3 @@ def objects_in_noise(
     point = model.operating_point("balanced")
     maps = draw_maps(noise, Sampler(model, samples, _SEED), method=method, progress=progress)
     return label_objects(maps.ternary(point), point.min_area)[0]
-
-
-def _is_clean(labels: np.ndarray, size: int) -> np.ndarray:
-    rows, columns = (length // size for length in labels.shape)
-    stamps = labels[: rows * size, : columns * size].reshape(rows, size, columns, size)
-    return np.logical_not(stamps.any(axis=(1, 3)))

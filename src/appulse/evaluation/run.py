@@ -17,7 +17,6 @@ from astropy.table import Table
 from appulse.engine.settings import Method
 from appulse.evaluation import chapters, figures
 from appulse.evaluation.detector import Detector
-from appulse.evaluation.evaluate import Scoring, pool
 from appulse.evaluation.fields import (
     read_fields,
     refuse_biased,
@@ -29,6 +28,7 @@ from appulse.evaluation.model_scores import Scores, write_table
 from appulse.evaluation.modes import calibration_gain, mode_table
 from appulse.evaluation.operating import CalibrationField, choose_operating_points
 from appulse.evaluation.report import write_report
+from appulse.evaluation.scoring import Scoring, pool
 from appulse.evaluation.snapshots import Snapshot, figure1_stamps
 from appulse.evaluation.tables import STAMPS, blend_tables, field_tables, stamp_tables
 from appulse.evaluation.test_set import TestSet, unseen_test_set
@@ -37,6 +37,7 @@ from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
 from appulse.network.weights import Model, load_model
+from appulse.pictures import save_figure
 from appulse.progress import Progress
 from appulse.sky.field import Field
 from appulse.sky.oracle import ORACLE_FILE, survey_oracle
@@ -209,7 +210,7 @@ def unseen_sky(
     test_set: str | Path | None,
     validation: str | Path | None,
     *,
-    effort: Effort = FULL,
+    effort: Effort,
     allow_training_seeds: bool = False,
 ) -> tuple[list[Path], TestSet | None]:
     """What to test on; refused where the model has seen it, or others are tuned on it.
@@ -230,7 +231,7 @@ def unseen_sky(
     InputError, UsageError
         As for `evaluate_model`.
     """
-    paths = unseen_paths(fields, model, allow_training_seeds=allow_training_seeds)[: effort.fields]
+    paths = unseen_paths(fields, model, effort.fields, allow_training_seeds=allow_training_seeds)
     stamps = None
     if test_set is not None:
         stamps = unseen_test_set(
@@ -302,7 +303,7 @@ def _tables(
     if stamps is not None and scores.stamps is not None:
         if stamps.survey.digest() != first.survey.digest():
             oracle = _oracle(stamps.survey, stamps.path.parent, output, progress)
-        tables |= stamp_tables(scores.stamps, stamps.survey, oracle)
+        tables |= stamp_tables(scores.stamps, scores.stamp_table, stamps.survey, oracle)
     return tables
 
 
@@ -360,7 +361,9 @@ def write_findings(
                 tables[STAMPS + "tradeoff"], findings.thresholds, findings.best_threshold
             ),
         }
-    pictures = {name: figures.save(figure, output / f"{name}.png") for name, figure in drawn.items()}
+    pictures = {
+        name: save_figure(figure, output / f"{name}.png", figures.DPI) for name, figure in drawn.items()
+    }
     return write_report(
         output / "report.html",
         title=f"How good is {findings.scores.name}?",

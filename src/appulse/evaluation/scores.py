@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import Table
 
 from appulse.evaluation.detection import Detection
-from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, Interval, wilson
+from appulse.evaluation.intervals import DEFAULT_CONFIDENCE, Interval, bounded, wilson
 from appulse.evaluation.matching import ObjectMatch, excluded_predictions, match_objects
 from appulse.sky.true_objects import Kind, TrueObjects
 
@@ -105,7 +105,7 @@ class ObjectCounts:
         claims = self.table[:, Kind.BLENDED]
         return wilson(int(claims[Kind.BLENDED]), int(claims.sum()))
 
-    def blend_purity_at(self, prevalence: float, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
+    def blend_purity_at(self, prevalence: float) -> Interval:
         """Purity of blends on a sky where blends are another share of the isolated and blended objects.
 
         With the completeness of blends c, the false blends per true blend g (those that match nothing and lie
@@ -117,7 +117,6 @@ class ObjectCounts:
         ----------
         prevalence : float
             Share of blended objects among the isolated and blended, between 0 and 1.
-        confidence : float
 
         Returns
         -------
@@ -141,20 +140,20 @@ class ObjectCounts:
         false_rate = rng.gamma(n_false + 0.5, size=20_000) / n_isolated
         # Half a stray, as Jeffreys has it, would be much of what a hundred blends are wrong in.
         strays = rng.gamma(self.stray_blends, size=20_000) / n_blended
-        tail = (1 - confidence) / 2
+        tail = (1 - DEFAULT_CONFIDENCE) / 2
         low, high = np.quantile(purity(completeness, strays, false_rate), [tail, 1 - tail])
         measured = n_right / n_blended, self.stray_blends / n_blended, n_false / n_isolated
         value = float(purity(*map(np.array, measured)))
         # The posterior's quantile excludes the ends; the closed form may lie on them.
         return Interval(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
 
-    def half_and_half_purity(self, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
+    def half_and_half_purity(self) -> Interval:
         """Purity of blends on the paper's test set of as many isolated as blended objects (its section 4).
 
         ``c / (c + g + f)``: :meth:`blend_purity_at` with a prevalence of one half. Compare this with the
         paper's 93.6 %, never the purity on an unbiased sky.
         """
-        return self.blend_purity_at(0.5, confidence)
+        return self.blend_purity_at(0.5)
 
 
 def tally(
@@ -219,20 +218,9 @@ def table1(counts: ObjectCounts) -> Table:
     """
     rows = []
     for kind in (Kind.ISOLATED, Kind.BLENDED):
-        completeness, purity = counts.completeness(kind), counts.purity(kind)
-        rows.append(
-            {
-                "kind": kind.name.lower(),
-                "completeness": completeness.value,
-                "completeness_low": completeness.low,
-                "completeness_high": completeness.high,
-                "purity": purity.value,
-                "purity_low": purity.low,
-                "purity_high": purity.high,
-                "n_true": counts.n_true(kind),
-                "n_predicted": counts.n_predicted(kind),
-            }
-        )
+        row: dict[str, object] = {"kind": kind.name.lower()}
+        row |= bounded("completeness", counts.completeness(kind)) | bounded("purity", counts.purity(kind))
+        rows.append(row | {"n_true": counts.n_true(kind), "n_predicted": counts.n_predicted(kind)})
     return Table(rows=rows, meta={"confidence": DEFAULT_CONFIDENCE})
 
 

@@ -11,7 +11,7 @@ from astropy.table import Table
 from appulse.inference.sampler import Sampler
 from appulse.result import Result
 from appulse.sky.field import Field
-from appulse.windows import Window, shape_of
+from appulse.windows import Window, shape_of, window_sums
 
 # Largest side of the field that Figure 5 shows, pixels.
 FIGURE5_SIDE = 512
@@ -65,7 +65,7 @@ def figure1_stamps(field: Field, scaled: np.ndarray, sampler: Sampler) -> list[S
         return []
     step = max(size // 4, 1)
     tops, lefts = (np.arange(0, side - size + 1, step) for side in ternary.shape)
-    overlap, galaxy = (_window_sums(ternary == level, tops, lefts, size) for level in (2, 1))
+    overlap, galaxy = (window_sums(ternary == level, tops, lefts, (size, size)) for level in (2, 1))
     choices = {
         "overlap": np.unravel_index(overlap.argmax(), overlap.shape),
         "border": np.unravel_index((galaxy - galaxy.max() * (overlap > 0)).argmax(), galaxy.shape),
@@ -97,7 +97,7 @@ def figure5_region(field: Field, result: Result) -> Snapshot:
     ternary = field.ternary()
     side = min(FIGURE5_SIDE, *ternary.shape)
     tops, lefts = (np.arange(0, length - side + 1, 64) for length in ternary.shape)
-    overlap = _window_sums(ternary == 2, tops, lefts, side)
+    overlap = window_sums(ternary == 2, tops, lefts, (side, side))
     i, j = np.unravel_index(overlap.argmax(), overlap.shape)
     window = slice(tops[i], tops[i] + side), slice(lefts[j], lefts[j] + side)
     return _snapshot("field", 0.0, field, result, window)
@@ -183,14 +183,3 @@ def _around(
 def _snapshot(title: str, order: float, field: Field, result: Result, window: Window) -> Snapshot:
     layers = (result.image, field.ternary(), result.mean, result.std)
     return Snapshot(title, order, *(layer[window].copy() for layer in layers))
-
-
-def _window_sums(mask: np.ndarray, tops: np.ndarray, lefts: np.ndarray, side: int) -> np.ndarray:
-    total = np.pad(mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    bottom, right = tops[:, None] + side, lefts[None, :] + side
-    return (
-        total[bottom, right]
-        - total[tops[:, None], right]
-        - total[bottom, lefts[None, :]]
-        + total[tops[:, None], lefts[None, :]]
-    )

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.evaluation import binned
-from appulse.evaluation.comparison import paper_table1, stamp_score_table, verdicts
+from appulse.evaluation.comparison import paper_table1, verdicts
 from appulse.evaluation.ensembles import RANKED
 from appulse.evaluation.evidence import Evidence
 from appulse.evaluation.interval_coverage import coverage_table
@@ -54,13 +54,15 @@ def field_tables(scores: Scores, survey: Survey, oracle: Table) -> dict[str, Tab
     return tables | _blend_tables(evidence, "")
 
 
-def stamp_tables(stamps: Evidence, survey: Survey, oracle: Table) -> dict[str, Table]:
+def stamp_tables(stamps: Evidence, compared: Table, survey: Survey, oracle: Table) -> dict[str, Table]:
     """What the paper's test set tells.
 
     Parameters
     ----------
     stamps : Evidence
         Of all its stamps.
+    compared : Table
+        Its scores (`stamp_score_table`).
     survey : Survey
         Of the test set.
     oracle : Table
@@ -71,7 +73,6 @@ def stamp_tables(stamps: Evidence, survey: Survey, oracle: Table) -> dict[str, T
     dict of str to Table
         Their names begin with `STAMPS`.
     """
-    compared = stamp_score_table(stamps)
     tables = {
         "table1": paper_table1(stamps),
         "confusion": confusion_table(stamps.counts),

@@ -68,6 +68,10 @@ def between_knots(curve: np.ndarray, index: np.ndarray, share: np.ndarray) -> np
     return curve[index] + share * (curve[index + 1] - curve[index])
 
 
+# Pixels of the smallest object that is kept.
+MIN_AREA = 5
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """Thresholds that turn probabilities into a class map.
@@ -82,7 +86,7 @@ class OperatingPoint:
 
     t_galaxy: float
     t_overlap: float
-    min_area: int = 5
+    min_area: int = MIN_AREA
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,13 @@ class ErrorBars:
     ratios_95 : tuple of float
         Half the width of the 95 % interval over that of the 68 % one; 1.96 for a Gaussian.
     shifts : tuple of float
-        By how many spreads over realisations the truth lies, in the median, above the middle of the interval;
-        empty in weight files from before they existed, which counts as 0.
+        By how many spreads over realisations the truth lies, in the median, above the middle of the interval.
     """
 
     edges: tuple[float, ...]
     factors: tuple[float, ...]
     ratios_95: tuple[float, ...]
-    shifts: tuple[float, ...] = ()
+    shifts: tuple[float, ...]
 
 
 # Half-widths of a Gaussian's 95 % and 68 % intervals differ by this factor.
@@ -125,14 +128,11 @@ class Calibration:
         Calibration curve of each of the two logits, increasing.
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
-    scales : dict of str to float
-        Factor on the spread over realisations, per catalogue quantity, whatever its signal; 1 where absent.
     operating_points : dict of str to OperatingPoint
         By name.
     error_bars, blend_error_bars : dict of str to ErrorBars
         Shifts and factors by signal-to-noise ratio, and 95 % intervals, per catalogue quantity, for galaxies
-        alone and for those that share their object with others. They take the place of `scales`; weight files
-        from before they existed have none.
+        alone and for those that share their object with others.
     latent_scale : float
         Factor on the prior's standard deviations when the latent is drawn, 0 to 1. In mode ``latent`` it is
         1, as in the paper.
@@ -141,7 +141,6 @@ class Calibration:
     galaxy: tuple[float, ...] = IDENTITY
     overlap: tuple[float, ...] = IDENTITY
     correlation_length: float = 3.0
-    scales: dict[str, float] = field(default_factory=dict)
     operating_points: dict[str, OperatingPoint] = field(
         default_factory=lambda: {"balanced": OperatingPoint(0.5, 0.5)}
     )
@@ -175,7 +174,7 @@ class Calibration:
         -------
         float array
         """
-        return self._binned(quantity, snr, blended, "factors", self.scales.get(quantity, 1.0))
+        return self._binned(quantity, snr, blended, "factors", 1.0)
 
     def shift(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
         """Shift of the middle of an interval, in spreads of the quantity over realisations.
@@ -230,21 +229,18 @@ class Calibration:
         values : dict
             Plain values.
         """
+        # The bundled models' files hold factors that nothing reads.
+        kept = {name: value for name, value in values.items() if name != "scales"}
         rebuilt = {
             "galaxy": tuple(values["galaxy"]),
             "overlap": tuple(values["overlap"]),
             "operating_points": {
-                name: _operating_point(point) for name, point in values["operating_points"].items()
+                name: OperatingPoint(**point) for name, point in values["operating_points"].items()
             },
-            "error_bars": _error_bars(values.get("error_bars", {})),
-            "blend_error_bars": _error_bars(values.get("blend_error_bars", {})),
+            "error_bars": _error_bars(values["error_bars"]),
+            "blend_error_bars": _error_bars(values["blend_error_bars"]),
         }
-        return cls(**(values | rebuilt))
-
-
-def _operating_point(values: dict) -> OperatingPoint:
-    # Files from before name the smallest overlap as well, which is the same in all: `MIN_OVERLAP`.
-    return OperatingPoint(**{name: value for name, value in values.items() if name != "min_overlap"})
+        return cls(**(kept | rebuilt))
 
 
 def _error_bars(values: dict) -> dict[str, ErrorBars]:
@@ -255,6 +251,6 @@ def _error_bars(values: dict) -> dict[str, ErrorBars]:
 
 
 def _in_bins(bars: ErrorBars | None, name: str, snr: float | np.ndarray, default: float) -> np.ndarray:
-    if bars is None or not getattr(bars, name):
+    if bars is None:
         return np.full(np.shape(snr), default)
     return np.asarray(getattr(bars, name))[np.searchsorted(bars.edges, snr, side="right")]

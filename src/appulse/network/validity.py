@@ -43,12 +43,8 @@ class Validity:
         training : dict
             `appulse.network.weights.Model.training`.
         """
-        lengths = training.get("noise_correlation")
-        if lengths is None:
-            # Models of before the header told: what their stamps were drawn with.
-            lengths = training.get("recipe", {}).get("stamps", {}).get("noise_correlation")
-        least, most = (min(lengths), max(lengths)) if lengths else (0.0, 0.0)
-        return cls(tuple(training.get("psf_fwhm_pixels", ())), (float(least), float(most)))
+        least, most = training.get("noise_correlation", (0.0, 0.0))
+        return cls(tuple(training.get("psf_fwhm_pixels", ())), (least, most))
 
     @property
     def widths(self) -> tuple[float, float] | None:

@@ -20,6 +20,8 @@ from appulse.network.punet import ProbabilisticUNet
 from appulse.network.validity import Validity
 
 _FORMAT = "appulse-1"
+# Where a model's history lists the seeds of the fields that had a part in it.
+TRAINED_ON, SELECTED_ON, CALIBRATED_ON = "seeds", "selection_seeds", "calibration_seeds"
 # Buffers of batch normalisation.
 _MOMENTS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -121,6 +123,20 @@ class Model:
         # Loading turns them into float32 again.
         network.load_state_dict(_in_half_precision(self.network.state_dict()))
         return replace(self, network=network.eval(), sha256="", half=True)
+
+
+def seen_seeds(training: dict, *parts: str) -> set[int]:
+    """Seeds of the fields that had a part in a model.
+
+    Parameters
+    ----------
+    training : dict
+        Its history: `Model.training`, or what it will be.
+    *parts : str
+        Of `TRAINED_ON`, `SELECTED_ON` and `CALIBRATED_ON`; by default all.
+    """
+    parts = parts or (TRAINED_ON, SELECTED_ON, CALIBRATED_ON)
+    return {seed for part in parts for seed in training.get(part, ())}
 
 
 def _in_half_precision(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

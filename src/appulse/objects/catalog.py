@@ -73,7 +73,7 @@ class Summary:
 def summarise(
     values: np.ndarray,
     *,
-    value: float | None = None,
+    value: float,
     scale: float = 1.0,
     shift: float = 0.0,
     period: float | None = None,
@@ -84,8 +84,8 @@ def summarise(
     ----------
     values : (samples,) float array
         NaN where the galaxy was absent.
-    value : float, optional
-        What the catalogue reports, from the reference mask; the median over realisations by default.
+    value : float
+        What the catalogue reports, from the reference mask.
     scale : float
         Calibration factor on the standard deviation and on the width of the interval about its middle.
     shift : float
@@ -103,20 +103,19 @@ def summarise(
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
     if values.size == 0:
-        return Summary(np.nan if value is None else float(value), np.nan, np.nan, np.nan)
+        return Summary(float(value), np.nan, np.nan, np.nan)
     if period is not None:
-        if value is None or not np.isfinite(value):
+        if not np.isfinite(value):
             phase = 2 * np.pi / period * values
             value = (np.arctan2(np.sin(phase).mean(), np.cos(phase).mean()) * period / (2 * np.pi)) % period
         values = value + (values - value + period / 2) % period - period / 2
-    median = np.median(values)
     p16, p84 = np.percentile(values, [16, 84])
     half = 0.5 * (p84 - p16)
     middle = float(0.5 * (p16 + p84) + shift * half)
     std, half = scale * values.std(), scale * half
     if period is not None:  # no more than of a quantity of which nothing is known
         std, half = min(std, period / np.sqrt(12)), min(half, 0.34 * period)
-    return Summary(float(median if value is None else value), float(std), middle - half, middle + half)
+    return Summary(float(value), float(std), middle - half, middle + half)
 
 
 def build_catalog(

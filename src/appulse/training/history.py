@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from appulse.files import InputError, UsageError
-from appulse.network.weights import Model
+from appulse.network.weights import SELECTED_ON, TRAINED_ON, Model, seen_seeds
 from appulse.sky.stored_field import field_paths, open_field, seeds_of
 from appulse.stamps import StampStore
 from appulse.stamps.store import ABOUT, joined_digests
@@ -99,8 +99,8 @@ def _seen_seeds(
     trained: Iterable[int], before: Sequence[dict], validation: str | Path | None
 ) -> dict[str, list[int]]:
     # What the parent has seen, its child has seen, and what earlier legs have, later ones.
-    seeds = {*trained, *(seed for each in before for seed in each.get("seeds", ()))}
-    selection = {seed for each in before for seed in each.get("selection_seeds", ())}
+    seeds = {*trained}.union(*(seen_seeds(each, TRAINED_ON) for each in before))
+    selection = set().union(*(seen_seeds(each, SELECTED_ON) for each in before))
     if validation is not None:
         with open_field(validation) as field:
             seed = int(field.seed)
@@ -110,7 +110,7 @@ def _seen_seeds(
                 "one of the selection seeds (1000s)."
             )
         selection.add(seed)
-    return {"seeds": sorted(seeds), "selection_seeds": sorted(selection)}
+    return {TRAINED_ON: sorted(seeds), SELECTED_ON: sorted(selection)}
 
 
 def history_of(

@@ -9,8 +9,8 @@ from astropy.table import Table
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, binned
 from appulse.evaluation.ensembles import RANKED
-from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.interval_coverage import coverage_table
+from appulse.evaluation.scoring import Scoring, evidence_of
 from appulse.evaluation.snapshots import Snapshot
 from by_hand import SHAPE, SURVEY, by_hand, discs, field_of_discs
 
@@ -86,7 +86,7 @@ def test_residuals_are_averaged_over_pixels_of_like_dispersion():
     truth[:, 5:] = 1
     mean, std = np.full((10, 10), 0.25, np.float32), np.zeros((10, 10), np.float32)
     std[:, 5:] = 0.4
-    table = binned.residuals_by_dispersion(Snapshot("", 0.0, mean, truth, mean, std), n_bins=4)
+    table = binned.residuals_by_dispersion(Snapshot("", 0.0, mean, truth, mean, std))
     assert table["n_pixels"].sum() == 100 and table["n_pixels"][0] == 50
     assert table["residual"][0] == pytest.approx(0.25) and table["residual"][-1] == pytest.approx(0.75)
 

@@ -11,10 +11,11 @@ from appulse.evaluation.calibrate import (
     calibrate,
     calibration_paths,
     fit_length,
-    fit_scale,
     with_error_bars,
 )
-from appulse.evaluation.measured import coverage_68, deviations
+from appulse.evaluation.error_bars import conformal_quantile, needed_factors
+from appulse.evaluation.interval_coverage import LEVEL_68, covered
+from appulse.evaluation.measured import deviations
 from appulse.files import InputError, UsageError
 from appulse.network import Calibration
 from appulse.network.weights import load_model
@@ -38,20 +39,26 @@ def galaxies(n=4000, *, claimed=1.0, noise=0.0, seed=2):
     return table
 
 
+def one_factor(table, quantity):
+    """With which 68.3 % of the truths lie in the interval, whatever their signal."""
+    return conformal_quantile(needed_factors(table, quantity), 0.683)
+
+
 @pytest.mark.parametrize("claimed", [0.25, 1.0, 3.0])
 @pytest.mark.parametrize("quantity", MEASURED)
 def test_factor_undoes_a_wrong_spread(claimed, quantity):
-    assert fit_scale(galaxies(claimed=claimed), quantity) == pytest.approx(1 / claimed, rel=0.06)
+    assert one_factor(galaxies(claimed=claimed), quantity) == pytest.approx(1 / claimed, rel=0.06)
 
 
 def test_pixel_noise_is_added_in_quadrature():
     table = galaxies(claimed=2.0, noise=1.5)
-    assert fit_scale(table, "flux") == pytest.approx(0.5, rel=0.12)
-    assert coverage_68(table, "flux", 0.5).value == pytest.approx(0.683, abs=0.02)
+    assert one_factor(table, "flux") == pytest.approx(0.5, rel=0.12)
+    unit = galaxies(claimed=1.0, noise=1.5)
+    assert covered(unit, "flux", Calibration(), LEVEL_68).value == pytest.approx(0.683, abs=0.02)
 
 
 def test_coverage_of_true_intervals_has_the_interval_of_a_share():
-    coverage = coverage_68(galaxies(claimed=1.0), "area")
+    coverage = covered(galaxies(claimed=1.0), "area", Calibration(), LEVEL_68)
     assert coverage.low < 0.683 < coverage.high
 
 
@@ -65,7 +72,7 @@ def test_orientations_are_compared_on_the_circle():
 
 def test_too_few_galaxies_are_refused():
     with pytest.raises(InputError, match="at least 90"):
-        fit_scale(galaxies(n=50), "area")
+        with_error_bars(Calibration(), galaxies(n=50))
 
 
 def test_galaxies_in_blends_get_error_bars_of_their_own():

@@ -7,8 +7,8 @@ import pytest
 from astropy.table import Table
 
 from appulse.evaluation.error_bars import conformal_quantile, fit_error_bars, median_shift, needed_factors
-from appulse.evaluation.interval_coverage import covered
-from appulse.evaluation.measured import coverage_68, deviations
+from appulse.evaluation.interval_coverage import LEVEL_68, LEVEL_95, covered
+from appulse.evaluation.measured import deviations
 from appulse.network.calibration import Calibration, ErrorBars
 
 
@@ -37,6 +37,12 @@ def calibrated(table, bars):
     return moved
 
 
+def covered_with(table, factor):
+    """Share of the areas inside intervals that one factor widens."""
+    widened = calibrated(table, ErrorBars((), (factor,), (1.96,), (0.0,)))
+    return covered(widened, "area", Calibration(), LEVEL_68).value
+
+
 @pytest.mark.parametrize("tails", [False, True])
 @pytest.mark.parametrize("bias", [0.0, 1.5])
 def test_both_intervals_cover_unseen_galaxies_at_every_signal(tails, bias):
@@ -44,8 +50,8 @@ def test_both_intervals_cover_unseen_galaxies_at_every_signal(tails, bias):
     calibration = Calibration(error_bars={"area": bars})
     unseen = calibrated(sample(20_000, 2, tails=tails, bias=bias), bars)
     for group in (unseen, unseen[unseen["flux"] < 20], unseen[unseen["flux"] > 60]):
-        assert covered(group, "area", calibration, 0.68).value == pytest.approx(0.683, abs=0.03)
-        assert covered(group, "area", calibration, 0.95).value == pytest.approx(0.95, abs=0.015)
+        assert covered(group, "area", calibration, LEVEL_68).value == pytest.approx(0.683, abs=0.03)
+        assert covered(group, "area", calibration, LEVEL_95).value == pytest.approx(0.95, abs=0.015)
 
 
 def test_a_known_bias_is_found_and_leaves_the_factors_as_they_are_without_it():
@@ -86,7 +92,7 @@ def test_orientations_and_galaxies_without_a_spread_are_not_shifted():
 def test_one_factor_for_all_would_not_do():
     unseen = sample(20_000, 3)
     single = conformal_quantile(needed_factors(sample(4000, 1), "area"), 0.683)
-    assert coverage_68(unseen[unseen["flux"] > 60], "area", single).value < 0.55
+    assert covered_with(unseen[unseen["flux"] > 60], single) < 0.55
 
 
 def test_the_needed_factor_just_reaches_the_truth():
@@ -94,8 +100,8 @@ def test_the_needed_factor_just_reaches_the_truth():
     needed = needed_factors(table, "area")
     for k in range(50):
         row = table[k : k + 1]
-        assert coverage_68(row, "area", needed[k] * (1 + 1e-9)).value == 1
-        assert coverage_68(row, "area", needed[k] * (1 - 1e-9)).value == 0
+        assert covered_with(row, needed[k] * (1 + 1e-9)) == 1
+        assert covered_with(row, needed[k] * (1 - 1e-9)) == 0
 
 
 @pytest.mark.parametrize(
@@ -106,21 +112,10 @@ def test_conformal_quantile_is_an_order_statistic(n, level, expected):
     assert conformal_quantile(np.append(values, np.nan), level) == expected
 
 
-def test_weight_files_without_error_bars_fall_back_to_one_factor():
-    old = Calibration(scales={"area": 2.0}).to_dict()
-    del old["error_bars"], old["blend_error_bars"]
-    calibration = Calibration.from_dict(old)
-    assert calibration.factor("area", 5.0, True) == 2.0 and calibration.factor("flux", 5.0, False) == 1.0
+def test_intervals_without_error_bars_stay_as_they_are_and_are_a_gaussians():
+    calibration = Calibration()
+    assert calibration.factor("area", 5.0, True) == 1.0 and calibration.shift("area", 5.0, False) == 0.0
     assert calibration.ratio_95("area", 5.0, False) == 1.96
-    assert calibration.shift("area", 5.0, False) == 0.0
-
-
-def test_error_bars_without_shifts_are_not_shifted():
-    old = Calibration(error_bars={"area": ErrorBars((3.0,), (1.0, 2.0), (1.9, 2.0), (0.1, 0.2))}).to_dict()
-    del old["error_bars"]["area"]["shifts"]
-    calibration = Calibration.from_dict(old)
-    np.testing.assert_array_equal(calibration.shift("area", np.array([2.0, 5.0]), False), 0.0)
-    assert calibration.factor("area", 5.0, False) == 2.0
 
 
 def test_error_bars_survive_the_weight_file():

@@ -70,10 +70,11 @@ def test_rows_that_share_their_luck_are_resampled_together():
 
 
 @pytest.mark.parametrize("n", [20, 300])
-def test_any_statistic_is_of_the_same_rows_as_a_mean(n):
+def test_the_mean_of_groups_is_that_of_the_rows_of_each_group_drawn(n):
     rng = np.random.default_rng(n)
     values, groups = rng.gamma(2.0, size=n), rng.integers(n // 2 + 5, size=n)
-    one_by_one = bootstrap(lambda column: float(np.mean(column)), values, groups=groups, n_resamples=200)
+    members = np.array([np.flatnonzero(groups == each) for each in np.unique(groups)], dtype=object)
+    one_by_one = bootstrap(lambda drawn: values[np.concatenate(list(drawn))].mean(), members, n_resamples=200)
     at_once = bootstrap_mean(values, groups=groups, n_resamples=200)
     assert [at_once.low, at_once.high] == pytest.approx([one_by_one.low, one_by_one.high])
     with pytest.raises(ValueError, match="equal lengths"):

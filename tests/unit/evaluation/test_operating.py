@@ -16,6 +16,7 @@ from appulse.evaluation import (
     detection_from_ternary,
     true_objects,
 )
+from appulse.evaluation.operating import count_at
 from appulse.files import InputError
 from appulse.network.calibration import OperatingPoint
 
@@ -52,15 +53,22 @@ def plain_counts(field, t_galaxy, t_overlap, min_area):
 
 
 @pytest.mark.parametrize("min_area", [5, 30])
-def test_the_grid_is_what_each_point_gives_alone(min_area):
+def test_counts_at_many_thresholds_are_what_each_gives_alone(min_area):
+    field = field_of_discs(1)
+    for t1 in T_GALAXY:
+        found = count_at(field, t1, T_OVERLAP, min_area)
+        assert list(found) == list(T_OVERLAP)
+        for t2, counts in found.items():
+            expected = plain_counts(field, t1, t2, min_area)
+            np.testing.assert_array_equal(counts.table, expected.table)
+
+
+def test_the_grid_pools_fields():
     fields = [field_of_discs(1), field_of_discs(2)]
-    grid = count_on_grid(fields, T_GALAXY, T_OVERLAP, min_area=min_area)
+    grid = count_on_grid(fields, T_GALAXY, T_OVERLAP)
     assert list(grid) == [(t1, t2) for t1 in T_GALAXY for t2 in T_OVERLAP]
     for (t1, t2), counts in grid.items():
-        expected = sum(
-            (plain_counts(field, t1, t2, min_area) for field in fields),
-            start=ObjectCounts.empty(),
-        )
+        expected = sum((plain_counts(field, t1, t2, 5) for field in fields), start=ObjectCounts.empty())
         np.testing.assert_array_equal(counts.table, expected.table)
 
 
@@ -181,8 +189,8 @@ def test_pure_falls_back_to_the_purest():
 
 def test_perfect_maps_are_scored_perfectly():
     field = field_of_discs(8, noise=0)
-    points = choose_operating_points([field], (0.5,), (0.5,), min_area=1)
-    assert points["balanced"] == OperatingPoint(t_galaxy=0.5, t_overlap=0.5, min_area=1)
+    points = choose_operating_points([field], (0.5,), (0.5,))
+    assert points["balanced"] == OperatingPoint(t_galaxy=0.5, t_overlap=0.5)
     exact = replace(
         field,
         p_galaxy=(field.truth.labels > 0).astype(float),
@@ -194,7 +202,7 @@ def test_perfect_maps_are_scored_perfectly():
         assert counts.n_true(kind) > 3
         assert counts.completeness(kind).value == counts.purity(kind).value == 1
     # Where every haze is an overlap, objects alone are called blends, and no blend is missed.
-    hazy = count_on_grid([field], (0.5,), (0.01,), min_area=1)[0.5, 0.01]
+    hazy = count_on_grid([field], (0.5,), (0.01,))[0.5, 0.01]
     assert hazy.completeness(Kind.ISOLATED).value < 1 == hazy.completeness(Kind.BLENDED).value
 
 

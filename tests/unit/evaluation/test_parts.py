@@ -5,8 +5,8 @@ import pytest
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import binned
-from appulse.evaluation.evaluate import Scoring, evidence_of
 from appulse.evaluation.parts import load_evidence, save_evidence
+from appulse.evaluation.scoring import Scoring, evidence_of
 from by_hand import by_hand, field_of_discs
 
 IDENTITY = {"model": "by hand", "samples": 4, "sides": (1, 2)}

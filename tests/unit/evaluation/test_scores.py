@@ -139,7 +139,7 @@ def test_a_piece_of_a_blend_that_matches_nothing_is_a_stray():
 
 
 def test_half_and_half_interval_covers():
-    """Over repeated surveys the 68 % interval holds the true purity about 68 % of the time."""
+    """Over repeated surveys the 95 % interval holds the true purity about 95 % of the time."""
     rng = np.random.default_rng(2)
     completeness, false_rate = 0.8, 0.03
     truth = completeness / (completeness + false_rate)
@@ -149,9 +149,9 @@ def test_half_and_half_interval_covers():
         n_right, n_false = rng.binomial(150, completeness), rng.binomial(1500, false_rate)
         table[Kind.BLENDED, [Kind.BLENDED, Kind.NONE]] = n_right, 150 - n_right
         table[Kind.ISOLATED, [Kind.BLENDED, Kind.ISOLATED]] = n_false, 1500 - n_false
-        interval = ObjectCounts(table).half_and_half_purity(confidence=0.68)
+        interval = ObjectCounts(table).half_and_half_purity()
         held += interval.low <= truth <= interval.high
-    assert wilson(held, 300, 0.999).low < 0.68 < wilson(held, 300, 0.999).high
+    assert wilson(held, 300, 0.999).low < 0.95 < wilson(held, 300, 0.999).high
 
 
 def test_no_objects_at_all():

@@ -9,9 +9,9 @@ from astropy.io import fits
 from appulse.baselines import SepDetector
 from appulse.evaluation import Detection, Kind, detection_from_ternary, jobs
 from appulse.evaluation import test_set as module
-from appulse.evaluation.evaluate import Scoring
 from appulse.evaluation.evidence import gather
 from appulse.evaluation.jobs import StampJob
+from appulse.evaluation.scoring import Scoring
 from appulse.evaluation.test_set import GAP, Mosaic, segment_stamps, stamp_evidence, unseen_test_set
 from appulse.files import InputError, UsageError
 from appulse.objects import label_objects

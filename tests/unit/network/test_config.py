@@ -70,10 +70,9 @@ def test_calibration_round_trip_through_json():
         galaxy=tuple(0.9 * logit - 0.1 for logit in IDENTITY),
         overlap=tuple(1.1 * logit + 0.2 for logit in IDENTITY),
         correlation_length=2.5,
-        scales={"area": 1.2},
         operating_points={"pure": OperatingPoint(0.6, 0.4, 7), "balanced": OperatingPoint(0.5, 0.3)},
         error_bars={"area": ErrorBars((3.0,), (1.1, 1.4), (1.9, 2.1), (-0.3, 0.1))},
-        blend_error_bars={"flux": ErrorBars((), (1.3,), (2.2,))},
+        blend_error_bars={"flux": ErrorBars((), (1.3,), (2.2,), (0.2,))},
     )
     plain = Calibration()
     changed = [name for name in plain.to_dict() if getattr(plain, name) != getattr(calibration, name)]

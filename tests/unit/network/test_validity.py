@@ -66,13 +66,9 @@ def test_correlation_of_smoothed_noise(length):
 
 
 def test_noise_is_taken_as_it_was_in_training_and_no_other():
-    for many in (
-        {"noise_correlation": [0.0, 1.2]},
-        {"recipe": {"stamps": {"noise_correlation": [0.0, 1.2]}}},
-    ):
-        taken = Validity.of(many)
-        for correlation, strange in ((0.0, False), (0.8, False), (0.95, True), (-0.4, True)):
-            assert bool(taken.warnings(correlation, 0.0, 2.0)) == strange
+    taken = Validity.of({"noise_correlation": [0.0, 1.2]})
+    for correlation, strange in ((0.0, False), (0.8, False), (0.95, True), (-0.4, True)):
+        assert bool(taken.warnings(correlation, 0.0, 2.0)) == strange
     drizzled = Validity.of({"noise_correlation": [0.6, 0.6]})
     assert drizzled.warnings(0.0, 0.0, 2.0) and not drizzled.warnings(0.45, 0.0, 2.0)
 

@@ -16,7 +16,7 @@ import torch
 from appulse.files import InputError
 from appulse.network import bundled
 from appulse.network.bundled import bundled_ranges, model_names, range_warnings
-from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
+from appulse.network.calibration import IDENTITY, Calibration, ErrorBars, OperatingPoint
 from appulse.network.config import NetworkConfig
 from appulse.network.punet import ProbabilisticUNet
 from appulse.network.validity import Validity
@@ -27,8 +27,8 @@ CALIBRATION = Calibration(
     tuple(0.8 * logit + 0.1 for logit in IDENTITY),
     tuple(1.2 * logit - 0.3 for logit in IDENTITY),
     2.5,
-    {"area": 1.1, "flux": 0.1 + 0.2},
     {"pure": OperatingPoint(0.6, 1 / 3, 7)},
+    {"flux": ErrorBars((3.0,), (1.1, 0.1 + 0.2), (1.9, 2.1), (-0.3, 0.1))},
 )
 
 

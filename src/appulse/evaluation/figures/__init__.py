@@ -10,9 +10,10 @@ from appulse.evaluation.figures.curves import (
     tradeoff_figure,
 )
 from appulse.evaluation.figures.maps import figure1, figure5, gallery
-from appulse.evaluation.figures.style import save
+from appulse.evaluation.figures.style import DPI
 
 __all__ = [
+    "DPI",
     "blends_figure",
     "coverage_figure",
     "figure1",
@@ -22,6 +23,5 @@ __all__ = [
     "gallery",
     "rank_figure",
     "reliability_figure",
-    "save",
     "tradeoff_figure",
 ]

@@ -20,6 +20,7 @@ from appulse.evaluation.figures.style import (
     settings,
     with_interval,
 )
+from appulse.evaluation.interval_coverage import LEVELS
 from appulse.pictures import BLACK, BLUE, VERMILION
 
 _BLEND_LABELS = {
@@ -288,7 +289,7 @@ def coverage_figure(table: Table) -> Figure:
             style = {"color": colour, "marker": marker, "linestyle": dashes}
             with_interval(right, x, rows, "coverage_68", label=f"{quantity}, 68 %", **style)
             with_interval(right, x, rows, "coverage_95", alpha=0.45, label=f"{quantity}, 95 %", **style)
-        for share in (0.68, 0.95):
+        for share in LEVELS:
             right.axhline(share, color=GREY, linestyle=":", linewidth=1)
         right.set_xlabel("magnitude")
         right.set_ylim(0, 1.03)

@@ -1,10 +1,9 @@
-"""Colours, sizes and the way out for every figure."""
+"""Colours and sizes of every figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -13,14 +12,14 @@ from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from appulse.pictures import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, save_figure
+from appulse.pictures import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 # Width of a text column, inches: at this size the labels below are legible in print.
 COLUMN = 5.5
-_DPI = 200
+DPI = 200
 # Kinds also differ in marker, detectors in dashes.
 KIND_COLOUR = {"isolated": BLUE, "blended": VERMILION}
 KIND_MARKER = {"isolated": "o", "blended": "s"}
@@ -66,22 +65,6 @@ def canvas(width: float = COLUMN, height: float = 3.3) -> Figure:
 def settings() -> AbstractContextManager[None]:
     """Context in which every figure is drawn."""
     return matplotlib.rc_context(_SETTINGS)
-
-
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, whole or not at all, without date.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    path : str or Path
-        Ends in ``.png``.
-
-    Returns
-    -------
-    Path
-    """
-    return save_figure(figure, path, dpi=_DPI)
 
 
 def with_interval(

@@ -9,11 +9,11 @@ from astropy.table import Table
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, detection_from_ternary, true_objects
-from appulse.evaluation.evaluate import Scoring, score_fields
 from appulse.evaluation.fields import read_fields, refuse_seen_seeds, refuse_tuned_seeds, unseen_paths
-from appulse.evaluation.measured import MIN_AREA, matched_galaxies
-from appulse.evaluation.pure_noise import _is_clean, clean_stamps
-from appulse.evaluation.run import unseen_sky
+from appulse.evaluation.measured import matched_galaxies
+from appulse.evaluation.pure_noise import clean_stamps
+from appulse.evaluation.run import FULL, QUICK, unseen_sky
+from appulse.evaluation.scoring import Scoring, score_fields
 from appulse.evaluation.truth_tables import TrueGalaxies, count_galaxies, result_masks
 from appulse.files import UsageError
 from appulse.inference.background import scale_to_noise
@@ -23,6 +23,7 @@ from appulse.segmentation import segment
 from appulse.sky import Survey, simulate_field
 from appulse.sky.population import Pairs
 from appulse.sky.stored_field import write_field
+from appulse.sky.true_objects import MIN_TRUE_AREA
 from by_hand import CIRCLES, SHAPE, SIZE, by_hand, field_of_discs, thresholding_model
 
 
@@ -95,7 +96,7 @@ def test_cut_and_tiny_galaxies_are_found_but_not_measured_against_their_truth(fi
     result = segment(scene.image, model=by_hand(), samples=8, seed=1, rms=1.0, subtract_background=False)
     assert len(result.catalog) == 4
     table = matched_galaxies(scene, result)
-    assert list(table["id"]) == [1, 4] and table["true_area"][1] == MIN_AREA
+    assert list(table["id"]) == [1, 4] and table["true_area"][1] == MIN_TRUE_AREA
 
 
 @pytest.mark.parametrize("method", ["two-step", "grid"])
@@ -109,11 +110,14 @@ def test_maps_are_those_of_the_segmentation_by_that_method(field, method):
 class OnePixel:
     """A detector that takes one pixel for a galaxy, whatever the image."""
 
-    name, setting = "one pixel", np.nan
+    setting = np.nan
+
+    def __init__(self, name, x):
+        self.name, self.x = name, x
 
     def detect(self, image):
         ternary = np.zeros(image.shape, np.uint8)
-        ternary[70, 10] = 1
+        ternary[70, self.x] = 1
         return detection_from_ternary(ternary, min_area=1)
 
     def variants(self):
@@ -121,15 +125,14 @@ class OnePixel:
 
 
 def test_one_false_pixel_soils_the_stamp_that_it_lies_in_and_no_other():
-    noise = np.zeros((3 * SIZE, 3 * SIZE + 20))  # what is left over at the border belongs to no stamp
-    noise[70, -1] = 1
-    expected = np.ones((3, 3), bool)
-    np.testing.assert_array_equal(_is_clean(noise, SIZE), expected)
-    noise[70, 10] = 1
-    expected[1, 0] = False
-    np.testing.assert_array_equal(_is_clean(noise, SIZE), expected)
-    clean = clean_stamps(by_hand(), [OnePixel()], samples=2, side=3 * SIZE, fields=2)
-    assert (clean["by hand"].value, clean["one pixel"].value) == (1.0, 16 / 18)
+    # What is left over at the border belongs to no stamp.
+    others = [OnePixel("inside", 10), OnePixel("left over", -1)]
+    clean = clean_stamps(by_hand(), others, samples=2, side=3 * SIZE + 20, fields=2)
+    assert {name: each.value for name, each in clean.items()} == {
+        "by hand": 1.0,
+        "inside": 16 / 18,
+        "left over": 1.0,
+    }
 
 
 def test_numbers_are_written_as_they_are(scores, tmp_path):
@@ -185,4 +188,17 @@ def test_fields_with_injected_pairs_are_refused(tmp_path):
     with pytest.raises(UsageError, match="injected pairs"):
         list(read_fields([tmp_path / "field_9001_00.fits"]))
     with pytest.raises(UsageError, match="injected pairs"):  # before detectors are tuned
-        unseen_sky(by_hand(), tmp_path, None, None)
+        unseen_sky(by_hand(), tmp_path, None, None, effort=FULL)
+
+
+def test_what_a_quick_run_does_not_score_is_not_refused(tmp_path):
+    model = thresholding_model()
+    model.training["seeds"] = [9001]
+    for seed in (9000, 9001):
+        write_field(simulate_field(Survey.load("paper"), 16, seed), tmp_path / f"field_{seed}_00.fits")
+    with pytest.raises(UsageError, match="9001"):
+        unseen_sky(model, tmp_path, None, None, effort=FULL)
+    paths, _ = unseen_sky(model, tmp_path, None, None, effort=QUICK)
+    assert [path.name for path in paths] == ["field_9000_00.fits"]
+    with pytest.raises(UsageError, match="9000 is tested on, too"):
+        unseen_sky(model, tmp_path, None, tmp_path, effort=QUICK)
