@@ -85,7 +85,7 @@ def _convolved(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def drainage(image: np.ndarray, peaks: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """To which peak each pixel drains: the valleys of the light divide an object.
+    """To which peak each pixel drains: the valleys of the light, smoothed a little, divide an object.
 
     Parameters
     ----------
