@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from appulse.network.calibration import IDENTITY, Calibration, OperatingPoint
+from appulse.network.calibration import IDENTITY, Calibration, ErrorBars, OperatingPoint
 from appulse.network.config import NetworkConfig
 from appulse.network.gaussian import Gaussian, kl_divergence
 from appulse.network.punet import Combiner, ProbabilisticUNet
@@ -106,14 +106,20 @@ curve = st.lists(st.floats(-20, 20), min_size=len(IDENTITY), max_size=len(IDENTI
 points = st.builds(OperatingPoint, share, share, st.integers(1, 50))
 
 
+numbers = st.lists(st.floats(0.01, 10), max_size=3).map(tuple)
+bars = st.dictionaries(st.text(), st.builds(ErrorBars, numbers, numbers, numbers, numbers), max_size=3)
+
+
 @given(
     st.builds(
         Calibration,
-        curve,
-        curve,
-        st.floats(0, 20),
-        st.dictionaries(st.text(), st.floats(0.01, 10), max_size=3),
-        st.dictionaries(st.text(), points, max_size=3),
+        galaxy=curve,
+        overlap=curve,
+        correlation_length=st.floats(0, 20),
+        operating_points=st.dictionaries(st.text(), points, max_size=3),
+        error_bars=bars,
+        blend_error_bars=bars,
+        latent_scale=share,
     )
 )
 def test_calibration_survives_json(calibration):

@@ -133,7 +133,7 @@ def test_a_large_image_is_measured_in_parts_of_all_of_it(tmp_path, model):
     assert report.size == (256, 8192) and report.is_sampled
     assert report.bad == pytest.approx(0.25)
     assert report.sigma == pytest.approx(20, rel=0.05)
-    assert "8192 x 256 pixels" in str(report) and "parts of 1024 pixels" in str(report)
+    assert "8192 x 256 pixels" in str(report) and "parts of 512 pixels" in str(report)
 
 
 def test_correlated_noise_is_warned_of(tmp_path, model):

@@ -16,7 +16,7 @@ _BUNDLED = resources.files("appulse") / "weights"
 BUNDLED_SHA256 = {
     "euclid": "1eb285361c015d1aabfee776579261c16f434ec2426e4f2416956e2f29a05d36",
     "mixed": "255dd3200caa244a43b6c09cfef248e8934cc74c7aa1ece09d491fac0f0a2cc2",
-    "paper": "075f01603b0cf207fa911bf3c3473d6607e44b4bfd38ef3c02fdf0a65ef4b3c2",
+    "paper": "83993b1aa878f86a9e93d1842fe9ed211eb5a7f8f401288567666d92ea3dbb49",
 }
 # Models that a warning may advise. What `paper` knows, `euclid` knows better.
 _ADVISED = ("euclid", "mixed")
