@@ -55,6 +55,26 @@ def product_paths(directory: Path, stem: str) -> tuple[Path, ...]:
     return tuple(directory / f"{stem}_{kind}" for kind in kinds)
 
 
+def essential_paths(directory: Path, stem: str, catalog_format: str) -> tuple[Path, ...]:
+    """The products without which an image is not done: a picture may be thrown away.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the products.
+    stem : str
+        What their names begin with.
+    catalog_format : {"fits", "ecsv", "parquet"}
+        Of the catalogue.
+
+    Returns
+    -------
+    tuple of Path
+    """
+    kinds = ("segmentation.fits", f"catalog.{catalog_format}", "summary.json")
+    return tuple(directory / f"{stem}_{kind}" for kind in kinds)
+
+
 def is_product(path: Path) -> bool:
     """Whether a file is a segmentation or a FITS catalogue that `Result.write` has written.
 

@@ -110,6 +110,21 @@ def test_products_without_their_mark_are_made_again(images, options, tmp_path, m
     }
 
 
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_products_that_were_deleted_are_made_again(images, options, capsys, kind):
+    run_batch(images, {}, options(preview=True))
+    output = options().output
+    before = state(output)
+    (output / f"a_{kind}").unlink()
+    (output / "b_preview.png").unlink()  # a picture is no measurement
+    capsys.readouterr()
+    assert run_batch(images, {}, options(preview=True)) == 0
+    assert capsys.readouterr().out.count(": done before\n") == 2
+    after = state(output)
+    assert before.keys() - after.keys() == {"b_preview.png"}
+    assert all(after[name][0] == before[name][0] for name in after)
+
+
 def test_products_that_are_not_asked_for_again_do_not_stay(images, options):
     """They would have the labels of another run."""
     more = {"catalog_format": "ecsv", "regions": True, "preview": True}

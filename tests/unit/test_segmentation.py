@@ -885,13 +885,15 @@ def test_a_map_of_another_kind_is_suspected():
 
 def test_too_few_realisations_for_error_bars_are_told():
     image = discs((64, 64), (30, 30, 7))
-    assert [words for words in run(image, samples=2).warnings if words.startswith("2 realisations")]
-    assert not [words for words in run(image, samples=5).warnings if "too few" in words]
+    for samples in (2, 9):
+        told = run(image, samples=samples).warnings
+        assert [words for words in told if words.startswith(f"{samples} realisations: too few")]
+    assert not [words for words in run(image, samples=10).warnings if "too few" in words]
 
 
 def test_a_result_names_itself_in_a_line(scene):
-    assert repr(scene) == "<Result of image: 4 galaxies in 200 x 150 pixels, 1 warning>"
-    assert len(scene.warnings) == 1
+    assert repr(scene) == "<Result of image: 4 galaxies in 200 x 150 pixels, 2 warnings>"
+    assert len(scene.warnings) == 2
 
 
 def test_the_catalogue_knows_what_made_it(tmp_path):

@@ -25,7 +25,7 @@ from appulse.files import InputError, UsageError, remove_folder, remove_temporar
 from appulse.inference.blocks import Blocks
 from appulse.inference.store import is_there
 from appulse.network.weights import Model
-from appulse.result import product_paths
+from appulse.result import essential_paths, product_paths
 from appulse.words import galaxies_in_words
 
 ExecutorFor = Callable[[Task], Executor] | None
@@ -188,7 +188,8 @@ class Batch:
         UsageError
             As `Journal.has`.
         """
-        return self.journal.has(one.name, lambda: one.content)
+        products = essential_paths(self.options.output, one.name, self.options.catalog_format)
+        return self.journal.has(one.name, lambda: one.content) and all(path.exists() for path in products)
 
     def _fingerprint(self, one: Input) -> dict:
         return {"options": self.journal.options, "content": one.content, "block": self.options.settings.block}

@@ -111,7 +111,7 @@ class Journal:
         return self._note(names).exists()
 
     def has(self, name: str, content: Callable[[], str]) -> bool:
-        """Whether this very input is done, by whomever.
+        """Whether this very input was done, by whomever.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class Journal:
                 f"{self.directory} holds results of another file named {name}; "
                 "choose another directory, or --overwrite."
             )
-        return same and (self.directory / f"{name}_summary.json").exists()
+        return same
 
     def add(self, name: str, content: str) -> None:
         """Take note that an input is done.

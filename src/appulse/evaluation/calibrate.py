@@ -35,8 +35,9 @@ from appulse.progress import Progress
 from appulse.segmentation import segment
 from appulse.sky.field import Field
 from appulse.sky.stored_field import field_info, field_paths, seeds_of
-from appulse.sky.true_objects import Kind, true_objects
+from appulse.sky.true_objects import MIN_TRUE_AREA, Kind, true_objects
 from appulse.tasks import gathered
+from appulse.words import counted
 
 # Correlation lengths of the copula that are tried, pixels.
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -178,7 +179,9 @@ def calibrate(
     report : str
         For people.
     """
-    lines = [f"calibrated on {len(fields)} fields of {_surveys(fields)}:"]
+    seen = sum(int(np.count_nonzero(field.catalog["isophotal_area"] >= MIN_TRUE_AREA)) for field in fields)
+    _enough(seen, "are in the calibration fields")  # not after minutes
+    lines = [f"calibrated on {counted(len(fields), 'field')} of {_surveys(fields)}:"]
     by_survey = _by_survey(fields)
     parts = [_corner(each[0], _TRIED_GALAXIES)[0] for each in by_survey.values()]
     scale = fit_latent_scale(model, parts, workers=workers, progress=progress)
@@ -201,6 +204,13 @@ def calibrate(
     parts = [_corner(field, _FITTED_GALAXIES)[0] for field in fields]
     table = stack(list(gathered(matched, parts, "galaxies of fields", workers, progress)))
     calibration = with_error_bars(calibration, table)
+    blended = np.count_nonzero(table["blended"])
+    lines.append(f"  {len(table)} galaxies found, {blended} of them in blends")
+    if not calibration.blend_error_bars:
+        lines.append(
+            "  WARNING: galaxies in blends have the error bars of all, which are too small for them; their "
+            f"own want {_FEWEST_GALAXIES} of them, and as many others. Give more or larger fields."
+        )
     for quantity in MEASURED:
         before = covered(table, quantity, calibration, LEVEL_68)
         bars = _in_words(calibration.error_bars[quantity])
@@ -275,7 +285,7 @@ def fit_length(
     found: dict[tuple[float, str], list[Table]] = {}
     for (length, name, _), table in zip(trials, tables, strict=True):
         found.setdefault((length, name), []).append(table[table["alone"]])
-    _enough(stack([table for name in corners for table in found[LENGTHS[0], name]]))
+    _enough(sum(len(table) for name in corners for table in found[LENGTHS[0], name]))
     misses = {
         length: np.nanmean([_miss(stack(found[length, name])) for name in corners]) for length in LENGTHS
     }
@@ -305,13 +315,12 @@ def _with_length(trial: tuple[float, str, Field], model: Model, progress: Progre
     return _matched(field, model.calibrated(calibration), progress)
 
 
-def _enough(table: Table) -> Table:
-    if len(table) < _FEWEST_GALAXIES:
+def _enough(galaxies: int, which: str = "of the calibration fields were found") -> None:
+    if galaxies < _FEWEST_GALAXIES:
         raise InputError(
-            f"only {len(table)} galaxies of the calibration fields were found; at least {_FEWEST_GALAXIES} "
-            "are needed to fit error bars. Give more or larger fields."
+            f"only {galaxies} galaxies {which}; at least {_FEWEST_GALAXIES} are needed to fit error bars. "
+            "Give more or larger fields."
         )
-    return table
 
 
 def _matched(field: Field, model: Model, progress: Progress | None) -> Table:
@@ -339,7 +348,7 @@ def with_error_bars(calibration: Calibration, table: Table) -> Calibration:
     InputError
         Too few galaxies.
     """
-    _enough(table)
+    _enough(len(table))
     shared = table[table["blended"]]
     others, blends = table, {}
     if _FEWEST_GALAXIES <= len(shared) <= len(table) - _FEWEST_GALAXIES:

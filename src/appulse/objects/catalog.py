@@ -37,8 +37,8 @@ def _with_spread(name: str, unit: object, description: str) -> tuple[CatalogColu
 COLUMNS = (
     CatalogColumn("label", None, "i4", "source id, as in SEGM and SEGM2"),
     CatalogColumn("blend_id", None, "i4", "number of the component shared with other galaxies, 0 if alone"),
-    CatalogColumn("ra", u.deg, "f8", "right ascension of the centroid, NaN without WCS"),
-    CatalogColumn("dec", u.deg, "f8", "declination of the centroid, NaN without WCS"),
+    CatalogColumn("ra", u.deg, "f8", "right ascension of the centroid, ICRS, NaN without WCS"),
+    CatalogColumn("dec", u.deg, "f8", "declination of the centroid, ICRS, NaN without WCS"),
     CatalogColumn("x_centroid", u.pix, "f8", "flux-weighted centroid, 0-based pixel centres"),
     CatalogColumn("y_centroid", u.pix, "f8", "flux-weighted centroid, 0-based pixel centres"),
     CatalogColumn("bbox_xmin", None, "i4", "first column of the mask, 0-based"),
