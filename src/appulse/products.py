@@ -296,7 +296,8 @@ def write_catalog(table: QTable, path: str | Path, format: str = "fits") -> Path
     path : str or Path
         With or without the format's suffix.
     format : {'fits', 'ecsv', 'parquet'}
-        In FITS a unit with a number before it, as 3.631e-9 Jy, loses it to the values.
+        In FITS a unit with a number before it, as 3.631e-9 Jy, loses it to the values; one that the standard
+        does not know, as electron / s, has no TUNIT and is read by astropy alone.
 
     Returns
     -------

@@ -71,7 +71,7 @@ def _parsed(text: str) -> u.UnitBase | None:
 def any_unit() -> Iterator[None]:
     """While tables go to FITS or come from it: units the standard does not know, as electron/s, are no news.
 
-    They are written as their names and read back; astropy warns of each.
+    astropy keeps their names among its own comments, with no TUNIT, reads them back, and warns of each.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The unit .* could not be saved in native FITS format")
