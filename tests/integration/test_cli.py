@@ -28,7 +28,7 @@ from appulse.sky import Survey, simulate_field, write_field
 VERBS = ("segment", "simulate", "train", "evaluate", "compare", "check", "models", "demo")
 GALAXIES = ((40, 45), (110, 95))
 WITH_A_TERMINAL = os.environ | {"TERM": "xterm"}
-QUICK = ("--samples", "8", "--no-preview")
+QUICK = ("--samples", "10", "--no-preview")
 WCS = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -0.1 / 3600, "CDELT2": 0.1 / 3600}
 
 
@@ -118,7 +118,7 @@ def test_every_product_is_there_and_says_what_the_contract_says(done):
 
 
 def test_by_default_four_files_are_written(field, tmp_path, capsys):
-    assert run("segment", field, "-o", tmp_path / "out", "--samples", "5") == 0
+    assert run("segment", field, "-o", tmp_path / "out", "--samples", "10") == 0
     products = ("catalog.fits", "preview.png", "segmentation.fits", "summary.json")
     assert names(tmp_path / "out") == ["appulse.json", *(f"field_{each}" for each in products)]
     captured = capsys.readouterr()
