@@ -58,7 +58,7 @@ def done(tmp_path_factory):
     """A directory in which everything was asked for."""
     folder = tmp_path_factory.mktemp("done")
     write_sky(folder / "field.fits")
-    options = ("--samples", "8", "--seed", "3", "--keep-realisations", "--keep-background")
+    options = ("--samples", "10", "--seed", "3", "--keep-realisations", "--keep-background")
     options += ("--regions", "--catalog", "ecsv")
     code = run("segment", folder / "field.fits", "-o", folder / "out", *options)
     return folder, code, options
@@ -99,14 +99,14 @@ def test_every_product_is_there_and_says_what_the_contract_says(done):
             "MODEL": "euclid",
             "MODELSHA": appulse.load_model("euclid").sha256,
             "SEED": 3,
-            "SAMPLES": 8,
+            "SAMPLES": 10,
             "METHOD": "two-step",
         }
         with fits.open(folder / "field.fits") as image:
             for key in WCS:
                 assert str(hdus["MEAN"].header.cards[key]) == str(image[0].header.cards[key])
     maps = read_segmentation(path)
-    assert maps["realisations"].shape == (8, 130, 140)
+    assert maps["realisations"].shape == (10, 130, 140)
     np.testing.assert_array_equal(maps["mean"], maps["realisations"].mean(axis=0).astype(np.float32))
     np.testing.assert_array_equal(np.unique(maps["segm"])[1:], catalog["label"])
 
