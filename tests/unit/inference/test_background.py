@@ -237,8 +237,13 @@ def padded(level, sigma, kind):
         return np.round(image).astype(np.int16)
     if kind == "float of integers":
         return np.round(image).astype(np.float32)
+    # Without a seed the dither is drawn from the clock.
     packed = fits.CompImageHDU(
-        image.astype(np.float32), compression_type="RICE_1", quantize_level=4, quantize_method=kind
+        image.astype(np.float32),
+        compression_type="RICE_1",
+        quantize_level=4,
+        quantize_method=kind,
+        dither_seed=1,
     )
     file = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), packed]).writeto(file)
