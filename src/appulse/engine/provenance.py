@@ -12,7 +12,7 @@ from appulse.network.bundled import range_warnings
 from appulse.version import __version__
 from appulse.words import counted
 
-# With fewer realisations intervals are too narrow: of five, the 68 % ones hold a tenth of the galaxies less.
+# With fewer realisations intervals are too narrow: of five, 68 % ones of areas held 0.44 where of fifty 0.56.
 FEWEST_SAMPLES = 10
 
 

@@ -127,6 +127,7 @@ def test_processes_that_share_the_fields_find_the_same():
     (alone, report), (shared, same) = (calibrate(model, fields, workers=workers) for workers in (1, 2))
     assert shared == alone and same == report
     assert set(alone.error_bars) == set(MEASURED)
+    assert " galaxies found, " in report and ("WARNING" in report) == (not alone.blend_error_bars)
     # What is found lies near what the model ships with, which was found on larger fields.
     point, shipped = (each.operating_points["balanced"] for each in (alone, model.calibration))
     assert abs(point.t_galaxy - shipped.t_galaxy) < 0.25
@@ -164,3 +165,10 @@ def test_a_length_that_is_tried_is_that_of_the_realisations(monkeypatch):
     )
     assert list(short["id"]) == list(long["id"]) == [1]
     assert long["area_std"][0] > 1.1 * short["area_std"][0]
+
+
+def test_fields_with_too_few_galaxies_are_refused_before_the_model_looks_at_them():
+    field = simulate_field(Survey.load("paper"), 64, seed=2000)
+    seen = np.count_nonzero(field.catalog["isophotal_area"] >= 10)
+    with pytest.raises(InputError, match=rf"only {seen} galaxies are in the calibration fields"):
+        calibrate(None, [field])
