@@ -9,11 +9,12 @@ a simulated field          seed, number of the field, `OfField`, ...      Philox
 training and test stamps   "stam", seed, `OfStamps`, ...                  SFC64
 realisations, empty sky    "infe", seed, `OfSky`, ...                     Philox
 the oracle's galaxies      "orac", seed                                   Philox
+clumps of a galaxy         "clum", a number drawn for the galaxy          Philox
 latents in training        "late", seed, batch, rank                      PyTorch's generators
 =========================  =============================================  ====================
 
 A key begins with the word of its room; those of fields, which were there first, begin with their seed, so
-that no field may have a seed as large as a room's word, 1.7 thousand millions. Seeds take one word, 32 bits.
+that no field may have a seed as large as a room's word: `LARGEST_FIELD_SEED`. Seeds take one word, 32 bits.
 To NumPy a key of less than four words is the same with zeros behind it: the keys of one purpose are all of
 one length.
 
@@ -34,6 +35,11 @@ class _Room(IntEnum):
     SKY = 0x696E6665  # "infe"
     ORACLE = 0x6F726163  # "orac"
     LATENTS = 0x6C617465  # "late"
+    CLUMPS = 0x636C756D  # "clum"
+
+
+# 1.67 thousand millions.
+LARGEST_FIELD_SEED = min(_Room) - 1
 
 
 @unique
@@ -48,6 +54,7 @@ class OfField(IntEnum):
     PAIRS = 5
     REAL = 6
     RANGES = 7
+    CLUMPS = 8
 
 
 @unique
@@ -122,6 +129,17 @@ def oracle_stream(seed: int) -> np.random.Generator:
         Of its galaxies and fits.
     """
     return _philox(_Room.ORACLE, seed)
+
+
+def clump_stream(number: int) -> np.random.Generator:
+    """The stream of one galaxy's clumps.
+
+    Parameters
+    ----------
+    number : int
+        Drawn for the galaxy.
+    """
+    return _philox(_Room.CLUMPS, number)
 
 
 def device_seed(seed: int, number: int) -> int:

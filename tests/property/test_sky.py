@@ -12,7 +12,8 @@ from scipy.special import gammaincinv
 from appulse.sky import PSF, Population, Survey, simulate_field
 from appulse.sky.field import Field
 from appulse.sky.population import SERSIC_INDEX_RANGE
-from appulse.sky.rendering import Renderer, SourceImage, isophotal_radius
+from appulse.sky.profiles import isophotal_radius
+from appulse.sky.rendering import Renderer, SourceImage
 from appulse.sky.stored_field import read_field, write_field
 from appulse.sky.survey_file import noise_from_point_source
 from appulse.sky.truth import Layers, blendedness, clip_to, shared_light, summed_light, ternary_map

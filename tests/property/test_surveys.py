@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appulse.sky import PSF, Population, Survey
 from appulse.sky.noise import correlation_kernel, draw_noise
-from appulse.sky.population import Bulges, Faint, Pairs, Stars
+from appulse.sky.population import Bulges, Clumps, Faint, Pairs, Stars
 from appulse.sky.ranges import Ranges
 from appulse.sky.sources import GALAXY, MARGIN, STAR, draw_sources
 
@@ -37,6 +37,7 @@ surveys = st.builds(
     correlation=optional(st.floats(0.2, 3)),
     gain=optional(st.floats(1e-3, 1e6)),
     bulges=optional(st.builds(Bulges, st.floats(0, 1), st.floats(0.01, 1))),
+    clumps=optional(st.builds(Clumps, st.floats(0, 1), st.floats(0.01, 0.9))),
     stars=optional(st.builds(Stars, st.floats(0, 50))),
     faint=optional(st.builds(Faint, st.floats(26.1, 28))),
     pairs=optional(st.builds(Pairs, st.floats(0, 1), st.floats(0.1, 5))),

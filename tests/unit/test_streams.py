@@ -7,6 +7,7 @@ from appulse.streams import (
     OfSky,
     OfStamps,
     device_seed,
+    clump_stream,
     field_stream,
     latent_seed,
     oracle_stream,
@@ -24,6 +25,7 @@ FIELD = {
     OfField.PAIRS: 0x73D3705332A1CA8B,
     OfField.REAL: 0x6C17D59B15477FA,
     OfField.RANGES: 0x7DEE59A0AD403AC3,
+    OfField.CLUMPS: 0xA2C5336D07E895CF,
 }
 STAMPS = {
     OfStamps.ORDER: 0xAE14182355337C9F,
@@ -49,6 +51,7 @@ def test_every_stream_begins_as_it_always_has():
     assert {purpose: first(stamp_stream(7, purpose, 11, 2)) for purpose in OfStamps} == STAMPS
     assert {purpose: first(sky_stream(7, purpose, 4)) for purpose in OfSky} == SKY
     assert first(oracle_stream(7)) == 0x459DDFC6D221AD0
+    assert first(clump_stream(7)) == 0x307F5978FD42A83D
     assert device_seed(7, 11) == 5344984830257962255
     assert latent_seed(7, 11, 2) == 2387393988560103756
 
@@ -64,15 +67,17 @@ def test_so_does_one_whose_key_is_short_or_long():
 @pytest.mark.parametrize("seed", [0, 1, 9000])
 def test_no_two_keys_are_the_same_to_numpy(seed):
     """Zeros behind a key of less than four words do not count: of what may meet, most are zeros."""
+    of_parts = {OfField.BULGES, OfField.REAL, OfField.CLUMPS}
     streams = [
-        *(field_stream(seed, 0, purpose) for purpose in set(OfField) - {OfField.BULGES, OfField.REAL}),
+        *(field_stream(seed, 0, purpose) for purpose in set(OfField) - of_parts),
         *(field_stream(seed, 0, OfField.NOISE, band) for band in (1, 2)),
-        *(field_stream(seed, 0, of, part) for of in (OfField.BULGES, OfField.REAL) for part in OfField),
+        *(field_stream(seed, 0, of, part) for of in of_parts for part in OfField),
         *(stamp_stream(seed, purpose) for purpose in OfStamps),
         *(stamp_stream(seed, OfStamps.ORDER, epoch) for epoch in (1, 2)),
         *(sky_stream(seed, purpose) for purpose in OfSky),
         *(sky_stream(seed, of, sample) for of in (OfSky.COPULA, OfSky.SMOOTH_LATENT) for sample in (1, 2)),
         oracle_stream(seed),
+        *(clump_stream(number) for number in (0, 1, seed + 2)),
     ]
     keys = [stream.bit_generator.seed_seq.entropy for stream in streams]
     padded = {(*map(int, key), *[0] * (4 - len(key))) for key in keys}

@@ -19,6 +19,8 @@ from numba import njit
 from scipy.interpolate import CubicSpline
 from scipy.special import gamma, gammaincinv
 
+from appulse.sky.profiles import Part
+
 if TYPE_CHECKING:
     import galsim
 
@@ -126,7 +128,7 @@ class FourierDrawer:
 
     def draw(
         self,
-        parts: Sequence[tuple[float, float, float]],
+        parts: Sequence[Part],
         ellipticity: float,
         orientation: float,
         offset: tuple[float, float],
@@ -136,10 +138,10 @@ class FourierDrawer:
 
         Parameters
         ----------
-        parts : sequence of (flux, half_light_radius in arcsec, sersic_index)
+        parts : sequence of Part
             Of a galaxy; a point source has radius 0.
         ellipticity, orientation : float, float in degrees
-            Of all parts.
+            The tilt of all parts and of their places.
         offset : (float, float), pixels
             Of the source's centre from that of the image: y, x.
         half : int, pixels
@@ -158,22 +160,25 @@ class FourierDrawer:
             grid = self._grids[side] = self._make_grid(side)
         n = len(grid.transfer)
         cycles = 2j * np.pi / side * np.arange(-n + 1, n)
-        # Counted from the image's first pixel; its centre is `half` further.
-        phase_y, phase_x = (np.exp(-cycles * (half + shift)) for shift in offset)
         spectrum = np.zeros((side, side // 2 + 1), np.complex128)
         angle, q = np.deg2rad(orientation), 1.0 - ellipticity
-        for flux, radius, index in parts:
-            # Along the major axis a sheared profile's transform is narrower by sqrt(q).
-            major, minor = 1.0 / q, q
-            cosine, sine = np.cos(angle), np.sin(angle)
-            unit = (radius * 2.0 * np.pi / (side * self._scale)) ** 2
+        # Along the major axis a sheared profile's transform is narrower by sqrt(q).
+        major, minor = 1.0 / q, q
+        cosine, sine = np.cos(angle), np.sin(angle)
+        for part in parts:
+            along = (cosine * part.x + sine * part.y) / (np.sqrt(q) * self._scale)
+            across = (cosine * part.y - sine * part.x) * np.sqrt(q) / self._scale
+            place = (offset[0] + sine * along + cosine * across, offset[1] + cosine * along - sine * across)
+            # Counted from the image's first pixel; its centre is `half` further.
+            phase_y, phase_x = (np.exp(-cycles * (half + shift)) for shift in place)
+            unit = (part.half_light_radius * 2.0 * np.pi / (side * self._scale)) ** 2
             _add_transform(
                 spectrum,
                 grid.transfer,
                 phase_y,
                 phase_x,
-                flux,
-                sersic_transform(index) if radius > 0 else _POINT,
+                part.flux,
+                sersic_transform(part.sersic_index) if part.half_light_radius > 0 else _POINT,
                 _TABLE_CELLS / _TABLE_END,
                 unit * (major * cosine**2 + minor * sine**2),
                 unit * (major - minor) * cosine * sine,

@@ -19,7 +19,8 @@ from appulse.files import atomic_write
 from appulse.progress import Progress
 from appulse.sky.noise import whiten
 from appulse.sky.population import SIZE_SLOPE
-from appulse.sky.rendering import Renderer, isophotal_radius, psf_radius
+from appulse.sky.profiles import isophotal_radius, psf_radius
+from appulse.sky.rendering import Renderer
 from appulse.sky.survey import Survey
 from appulse.streams import oracle_stream
 

@@ -94,7 +94,8 @@ class RealGalaxies:
         drawn = low + np.floor((high - low) * u).astype(int)
         galaxies["real_index"] = np.where(chosen, order[np.minimum(drawn, len(order) - 1)], -1)
         galaxies["orientation"] = np.where(chosen, 360.0 * turn, galaxies["orientation"])
-        galaxies["bulge_fraction"] = np.where(chosen, 0.0, galaxies["bulge_fraction"])
+        for name in galaxies.keys() & {"bulge_fraction", "clump_fraction"}:
+            galaxies[name] = np.where(chosen, 0.0, galaxies[name])
         for name in ("half_light_radius", "sersic_index", "ellipticity"):
             galaxies[name] = np.where(chosen, np.nan, galaxies[name])
 

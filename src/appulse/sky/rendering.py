@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from scipy.special import gamma, gammaincinv
 
 from appulse.files import InputError
 from appulse.sky.fourier import fourier_drawer
-from appulse.sky.population import BULGE_INDEX, BULGE_SIZE, Properties
-from appulse.sky.psf import PSF
+from appulse.sky.population import Properties
+from appulse.sky.profiles import Part, clump_parts, option, psf_radius, reach_of, smooth_parts
 from appulse.sky.real_galaxies import RealGalaxies
 from appulse.sky.sources import GALAXY, STAR
 from appulse.sky.survey import Survey
@@ -42,69 +41,6 @@ class SourceImage:
     y0: int
     x0: int
     image: np.ndarray
-
-
-def isophotal_radius(
-    flux: float, half_light_radius: float, sersic_index: float, ellipticity: float, level: float
-) -> float:
-    """Semi-major axis at which a Sérsic profile falls to a surface brightness.
-
-    Parameters
-    ----------
-    flux : float
-        Total flux.
-    half_light_radius : float
-        Circularised half-light radius; its unit is the result's.
-    sersic_index : float
-        Sérsic index.
-    ellipticity : float
-        1 - b/a.
-    level : float
-        Surface brightness, flux per squared unit of the radius.
-
-    Returns
-    -------
-    float
-        0 where even the centre is fainter.
-    """
-    b = gammaincinv(2.0 * sersic_index, 0.5)
-    effective = flux / (
-        2.0
-        * np.pi
-        * sersic_index
-        * half_light_radius**2
-        * np.exp(b)
-        * b ** (-2.0 * sersic_index)
-        * gamma(2.0 * sersic_index)
-    )
-    reach = 1.0 + np.log(effective / level) / b
-    major = half_light_radius / np.sqrt(1.0 - ellipticity)
-    return major * max(reach, 0.0) ** sersic_index
-
-
-def psf_radius(psf: PSF, flux: float, level: float) -> float:
-    """Radius at which a point source falls to a surface brightness.
-
-    Parameters
-    ----------
-    psf : PSF
-        Point-spread function.
-    flux : float
-        Flux of the source.
-    level : float
-        Surface brightness, flux per arcsec^2.
-
-    Returns
-    -------
-    float, arcsec
-        0 where even the centre is fainter.
-    """
-    if psf.model == "gaussian":
-        variance = (psf.fwhm / 2.3548) ** 2
-        return np.sqrt(max(2.0 * variance * np.log(flux / (2.0 * np.pi * variance) / level), 0.0))
-    alpha = 0.5 * psf.fwhm / np.sqrt(2.0 ** (1.0 / psf.beta) - 1.0)
-    contrast = flux * (psf.beta - 1.0) / (np.pi * alpha**2) / level
-    return alpha * np.sqrt(max(contrast ** (1.0 / psf.beta) - 1.0, 0.0))
 
 
 class Renderer:
@@ -149,8 +85,12 @@ class Renderer:
             q=1.0 - float(source["ellipticity"]), beta=float(source["orientation"]) * galsim.degrees
         )
         parts = [
-            galsim.Sersic(n=index, half_light_radius=radius, flux=flux)
-            for flux, radius, index in _components(source)
+            galsim.Sersic(n=part.sersic_index, half_light_radius=part.half_light_radius, flux=part.flux)
+            for part in smooth_parts(source)
+        ]
+        parts += [
+            galsim.Gaussian(half_light_radius=part.half_light_radius, flux=part.flux).shift(part.x, part.y)
+            for part in clump_parts(source)
         ]
         return (parts[0] if len(parts) == 1 else galsim.Sum(parts)).shear(shear)
 
@@ -173,13 +113,8 @@ class Renderer:
         real = self._real_galaxies(source)
         if real is not None:
             radius += real.profile(source)[1]
-        elif _option(source, "kind", GALAXY) != STAR:
-            parts = _components(source)
-            # Where the sum of two parts reaches the level, one of them reaches its half.
-            radius += max(
-                isophotal_radius(flux, half_light, index, source["ellipticity"], level / len(parts))
-                for flux, half_light, index in parts
-            )
+        elif option(source, "kind", GALAXY) != STAR:
+            radius += reach_of(source, level)
         half = int(np.clip(np.ceil(radius / scale) + 2, 4, LARGEST_HALF_WIDTH))
         x, y = (int(np.floor(float(source[axis]) + 0.5)) for axis in ("x", "y"))
         return y - half, y + half + 1, x - half, x + half + 1
@@ -192,7 +127,7 @@ class Renderer:
         source : mapping
             A row of `draw_sources`: ``x``, ``y`` (0-based pixels), ``flux``, ``half_light_radius`` (arcsec),
             ``sersic_index``, ``ellipticity``, ``orientation`` (degrees). Without ``kind``,
-            ``bulge_fraction`` and ``real_index`` it is a galaxy of one Sérsic profile.
+            ``bulge_fraction``, ``clump_fraction`` and ``real_index`` it is a galaxy of one Sérsic profile.
 
         Returns
         -------
@@ -229,7 +164,7 @@ class Renderer:
         # then its far wings are folded into the image, and its cusp is cut.
         for folding, cut in _THRESHOLDS:
             # Made anew each time: GalSim's copies with other parameters keep what they have worked out.
-            if _option(source, "kind", GALAXY) == STAR:
+            if option(source, "kind", GALAXY) == STAR:
                 profile = self.psf.withFlux(float(source["flux"]))
             else:
                 profile = galsim.Convolve(self.profile(source), self.psf)
@@ -255,9 +190,9 @@ class Renderer:
     def _through_fourier(self, source: Properties, half: int, y: int, x: int) -> np.ndarray | None:
         if self._real_galaxies(source) is not None:
             return None
-        parts, ellipticity, orientation = [(float(source["flux"]), 0.0, 1.0)], 0.0, 0.0
-        if _option(source, "kind", GALAXY) != STAR:
-            parts = _components(source)
+        parts, ellipticity, orientation = [Part(float(source["flux"]), 0.0, 1.0)], 0.0, 0.0
+        if option(source, "kind", GALAXY) != STAR:
+            parts = smooth_parts(source) + clump_parts(source)
             ellipticity, orientation = float(source["ellipticity"]), float(source["orientation"])
         offset = (float(source["y"]) - y, float(source["x"]) - x)
         return fourier_drawer(self.psf, self.survey.pixel_scale).draw(
@@ -265,25 +200,7 @@ class Renderer:
         )
 
     def _real_galaxies(self, source: Properties) -> RealGalaxies | None:
-        return self.survey.real_galaxies if _option(source, "real_index", -1) >= 0 else None
-
-
-def _option(source: Properties, name: str, default: float) -> float:
-    # Rows of a table have no `get`; galaxies that did not come from `draw_sources` lack the options' columns.
-    try:
-        return source[name]
-    except KeyError:
-        return default
-
-
-def _components(source: Properties) -> list[tuple[float, float, float]]:
-    # Flux, half-light radius and Sérsic index of each part of a galaxy.
-    flux, radius, index = (float(source[name]) for name in ("flux", "half_light_radius", "sersic_index"))
-    bulge = float(_option(source, "bulge_fraction", 0.0))
-    if bulge == 0.0:
-        return [(flux, radius, index)]
-    parts = [((1.0 - bulge) * flux, radius, index), (bulge * flux, BULGE_SIZE * radius, BULGE_INDEX)]
-    return [part for part in parts if part[0] > 0.0]
+        return self.survey.real_galaxies if option(source, "real_index", -1) >= 0 else None
 
 
 def _trimmed(image: np.ndarray, y0: int, x0: int, level: float) -> SourceImage | None:

@@ -35,6 +35,7 @@ from appulse.sky.report import SkyReport
 from appulse.sky.stored_field import field_info, field_name, open_field
 from appulse.sky.strips import FieldPlan, StripTask, draw_strip, measured_catalog
 from appulse.sky.survey import Survey
+from appulse.streams import LARGEST_FIELD_SEED
 from appulse.tasks import run_tasks, usable_cpus
 from appulse.version import __version__
 
@@ -238,10 +239,10 @@ def simulate_fields(
     if dask is not None and workers not in (None, 1):
         raise UsageError("give either --workers or --dask: a cluster has its own number of workers.")
     workers = usable_cpus() if workers is None else workers
-    if size < 16 or fields < 1 or seed < 0 or workers < 1:
+    if size < 16 or fields < 1 or not 0 <= seed <= LARGEST_FIELD_SEED or workers < 1:
         raise UsageError(
             f"size {size}, fields {fields}, seed {seed}, workers {workers}: size must be at least 16, "
-            "fields and workers at least 1, seed not negative."
+            f"fields and workers at least 1, seed from 0 to {LARGEST_FIELD_SEED}."
         )
     survey = survey if isinstance(survey, Survey) else Survey.load(survey)
     Survey.from_dict(survey.to_dict(), f"survey {survey.name!r}")  # as its files will be read, before hours

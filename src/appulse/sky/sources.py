@@ -7,7 +7,15 @@ import functools
 import numpy as np
 from astropy.table import Table
 
-from appulse.sky.population import DISC_INDEX, Bulges, Pairs, Stars, draw_magnitudes
+from appulse.sky.population import (
+    DISC_INDEX,
+    LARGEST_DISC_INDEX,
+    Bulges,
+    Clumps,
+    Pairs,
+    Stars,
+    draw_magnitudes,
+)
 from appulse.sky.survey import Survey
 from appulse.streams import OfField, field_stream
 
@@ -38,8 +46,9 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
         ``MARGIN`` outside the field), ``magnitude``, ``flux``, ``half_light_radius`` (arcsec; of the disc
         where there is a bulge), ``sersic_index``, ``ellipticity``, ``orientation`` (degrees; of a real galaxy
         the turn given to it), ``kind`` (int8: 0 galaxy, 1 unlabelled galaxy, 2 star), ``bulge_fraction`` (of
-        the flux) and ``real_index`` (int32: row of the catalogue of real galaxies, -1 none). What stars and
-        real galaxies lack is NaN.
+        the flux) and ``real_index`` (int32: row of the catalogue of real galaxies, -1 none); where the survey
+        has clumps, ``clump_fraction`` (of the flux) and ``clump_seed`` (int32, of their places). What stars
+        and real galaxies lack is NaN.
     """
     if survey.ranges is not None:
         raise ValueError(f"survey {survey.name} has ranges; draw one from them with for_field(seed, index).")
@@ -60,6 +69,8 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
         part["bulge_fraction"], part["real_index"] = np.zeros(n), np.full(n, -1)
         if survey.bulges is not None:
             _give_bulges(survey.bulges, part, stream(OfField.BULGES, purpose))
+        if survey.clumps is not None:
+            _give_clumps(survey.clumps, part, stream(OfField.CLUMPS, purpose))
         if survey.real_galaxies is not None:
             survey.real_galaxies.assign(part, stream(OfField.REAL, purpose))
     if survey.stars is not None:
@@ -77,6 +88,9 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
     sources["kind"] = columns["kind"].astype(np.int8)
     sources["bulge_fraction"] = columns["bulge_fraction"]
     sources["real_index"] = columns["real_index"].astype(np.int32)
+    if survey.clumps is not None:
+        sources["clump_fraction"] = columns["clump_fraction"]
+        sources["clump_seed"] = columns["clump_seed"].astype(np.int32)
     return sources
 
 
@@ -106,6 +120,14 @@ def _give_bulges(bulges: Bulges, galaxies: dict, rng: np.random.Generator) -> No
     galaxies["sersic_index"] = np.where(has_bulge, DISC_INDEX, galaxies["sersic_index"])
 
 
+def _give_clumps(clumps: Clumps, galaxies: dict, rng: np.random.Generator) -> None:
+    n = len(galaxies["x"])
+    has_clumps = (rng.random(n) < clumps.share) & (galaxies["sersic_index"] <= LARGEST_DISC_INDEX)
+    fraction, seed = clumps.light * rng.random(n), rng.integers(0, 2**31, n)
+    galaxies["clump_fraction"] = np.where(has_clumps, fraction, 0.0)
+    galaxies["clump_seed"] = np.where(has_clumps, seed, 0)
+
+
 def _draw_stars(stars: Stars, area: float, shape: tuple[int, int], rng: np.random.Generator) -> dict:
     n = rng.poisson(stars.density * area)
     magnitude = draw_magnitudes(n, stars.magnitude_bright, stars.magnitude_faint, stars.count_slope, rng)
@@ -113,4 +135,5 @@ def _draw_stars(stars: Stars, area: float, shape: tuple[int, int], rng: np.rando
     for name in ("half_light_radius", "sersic_index", "ellipticity", "orientation"):
         drawn[name] = np.full(n, np.nan)
     others = {"kind": np.full(n, STAR), "bulge_fraction": np.zeros(n), "real_index": np.full(n, -1)}
+    others |= {"clump_fraction": np.zeros(n), "clump_seed": np.zeros(n)}
     return _scattered(drawn, shape, rng) | others

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from appulse.files import InputError, UsageError
-from appulse.sky.population import Bulges, Faint, Pairs, Population, Stars
+from appulse.sky.population import Bulges, Clumps, Faint, Pairs, Population, Stars
 from appulse.sky.psf import PSF
 from appulse.sky.ranges import Ranges
 from appulse.sky.real_galaxies import RealGalaxies
@@ -51,6 +51,8 @@ class Survey:
         Sources add the Gaussian variance ``light / gain``. None: background noise only.
     bulges : Bulges or None
         Galaxies of two parts.
+    clumps : Clumps or None
+        Star-forming clumps in discs.
     stars : Stars or None
         Point sources, unlabelled.
     faint : Faint or None
@@ -74,6 +76,7 @@ class Survey:
     correlation: float | None = None
     gain: float | None = None
     bulges: Bulges | None = None
+    clumps: Clumps | None = None
     stars: Stars | None = None
     faint: Faint | None = None
     pairs: Pairs | None = None

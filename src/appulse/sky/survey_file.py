@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from appulse.files import InputError
-from appulse.sky.population import SERSIC_INDEX_RANGE, Bulges, Faint, Pairs, Population, Stars
+from appulse.sky.population import SERSIC_INDEX_RANGE, Bulges, Clumps, Faint, Pairs, Population, Stars
 from appulse.sky.psf import PSF
 from appulse.sky.ranges import Ranges
 from appulse.sky.real_galaxies import RealGalaxies
@@ -41,6 +41,7 @@ _NUMBERS = {
         "ellipticity_scale": (0.01, 2.0),
     },
     "bulges": {"share": (0.0, 1.0), "scale": (0.001, 1.0)},
+    "clumps": {"share": (0.0, 1.0), "light": (0.01, 0.9)},
     "stars": {
         "density": _DENSITY,
         "magnitude_bright": (10.0, 35.0),
@@ -53,8 +54,8 @@ _NUMBERS = {
 # Allowed limits of every range, [low, high].
 _LIMITS = {"pixel_scale": _PIXEL_SCALE, "fwhm_pixels": (0.5, 20.0), "density": (0.1, 2000.0)}
 _TEXTS = ("name", "description", "unit")
-_TABLES = ("psf", "noise", "population", "bulges", "stars", "faint", "pairs", "ranges")
-_OPTIONS = {"bulges": Bulges, "stars": Stars, "faint": Faint, "pairs": Pairs}
+_TABLES = ("psf", "noise", "population", "bulges", "clumps", "stars", "faint", "pairs", "ranges")
+_OPTIONS = {"bulges": Bulges, "clumps": Clumps, "stars": Stars, "faint": Faint, "pairs": Pairs}
 
 
 def parse_survey(content: dict[str, Any], source: str, directory: Path = Path()) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from appulse.sky import PSF, Survey
 from appulse.sky.fourier import sersic_transform
-from appulse.sky.population import Bulges, Faint, Stars
+from appulse.sky.population import Bulges, Clumps, Faint, Stars
 from appulse.sky.rendering import Renderer
 from appulse.sky.sources import draw_sources
 
@@ -43,6 +43,7 @@ def test_every_source_is_galsims(name):
     survey = Survey.load(name)
     faint = Faint(survey.population.magnitude_faint + 1.0)
     survey = dataclasses.replace(survey, bulges=Bulges(0.4, 0.4), stars=Stars(200.0, 19.0), faint=faint)
+    survey = dataclasses.replace(survey, clumps=Clumps(0.5))
     sources = draw_sources(survey, (250, 250), 6, 0)
     renderer = Renderer(survey)
     shuffled = np.random.default_rng(1).permutation(len(sources))

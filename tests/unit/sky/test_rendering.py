@@ -9,7 +9,8 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from appulse.sky import PSF, Survey
-from appulse.sky.rendering import RENDER_LIMIT, Renderer, isophotal_radius, psf_radius
+from appulse.sky.profiles import isophotal_radius, psf_radius
+from appulse.sky.rendering import RENDER_LIMIT, Renderer
 
 WIDE = Survey.load("euclid-wide")
 GROUND = dataclasses.replace(WIDE, pixel_scale=0.2, noise=26.0, psf=PSF("gaussian", 0.8))

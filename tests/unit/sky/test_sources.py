@@ -8,7 +8,16 @@ from scipy import stats
 from scipy.spatial import cKDTree
 
 from appulse.sky import Survey
-from appulse.sky.population import BULGE_INDEX, DISC_INDEX, Bulges, Faint, Pairs, Stars
+from appulse.sky.population import (
+    BULGE_INDEX,
+    DISC_INDEX,
+    LARGEST_DISC_INDEX,
+    Bulges,
+    Clumps,
+    Faint,
+    Pairs,
+    Stars,
+)
 from appulse.sky.sources import GALAXY, MARGIN, STAR, UNLABELLED, draw_sources
 
 WIDE = Survey.load("euclid-wide")
@@ -16,6 +25,7 @@ SHAPE = (900, 1200)
 AREA = (SHAPE[0] + 2 * MARGIN) * (SHAPE[1] + 2 * MARGIN) * (0.1 / 60) ** 2  # arcmin^2
 OPTIONS = {
     "bulges": Bulges(0.5, 0.3),
+    "clumps": Clumps(0.5),
     "stars": Stars(20.0),
     "faint": Faint(26.5),
     "pairs": Pairs(0.5, 2.0),
@@ -95,6 +105,21 @@ def test_bulges_follow_their_law(plain):
     assert (table["sersic_index"][has] == DISC_INDEX).all()
     np.testing.assert_array_equal(table["sersic_index"][~has], plain["sersic_index"][~has])
     assert DISC_INDEX == pytest.approx(1, abs=0.03) and BULGE_INDEX == pytest.approx(4, abs=0.03)
+
+
+def test_clumps_are_in_discs_and_follow_their_law():
+    table = drawn(clumps=Clumps(0.4, 0.3), stars=Stars(20.0))
+    disc = table["sersic_index"] <= LARGEST_DISC_INDEX
+    has = table["clump_fraction"] > 0
+    n = disc.sum()
+    assert not has[~disc].any() and (table["sersic_index"] > LARGEST_DISC_INDEX).any()
+    assert has.sum() == pytest.approx(0.4 * n, abs=4 * np.sqrt(0.24 * n))
+    assert stats.kstest(table["clump_fraction"][has] / 0.3, stats.uniform.cdf).pvalue > 1e-3
+    assert len(set(table["clump_seed"][has])) > 0.99 * has.sum()
+
+
+def test_a_survey_without_clumps_has_no_columns_of_them(plain):
+    assert not {"clump_fraction", "clump_seed"} & set(plain.colnames)
 
 
 @pytest.mark.parametrize("radius", [0.7, 1.5, 2.0])  # arcsec

@@ -7,7 +7,7 @@ import pytest
 
 from appulse.files import InputError
 from appulse.sky import Survey
-from appulse.sky.population import Bulges, Faint, Pairs, Stars
+from appulse.sky.population import Bulges, Clumps, Faint, Pairs, Stars
 from appulse.sky.ranges import Ranges
 
 GOOD = """
@@ -23,6 +23,9 @@ gain = 3
 magnitude_faint = 25.0
 [bulges]
 share = 0.5
+[clumps]
+share = 0.4
+light = 0.3
 [stars]
 density = 3
 magnitude_faint = 24.0
@@ -50,7 +53,8 @@ def load(tmp_path):
 def test_every_option(load):
     survey = load(GOOD)
     assert (survey.correlation, survey.gain) == (0.7, 3.0)
-    assert survey.bulges == Bulges(0.5) and survey.stars == Stars(3.0, magnitude_faint=24.0)
+    assert survey.bulges == Bulges(0.5) and survey.clumps == Clumps(0.4, 0.3)
+    assert survey.stars == Stars(3.0, magnitude_faint=24.0)
     assert survey.faint == Faint(26.5) and survey.pairs == Pairs(0.2, 1.5)
     assert survey.ranges == Ranges(pixel_scale=(0.1, 0.3), density=(10.0, 100.0))
     back = Survey.from_dict(json.loads(json.dumps(survey.to_dict())))
@@ -59,16 +63,17 @@ def test_every_option(load):
 
 def test_every_option_is_part_of_the_digest(load):
     survey = load(GOOD)
-    options = ("correlation", "gain", "bulges", "stars", "faint", "pairs", "ranges")
+    options = ("correlation", "gain", "bulges", "clumps", "stars", "faint", "pairs", "ranges")
     without = [dataclasses.replace(survey, **{name: None}) for name in options]
     changed = [
         dataclasses.replace(survey, bulges=Bulges(0.5, 0.2)),
+        dataclasses.replace(survey, clumps=Clumps(0.4, 0.2)),
         dataclasses.replace(survey, stars=Stars(4.0, magnitude_faint=24.0)),
         dataclasses.replace(survey, faint=Faint(26.6)),
         dataclasses.replace(survey, pairs=Pairs(0.2, 1.6)),
         dataclasses.replace(survey, ranges=Ranges(pixel_scale=(0.1, 0.31), density=(10.0, 100.0))),
     ]
-    assert len({each.digest() for each in (survey, *without, *changed)}) == 13
+    assert len({each.digest() for each in (survey, *without, *changed)}) == 15
 
 
 @pytest.mark.parametrize(
