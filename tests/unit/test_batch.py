@@ -219,7 +219,10 @@ def test_the_table_at_the_end_says_what_became_of_each(images, options, tmp_path
     assert run_batch([images[0], bad, images[2]], {}, options()) == 1
     *_, head, first, second, third, last = capsys.readouterr().out.splitlines()
     assert head.split() == ["image", "Mpix", "galaxies", "seconds", "Mpix/s", "outcome"]
-    assert first.split() == [str(images[0]), "done", "before"] and second.split() == [str(bad), "FAILED"]
+    assert first.split() == [str(images[0]), "done", "before"]
+    # Why, which has been said when it failed, perhaps hours ago, is said again.
+    assert second.split()[:2] == [str(bad), "FAILED:"] and "cannot be read as FITS" in second
+    assert second.count("bad.fits") == 1
     assert third.split()[:3] == [str(images[2]), "0.00", "0"] and third.endswith("done")
     assert last == f"2 of 3 images done, in {options().output}"
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from appulse.files import InputError
 from appulse.inference.background import CELL
 from appulse.objects import PixelFlag
 from appulse.segmentation import segment
@@ -105,6 +106,26 @@ def test_what_is_in_the_file_can_be_left_out(tmp_path, expected):
     measured_elsewhere = run(SCENE, mask=BAD)
     np.testing.assert_array_equal(measured.image, measured_elsewhere.image)
     assert (measured.image != expected.image)[~BAD].any()
+
+
+@pytest.mark.parametrize(("layout", "others"), [(hst, "ERR, DQ"), (rubin, "MASK, VARIANCE")])
+def test_a_map_of_a_file_with_several_images_needs_a_name(tmp_path, layout, others):
+    path = layout(tmp_path / "a.fits")
+    first, science = others.partition(",")[0], "SCI" if layout is hst else "IMAGE"
+    there = f"as in '{path}[{first}]'. Besides {science} it holds {others}."
+    with pytest.raises(InputError, match="a.fits is the image itself; name the map's HDU") as itself:
+        run(path, rms=path)
+    with pytest.raises(InputError, match="a.fits holds 3 images; name the map's HDU") as several:
+        run(SCENE, weight=path)
+    for error in (itself, several):
+        assert str(error.value).endswith(there)
+
+
+def test_the_image_is_no_map_of_itself(tmp_path):
+    path = tmp_path / "plain.fits"
+    fits.writeto(path, SCENE)
+    with pytest.raises(InputError, match="plain.fits is the image itself, and holds no other"):
+        run(path, mask=path)
 
 
 def test_gaps_saturation_and_borders_change_nothing_far_from_them(tmp_path):

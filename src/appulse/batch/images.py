@@ -80,12 +80,15 @@ class Outcome:
         Of the products, where this run has made them.
     seconds : float
         That this run took.
+    reason : str
+        Of a failure, in a line.
     """
 
     path: Path
     state: str
     summary: dict | None = None
     seconds: float = 0.0
+    reason: str = ""
 
 
 DONE, DONE_BEFORE, FAILED = "done", "done before", "FAILED"
@@ -214,10 +217,11 @@ class Batch:
             if self.part is None and not any(one.folder.glob("*/records/*")):
                 remove_folder(one.folder)
             message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            reason = message.partition("\n")[0].removeprefix(f"{one.path}: ")
             # Where in a worker it comes from.
             message = "\n".join([message, *getattr(error, "__notes__", ())])
             print(message if str(one.path) in message else f"{one.path}: {message}", file=sys.stderr)
-            return Outcome(one.path, FAILED)
+            return Outcome(one.path, FAILED, reason=reason)
 
     def _segment(self, one: Input, part: workers.Shard | None, executor_for: ExecutorFor) -> Outcome:
         if self._is_done(one):

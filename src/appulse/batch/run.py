@@ -132,7 +132,7 @@ def _without_products(images: Sequence[Path]) -> list[Path]:
 
 
 def _table(outcomes: Sequence[Outcome]) -> list[str]:
-    """What became of each image, one line each; why one failed has been said when it did."""
+    """What became of each image, one line each."""
     width = max(len(str(outcome.path)) for outcome in outcomes)
     lines = [f"{'image':{width}}  {'Mpix':>8}  {'galaxies':>8}  {'seconds':>8}  {'Mpix/s':>7}  outcome"]
     for outcome in outcomes:
@@ -141,7 +141,8 @@ def _table(outcomes: Sequence[Outcome]) -> list[str]:
             pixels = outcome.summary["height"] * outcome.summary["width"] / 1e6
             measured = f"{pixels:8.2f}  {outcome.summary['galaxies']:8d}  {outcome.seconds:8.0f}"
             measured += f"  {pixels / outcome.seconds:7.3f}"
-        lines.append(f"{outcome.path!s:{width}}  {measured}  {outcome.state}")
+        state = f"{outcome.state}: {outcome.reason}" if outcome.reason else outcome.state
+        lines.append(f"{outcome.path!s:{width}}  {measured}  {state}")
     return lines
 
 

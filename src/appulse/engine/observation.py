@@ -186,16 +186,22 @@ def _map_from_array(name: str, values: object, unit: u.UnitBase | None) -> np.nd
 
 def _open_map(name: str | Path, image: Path | None) -> ImageSource:
     path, hdu = split_hdu(name)
-    if hdu is None and image is not None and path.resolve() == image.resolve():
-        raise InputError(f"{name} is the image itself; name the HDU of the map, as in '{name}[ERR]'.")
     source = open_image(path, hdu, wide=True)
-    if hdu is None and len(source.images) > 1:  # of which the first is hardly the map
-        source.close()
-        raise InputError(
-            f"{name} holds {len(source.images)} images; name the map's HDU, as in "
-            f"'{name}[{source.images[-1]}]'. They are {', '.join(source.images)}."
-        )
-    return source
+    if hdu is not None:
+        return source
+    # Of several images the one that is taken by default is the science image.
+    others = [one for one in source.images if one != source.hdu_name]
+    is_image = image is not None and path.resolve() == image.resolve()
+    if not (others or is_image):
+        return source
+    source.close()
+    what = "is the image itself" if is_image else f"holds {len(source.images)} images"
+    if not others:
+        raise InputError(f"{name} {what}, and holds no other.")
+    raise InputError(
+        f"{name} {what}; name the map's HDU, as in '{name}[{others[0]}]'. Besides {source.hdu_name} it holds "
+        f"{', '.join(others)}."
+    )
 
 
 def _check_shape(name: str | Path, shape: tuple[int, int], wanted: tuple[int, int]) -> None:

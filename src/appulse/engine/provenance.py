@@ -60,7 +60,8 @@ def warnings_of(job: Job) -> tuple[str, ...]:
     scaled, bad = (
         np.block([[getattr(part, name) for part in row] for row in sample]) for name in ("scaled", "bad")
     )
-    crowding = measure_crowding(scaled, bad)
+    # Sky that is left in has a warning of its own, and is no crowd.
+    crowding = measure_crowding(scaled - job.noise.sky_left, bad)
     return (
         *job.noise.warnings,
         *range_warnings(

@@ -30,6 +30,7 @@ from appulse.inference.oddities import (
     of_clipping,
     of_one_value,
     of_padding,
+    of_pedestal,
     of_rise,
     of_rounding,
     of_unevenness,
@@ -392,6 +393,8 @@ def _oddities(mesh: _Mesh, step: float, is_given: bool, is_subtracted: bool) -> 
     found += of_rounding(float(np.median(mesh.level)), float(np.median(mesh.sigma)), step)
     if is_subtracted:
         found += of_rise(np.where(mesh.outside, np.nan, mesh.level), mesh.sigma)
+    else:
+        found += of_pedestal(mesh.level, mesh.sigma)
     return tuple(found)
 
 

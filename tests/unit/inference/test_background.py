@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -582,6 +583,17 @@ def test_noise_that_single_precision_rounds_away_is_told(pedestal, rounded):
     step = np.spacing(np.float32(abs(pedestal)))
     found = told(image, "single precision rounds")
     assert bool(found) == rounded and (not found or f"to steps of {step:g}," in found[0])
+
+
+@pytest.mark.parametrize(("pedestal", "is_told"), [(0.0, False), (0.3, False), (-1.4, True), (900.0, True)])
+def test_a_sky_that_is_left_in_is_told(pedestal, is_told):
+    image = 3 * (pedestal + white_noise(256, 256)) + galaxies(256, 20)
+    found = told(image, "left in with --no-background", subtract_background=False)
+    assert bool(found) == is_told
+    assert not told(image, "left in")
+    if pedestal == 900:
+        # Within what galaxies cover, the number itself is right.
+        assert float(re.search(r"lies at (\S+) times", found[0])[1]) == pytest.approx(900, rel=0.1)
 
 
 def test_honest_images_are_told_nothing():

@@ -46,9 +46,16 @@ def test_a_crowd_is_told_though_the_noise_is_given():
     (warning,) = (text for text in segment(image, **options).warnings if "hold sources" in text)
     assert "--no-background" in warning and "--rms" not in warning
     alone = segment(image, subtract_background=False, **options)
-    assert not [text for text in alone.warnings if "hold sources" in text]
+    assert not [text for text in alone.warnings if "hold sources" in text or "left in" in text]
     (warning,) = KNOWN.warnings(0.0, LARGEST_COVERAGE + 0.01, 2.5, subtracted=False)
     assert "--rms" in warning
+
+
+def test_a_sky_that_is_left_in_is_no_crowd():
+    image = 40 + np.random.default_rng(1).standard_normal((128, 128))
+    result = segment(image, model=by_hand(), samples=2, method="grid", subtract_background=False)
+    assert [text for text in result.warnings if "left in with --no-background" in text]
+    assert not [text for text in result.warnings if "hold sources" in text]
 
 
 def test_a_crowd_does_not_hide_which_model_knows_the_rest():
