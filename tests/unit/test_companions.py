@@ -113,9 +113,9 @@ def test_a_map_of_a_file_with_several_images_needs_a_name(tmp_path, layout, othe
     path = layout(tmp_path / "a.fits")
     first, science = others.partition(",")[0], "SCI" if layout is hst else "IMAGE"
     there = f"as in '{path}[{first}]'. Besides {science} it holds {others}."
-    with pytest.raises(InputError, match="a.fits is the image itself; name the map's HDU") as itself:
+    with pytest.raises(InputError, match=r"a\.fits is the image itself; name the map's HDU") as itself:
         run(path, rms=path)
-    with pytest.raises(InputError, match="a.fits holds 3 images; name the map's HDU") as several:
+    with pytest.raises(InputError, match=r"a\.fits holds 3 images; name the map's HDU") as several:
         run(SCENE, weight=path)
     for error in (itself, several):
         assert str(error.value).endswith(there)
@@ -124,7 +124,7 @@ def test_a_map_of_a_file_with_several_images_needs_a_name(tmp_path, layout, othe
 def test_the_image_is_no_map_of_itself(tmp_path):
     path = tmp_path / "plain.fits"
     fits.writeto(path, SCENE)
-    with pytest.raises(InputError, match="plain.fits is the image itself, and holds no other"):
+    with pytest.raises(InputError, match=r"plain\.fits is the image itself, and holds no other"):
         run(path, mask=path)
 
 

@@ -348,6 +348,16 @@ def _intervals(pictures: Mapping[str, Path], tables: Mapping[str, Table]) -> Sec
                 "Flat at the dotted line where truths are like realisations; a slope is a bias, a valley "
                 "means spreads that are too small, a hill too large ones.",
             ),
+            Listing(
+                "probabilities",
+                tables["probabilities"],
+                "Whether a galaxy is there, and overlaps another",
+                "Share of the catalogue's galaxies of which it is true, by the probability that the "
+                "catalogue gives; the last bin holds those of which all realisations agree. Real: a true "
+                "galaxy has its mask, by an IoU of at least 0.5. Overlapping: of the real ones, those that "
+                "share at least 4 pixels with another. These probabilities are shares of realisations, and "
+                "not calibrated. share_realised is n_realisations over the number drawn.",
+            ),
         ],
     )
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from astropy.table import Table
 
+from appulse.evaluation.claimed import claimed_galaxies
 from appulse.evaluation.detection import Detection, detection_from_result
 from appulse.evaluation.detector import Detector
 from appulse.evaluation.ensembles import energy_columns, rank_table
@@ -67,6 +68,8 @@ class Evidence:
         By detector and way of matching (`GALAXY_MATCHES`).
     measured, ranks : Table
         Matched galaxies beside their truth (`matched_galaxies`), and the truth's rank (`rank_table`).
+    claimed : Table
+        Galaxies of the catalogue, and what is true of them (`claimed_galaxies`).
     pixels : dict of str to PixelTally
         ``P_GALAXY``, ``P_OVERLAP``, ``frequency_galaxy``, ``frequency_overlap``.
     hard : dict of (str, str) to HardTally
@@ -86,6 +89,7 @@ class Evidence:
     galaxy_counts: dict[tuple[str, str], GalaxyCounts] = field(default_factory=dict)
     measured: Table = field(default_factory=Table)
     ranks: Table = field(default_factory=Table)
+    claimed: Table = field(default_factory=Table)
     pixels: dict[str, PixelTally] = field(default_factory=dict)
     hard: dict[tuple[str, str], HardTally] = field(default_factory=dict)
     failures: tuple[Snapshot, ...] = ()
@@ -167,6 +171,7 @@ def gather(
         **tables,
         measured=measured,
         ranks=rank_table(field, result, measured) if details else Table(),
+        claimed=claimed_galaxies(field, galaxies, result),
         pixels=_pixel_tallies(ternary, result),
         hard=_hard_tallies(ternary, {each: found for each, found in detections.items() if each != name}),
         curves=curves,

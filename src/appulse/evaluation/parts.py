@@ -22,7 +22,7 @@ from appulse.evaluation.truth_tables import GalaxyCounts
 from appulse.files import atomic_write
 from appulse.sky.true_objects import Kind
 
-_TABLES = ("galaxies", "objects", "measured", "ranks")
+_TABLES = ("galaxies", "objects", "measured", "ranks", "claimed")
 _GALLERIES = ("failures", "uncertain", "regions")
 _LAYERS = ("image", "truth", "mean", "std")
 

@@ -6,6 +6,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from appulse.evaluation import binned
+from appulse.evaluation.claimed import probability_table
 from appulse.evaluation.comparison import paper_table1, verdicts
 from appulse.evaluation.ensembles import RANKED
 from appulse.evaluation.evidence import Evidence
@@ -47,6 +48,7 @@ def field_tables(scores: Scores, survey: Survey, oracle: Table) -> dict[str, Tab
         "pixels": binned.pixel_table(evidence),
         "ensembles": binned.ensemble_table(evidence),
         "coverage": coverage_table(evidence.measured, scores.model.calibration, edges),
+        "probabilities": probability_table(evidence.claimed),
         "ranks": binned.rank_histogram(evidence, RANKED),
         "objects": evidence.objects,
         "galaxies": evidence.galaxies,

@@ -8,6 +8,7 @@ from astropy.table import Table
 
 from appulse.baselines import SepDetector
 from appulse.evaluation import Kind, binned
+from appulse.evaluation.claimed import probability_table
 from appulse.evaluation.ensembles import RANKED
 from appulse.evaluation.interval_coverage import coverage_table
 from appulse.evaluation.scoring import Scoring, evidence_of
@@ -106,6 +107,7 @@ def test_an_empty_sky_has_every_table_and_no_number(nothing):
     assert (coverage_table(nothing.measured, by_hand().calibration, EDGES)["n"] == 0).all()
     assert len(binned.ensemble_table(nothing)) == 2 and len(binned.rank_histogram(nothing, RANKED)) == 30
     assert (binned.pixel_table(nothing)["brier"] < 0.01).all()
+    assert (probability_table(nothing.claimed)["n"] == 0).all()
 
 
 def test_bins_of_magnitude_end_at_the_faintest_galaxies():

@@ -23,7 +23,7 @@ def test_what_is_read_is_what_was_written(evidence, tmp_path):
     assert list(again.counts) == list(evidence.counts)  # the model stays first
     for make in (binned.tradeoff, binned.pixel_table, binned.reliability_curves, binned.ensemble_table):
         assert make(again).pformat() == make(evidence).pformat()
-    for name in ("galaxies", "objects", "measured", "ranks"):
+    for name in ("galaxies", "objects", "measured", "ranks", "claimed"):
         ours, theirs = getattr(again, name), getattr(evidence, name)
         assert ours.dtype == theirs.dtype and ours.pformat() == theirs.pformat()
     assert again.galaxy_counts == evidence.galaxy_counts and again.lenient == evidence.lenient
