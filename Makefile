@@ -55,6 +55,7 @@ docs: .venv/.installed-docs  ## run the examples in docs/ and build docs/_build/
 
 bench:  ## what each script in benchmarks/ measures, and how to run it
 	@sed -sn -e '1s/^"""//p' -e 's/^usage: /    /p' benchmarks/*.py
+	@sed -sn -e '2s/^# //p' -e 's/^# usage: /    /p' benchmarks/*.sh
 
 clean:  ## remove the virtual environment, caches and everything built
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist docs/_build docs/generated demo

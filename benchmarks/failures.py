@@ -116,8 +116,9 @@ def main():
     blends = blends[np.concatenate([missed, shown])]
     blends["weight"] = weights
     stamps = read_test_set(options.test_set, np.asarray(blends["stamp"]))
-    if (stamps.survey.bulges, stamps.survey.real_galaxies) != (None, None):
-        raise SystemExit("the fit knows single Sérsic galaxies only: a test set without bulges is needed")
+    survey = stamps.survey
+    if (survey.bulges, survey.clumps, survey.real_galaxies) != (None, None, None):
+        raise SystemExit("the fit knows single Sérsic galaxies only: a test set of such is needed")
     members = [[] for _ in blends]
     for row in stamps.galaxies:
         members[row["stamp"]].append(parameters(row))

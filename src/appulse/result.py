@@ -104,7 +104,7 @@ def is_product(path: Path) -> bool:
 
 
 class Blend(NamedTuple):
-    """One galaxy and those that it overlaps, in a window that holds them.
+    """One galaxy and those that it overlaps or touches, in a window that holds them.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ class Result:
         return masks_in_realisations(blend.realisations, blend.galaxies, blend.image)[blend.place]
 
     def blend_of(self, label: int) -> Blend:
-        """A galaxy with those that it overlaps, as they were measured.
+        """A galaxy with those that it overlaps or touches, as they were measured.
 
         Parameters
         ----------

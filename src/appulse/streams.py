@@ -88,7 +88,14 @@ def field_stream(seed: int, index: int, purpose: OfField, *key: int) -> np.rando
     purpose : OfField
     *key : int
         What the stream depends on besides.
+
+    Raises
+    ------
+    ValueError
+        A seed below 0 or above `LARGEST_FIELD_SEED`.
     """
+    if not 0 <= seed <= LARGEST_FIELD_SEED:
+        raise ValueError(f"seed {seed}: that of a field must be from 0 to {LARGEST_FIELD_SEED}.")
     return _philox(seed, index, purpose, *key)
 
 

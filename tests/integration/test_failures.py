@@ -40,5 +40,5 @@ def test_bulges_are_refused_before_the_fits(tmp_path, monkeypatch):
     scores.write(tmp_path / "test_set_objects.ecsv")
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", lambda _: pytest.fail("fits begin"))
     monkeypatch.setattr(sys, "argv", [SCRIPT.name, str(tmp_path), str(tmp_path / "test.fits")])
-    with pytest.raises(SystemExit, match="a test set without bulges is needed"):
+    with pytest.raises(SystemExit, match="a test set of such is needed"):
         runpy.run_path(str(SCRIPT), run_name="__main__")

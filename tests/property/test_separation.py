@@ -74,7 +74,7 @@ def matched_iou(found, true):
 @pytest.mark.parametrize("with_image", [False, True], ids=["geometry", "image"])
 @pytest.mark.parametrize("n_galaxies", [2, 3])
 def test_true_maps_of_ellipses_give_the_true_galaxies(n_galaxies, with_image):
-    # DESIGN.md: at least 95 % correct counts, mean mask IoU at least 0.9.
+    # The project's target: at least 95 % correct counts, mean mask IoU at least 0.9.
     rng = np.random.default_rng(9000 + n_galaxies)
     counts, ious = [], []
     for _ in range(200):

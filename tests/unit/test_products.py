@@ -24,7 +24,7 @@ WCS_LINES = (
     "CRPIX1  =  2.50E0 / odd digits",
     "CRVAL1D =  1.5D+00",
 )
-LAYERS = ["TERNARY", "MEAN", "STD", "P_GALAXY", "P_OVERLAP", "SEGM", "SEGM2", "FLAGS", "PAIRS"]  # DESIGN.md
+LAYERS = ["TERNARY", "MEAN", "STD", "P_GALAXY", "P_OVERLAP", "SEGM", "SEGM2", "FLAGS", "PAIRS"]
 PROVENANCE_GIVEN = {
     "version": "0.1.0",
     "model": "euclid",

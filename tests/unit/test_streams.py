@@ -3,6 +3,7 @@
 import pytest
 
 from appulse.streams import (
+    LARGEST_FIELD_SEED,
     OfField,
     OfSky,
     OfStamps,
@@ -54,6 +55,13 @@ def test_every_stream_begins_as_it_always_has():
     assert first(clump_stream(7)) == 0x307F5978FD42A83D
     assert device_seed(7, 11) == 5344984830257962255
     assert latent_seed(7, 11, 2) == 2387393988560103756
+
+
+def test_no_field_takes_the_place_of_another_room():
+    assert first(field_stream(LARGEST_FIELD_SEED, 0, OfField.GALAXIES))
+    for seed in (-1, LARGEST_FIELD_SEED + 1):
+        with pytest.raises(ValueError, match="that of a field must be from 0"):
+            field_stream(seed, 0, OfField.GALAXIES)
 
 
 def test_so_does_one_whose_key_is_short_or_long():

@@ -105,7 +105,7 @@ def observe(
             beside = file.companions_beside(maps)
             planes |= beside
             used |= {kind: plane.hdu_name for kind, plane in beside.items()}
-            recognised, path = file.recognised, Path(image)
+            recognised, path, taken = file.recognised, Path(image), file
             header, unit, wcs, name = file.header, file.unit, file.wcs, stem(path)
             warnings, temporary = file.warnings, file.temporary
             if not maps:
@@ -114,14 +114,14 @@ def observe(
             if hdu is not None:
                 raise InputError(f"hdu is {hdu!r}, which chooses from a file; the image is an array.")
             source, unit = _from_array(image)
-            recognised, path, warnings, temporary = "array", None, (), 0
+            recognised, path, taken, warnings, temporary = "array", None, None, (), 0
             header, wcs, name = None, None, "image"
         refuse_nonlinear(path, unit, header)
         for kind, value in maps.items():
             if _is_none(value):
                 continue
             if isinstance(value, str | Path):
-                opened = stack.enter_context(_open_map(value, path))
+                opened = stack.enter_context(_open_map(value, taken))
                 _check_shape(value, opened.shape, source.shape)
                 temporary += opened.temporary
                 planes[kind] = opened
@@ -184,22 +184,25 @@ def _map_from_array(name: str, values: object, unit: u.UnitBase | None) -> np.nd
         ) from None
 
 
-def _open_map(name: str | Path, image: Path | None) -> ImageSource:
+def _open_map(name: str | Path, image: ImageSource | None) -> ImageSource:
     path, hdu = split_hdu(name)
     source = open_image(path, hdu, wide=True)
     if hdu is not None:
         return source
     # Of several images the one that is taken by default is the science image.
-    others = [one for one in source.images if one != source.hdu_name]
-    is_image = image is not None and path.resolve() == image.resolve()
-    if not (others or is_image):
+    science, what = source.hdu_name, ""
+    if image is not None and path.resolve() == image.path.resolve():
+        science, what = image.hdu_name, "is the image itself"
+    elif len(source.images) > 1:
+        what = f"holds {len(source.images)} images"
+    if not what:
         return source
     source.close()
-    what = "is the image itself" if is_image else f"holds {len(source.images)} images"
+    others = [one for one in source.images if one != science]
     if not others:
         raise InputError(f"{name} {what}, and holds no other.")
     raise InputError(
-        f"{name} {what}; name the map's HDU, as in '{name}[{others[0]}]'. Besides {source.hdu_name} it holds "
+        f"{name} {what}; name the map's HDU, as in '{name}[{others[0]}]'. Besides {science} it holds "
         f"{', '.join(others)}."
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from appulse.engine.describe import calibration_warnings, fitted_for
@@ -56,12 +58,14 @@ def warnings_of(job: Job) -> tuple[str, ...]:
         Of the field.
     """
     model = job.sampler.model
-    sample = [[job.scale(window) for window in row] for row in SAMPLING.windows(job.blocks.shape)]
+    # Sky that is left in has a warning of its own, and is no crowd.
+    noise = replace(job.noise, subtract_background=True) if job.noise.leaves_sky else job.noise
+    windows = SAMPLING.windows(job.blocks.shape)
+    sample = [[noise.scale(job.exposure, window) for window in row] for row in windows]
     scaled, bad = (
         np.block([[getattr(part, name) for part in row] for row in sample]) for name in ("scaled", "bad")
     )
-    # Sky that is left in has a warning of its own, and is no crowd.
-    crowding = measure_crowding(scaled - job.noise.sky_left, bad)
+    crowding = measure_crowding(scaled, bad)
     return (
         *job.noise.warnings,
         *range_warnings(

@@ -159,8 +159,9 @@ def calibrate(
 
     In this order, each with what came before: how far the latent is drawn; the curves of the two logits; the
     thresholds; the correlation length of the copula, for which the intervals of area need the least
-    widening; shifts of the intervals and factors on the spreads. The first, the thresholds and the length
-    give every survey the same say, the curves and error bars every pixel and galaxy.
+    widening; shifts of the intervals and factors on the spreads. The first, the thresholds
+    ``balanced`` and the length give every survey the same say, the curves and error bars every pixel and
+    galaxy, the other thresholds every object.
 
     Parameters
     ----------

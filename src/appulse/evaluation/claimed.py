@@ -37,8 +37,8 @@ def claimed_galaxies(field: Field, galaxies: TrueGalaxies, result: Result) -> Ta
     Returns
     -------
     astropy.table.Table
-        ``label``, ``p_detect``, ``p_blend``, ``share_realised`` (``n_realisations`` over all; both NaN of
-        galaxies that were measured in none, as ones larger than a stamp are not); ``real``:
+        ``label``, ``p_detect``, ``p_blend`` (NaN where no realisation holds the galaxy), ``share_realised``
+        (``n_realisations`` over all; NaN of an object too large to be looked for in them); ``real``:
         whether a true galaxy has its mask (one to one, IoU of 0.5 and more); ``overlapping``: 1 where that
         shares at least 4 pixels with others, 0 where not, -1 where there is none. Left out, as when galaxies
         are counted: those at the border, and those of true ones under 10 pixels.
@@ -53,11 +53,12 @@ def claimed_galaxies(field: Field, galaxies: TrueGalaxies, result: Result) -> Ta
     counts = np.array([not at_border(box, ternary.shape) for box, _ in masks], bool)
     counts[match.predicted[~galaxies.counted[match.true]]] = False
     table = Table({"label": np.asarray(catalog["label"])})
-    told = (np.asarray(catalog["flags"]) & ObjectFlag.MEASUREMENT_FAILED) == 0
+    n = np.asarray(catalog["n_realisations"])
+    whole = ObjectFlag.LARGER_THAN_STAMP | ObjectFlag.MEASUREMENT_FAILED
+    untold = (n == 0) & ((np.asarray(catalog["flags"]) & whole) == whole)
     table["p_detect"] = np.asarray(catalog["p_detect"], float)
-    table["p_blend"] = np.where(told, catalog["p_blend"], np.nan)
-    share = np.asarray(catalog["n_realisations"]) / result.realisation_store.samples
-    table["share_realised"] = np.where(told, share, np.nan)
+    table["p_blend"] = np.where(n > 0, catalog["p_blend"], np.nan)
+    table["share_realised"] = np.where(untold, np.nan, n / result.realisation_store.samples)
     table["real"], table["overlapping"] = real.astype(np.int8), overlapping
     return table[counts]
 
@@ -75,7 +76,8 @@ def probability_table(claimed: Table) -> Table:
     astropy.table.Table
         ``probability``: column of the catalogue (``share_realised``: ``n_realisations`` over all);
         ``event``: of what; ``from`` and ``to``, the bin, of which the last holds what all realisations say;
-        ``n``; ``mean`` of the probability; ``share`` of those that are so, with Wilson's bounds.
+        ``n``; ``mean`` of the probability; ``share`` of those that are so, with Wilson's bounds, as if the
+        galaxies of a blend had nothing to do with each other.
     """
     rows = []
     for name, event in EVENTS.items():

@@ -149,6 +149,7 @@ def gather(
     tables = {
         "objects": object_table(field, truth, galaxies, detections, result.std),
         "galaxies": galaxy_table(field, truth, galaxies, detections, result.std, result.p_galaxy),
+        "claimed": claimed_galaxies(field, galaxies, result),
     }
     for table in tables.values():
         origin = field_name(field.seed, field.index).removesuffix(".fits")
@@ -171,7 +172,6 @@ def gather(
         **tables,
         measured=measured,
         ranks=rank_table(field, result, measured) if details else Table(),
-        claimed=claimed_galaxies(field, galaxies, result),
         pixels=_pixel_tallies(ternary, result),
         hard=_hard_tallies(ternary, {each: found for each, found in detections.items() if each != name}),
         curves=curves,

@@ -180,7 +180,8 @@ def choose_operating_points(
       at most half the impurity of ``balanced``. Without any such point, the one with the largest lower bound
       of purity (Wilson, 95 %), so that one lucky prediction does not win.
 
-    Of equals, the point with thresholds nearer to 0.5 is taken, then the one with the larger balanced score.
+    Of equals, the point with thresholds nearer to 0.5 is taken, then the one with the larger balanced score;
+    where ``pure`` goes by a lower bound, that score alone.
 
     Parameters
     ----------

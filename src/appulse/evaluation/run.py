@@ -58,7 +58,8 @@ class Effort:
     fields : int or None
         How many of the fields, and of those for validation; None for all.
     part_side : int, pixels
-        Corner on which the modes of realisations are compared, and thresholds chosen on validation fields.
+        Corner on which the modes of realisations are compared and, where ``side`` is None, thresholds chosen
+        on validation fields.
     scoring : Scoring
         How each field is scored, and how much pure noise.
     stamps : int or None
@@ -394,7 +395,7 @@ def _facts(
         "fields": _area(effort) + ", ".join(path.name for path in paths),
         "survey": _described(survey),
         "realisations": (
-            f"{scoring.samples} for each object; method {scoring.method}; seed of each field as its name says"
+            f"{scoring.samples} for each object; method {scoring.method}; seeds are the fields' own"
         ),
         "truth": "pixels where a galaxy alone, without noise, is above 1 sigma of the background",
         "versions": _versions(),

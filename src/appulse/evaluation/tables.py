@@ -52,6 +52,7 @@ def field_tables(scores: Scores, survey: Survey, oracle: Table) -> dict[str, Tab
         "ranks": binned.rank_histogram(evidence, RANKED),
         "objects": evidence.objects,
         "galaxies": evidence.galaxies,
+        "claimed": evidence.claimed,
     }
     return tables | _blend_tables(evidence, "")
 

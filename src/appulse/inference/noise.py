@@ -15,7 +15,7 @@ from scipy import ndimage
 from appulse.inference.cells import SMOOTHING
 from appulse.inference.exposure import Exposure
 from appulse.inference.mesh import CELL, join_mesh, of_pixels
-from appulse.inference.oddities import darkest
+from appulse.inference.oddities import darkest, is_pedestal
 from appulse.inference.padding import padding
 from appulse.inference.photon_noise import within_sky
 from appulse.network.validity import INDEPENDENT
@@ -149,9 +149,9 @@ class Noise(NoiseQuality):
     sources: np.ndarray | None
 
     @property
-    def sky_left(self) -> float:
-        """Level of the sky that is not subtracted, in units of the noise."""
-        return 0.0 if self.subtract_background else darkest(self.level, self.sigma)
+    def leaves_sky(self) -> bool:
+        """Whether the sky is left in though it is far from 0."""
+        return not self.subtract_background and is_pedestal(darkest(self.level, self.sigma))
 
     def record(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays; None becomes NaN."""

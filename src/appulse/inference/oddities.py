@@ -16,8 +16,8 @@ REACHES = range(1, 5)
 # Factor between the noise of neighbouring cells, the median of all, past which it is no noise: sky has 1.1,
 # wings of galaxies without noise a hundred.
 UNEVEN = 3.0
-# Level of the sky over its noise past which nobody has subtracted it. Simulated fields, on a sky of 0, have
-# -0.02 to 0.04; a crowd of sources raises it by half the noise.
+# Level of the darkest tenth of the sky, over its noise, past which nobody has subtracted it. Fields of all
+# bundled surveys, simulated on a sky of 0, have a median level of -0.02 to 0.04.
 PEDESTAL = 1.0
 LARGEST_PADDING = 0.5
 
@@ -132,12 +132,24 @@ def of_pedestal(level: np.ndarray, sigma: np.ndarray) -> list[str]:
         Background and noise of mesh cells.
     """
     pedestal = darkest(level, sigma)
-    if abs(pedestal) <= PEDESTAL:
+    if not is_pedestal(pedestal):
         return []
     return [
-        f"the sky lies at {pedestal:.3g} times its noise, and is left in with --no-background: models know "
-        "skies of 0; subtract it, or leave that option out"
+        f"the sky lies at {pedestal:.3g} times its noise where it is darkest, and is left in with "
+        "--no-background: models know skies of 0; subtract it, or leave that option out, unless a galaxy "
+        "covers the whole image"
     ]
+
+
+def is_pedestal(level: float) -> bool:
+    """Whether nobody can have subtracted such a sky.
+
+    Parameters
+    ----------
+    level : float, units of the noise
+        Where it is darkest.
+    """
+    return abs(level) > PEDESTAL
 
 
 def darkest(level: np.ndarray, sigma: np.ndarray) -> float:

@@ -24,8 +24,8 @@ class CatalogColumn:
 def _with_spread(name: str, unit: object, description: str) -> tuple[CatalogColumn, ...]:
     """A measured quantity, its spread over realisations, and an interval for the true value."""
     noise = "; without flux_noise, which adds to it in quadrature" if unit is FLUX else ""
-    spread = f"standard deviation of {name} over realisations, calibrated{noise}"
-    interval = f"68 % interval for the true {name}, from realisations, calibrated; may leave its range{noise}"
+    spread = f"standard deviation of {name} over realisations, calibrated in mode copula{noise}"
+    interval = f"68 % interval for the true {name}, calibrated in mode copula; may leave its range{noise}"
     return (
         CatalogColumn(name, unit, "f8", description),
         CatalogColumn(f"{name}_std", unit, "f8", spread),

@@ -48,7 +48,7 @@ def describe(flags: ObjectFlag | PixelFlag) -> list[str]:
     Parameters
     ----------
     flags : ObjectFlag or PixelFlag
-        A plain integer has no meaning of its own: wrap it, ``ObjectFlag(row["flags"])``.
+        A plain integer has no meaning of its own: wrap it, ``ObjectFlag(int(row["flags"]))``.
 
     Returns
     -------

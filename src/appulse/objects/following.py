@@ -13,7 +13,7 @@ from appulse.objects.ellipses import assign, ellipses_of, refine
 from appulse.objects.separation import Separation, separate
 from appulse.objects.thresholds import ROUNDS
 
-# A galaxy whose masks overlap less is not the reference's (DESIGN.md).
+# A galaxy whose masks overlap less is not the reference's: our choice.
 MIN_IOU = 0.3
 # A class-2 region is a nested galaxy's if this share of the smaller of the two lies in the other.
 NESTED_OVERLAP = 0.5

@@ -3,8 +3,8 @@
 The oracle knows that there is one galaxy, its Sérsic index and the PSF, and fits the other six numbers:
 flux, half-light radius, centre and the two components of the shear. Its errors are those of the Cramér-Rao
 bound, of noise as correlated as the survey's; its mask is the isophote of the fitted profile. It does not
-know the priors of the population, with which a detector might do better. Bulges and real galaxies of a
-survey are left out: its galaxies have one Sérsic profile each.
+know the priors of the population, with which a detector might do better. Bulges, clumps and real galaxies of
+a survey are left out: its galaxies have one Sérsic profile each.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ SIZE_SLOPE = -0.269
 DISC_SCALE = 1.678
 # Half-light radius of a bulge over that of its disc: 0.6 disc scale lengths (Miller et al. 2013).
 BULGE_SIZE = 0.6 / DISC_SCALE
-# Galaxies of a larger Sérsic index are no discs, and have no clumps.
-LARGEST_DISC_INDEX = 2.0
+# Galaxies of a larger Sérsic index, or with a larger bulge, are no discs, and have no clumps.
+LARGEST_DISC_INDEX, LARGEST_DISC_BULGE = 2.0, 0.5
 
 
 class Properties(Protocol):
@@ -213,11 +213,11 @@ class Clumps:
     Parameters
     ----------
     share : float
-        Of the galaxies of a Sérsic index up to ``LARGEST_DISC_INDEX`` that have clumps; 0.6 of the
-        star-forming galaxies of low mass at 0.5 < z < 3 (arXiv:1410.7398).
+        Of the galaxies of a Sérsic index up to 2, and a bulge of up to half of their light, that have clumps;
+        0.6 of the star-forming galaxies of low mass at 0.5 < z < 3 have (arXiv:1410.7398).
     light : float
-        The clumps of a galaxy hold a share of its flux that is uniform from 0 to this; 0.4 makes their mean
-        the 19 % of the far ultraviolet of arXiv:1702.03038.
+        The clumps of a galaxy hold a share of its flux that is uniform from 0 to this: with 0.4 a fifth on
+        average, as of the far ultraviolet (19 %, arXiv:1702.03038). A single one holds at most 0.43 of that.
     """
 
     share: float

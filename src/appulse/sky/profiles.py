@@ -79,7 +79,6 @@ def smooth_parts(source: Properties) -> list[Part]:
     Returns
     -------
     list of Part
-        None where all light is in clumps.
     """
     flux, radius, index = (float(source[name]) for name in ("flux", "half_light_radius", "sersic_index"))
     bulge = float(option(source, "bulge_fraction", 0.0))

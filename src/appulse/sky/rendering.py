@@ -89,7 +89,7 @@ class Renderer:
             for part in smooth_parts(source)
         ]
         parts += [
-            galsim.Gaussian(half_light_radius=part.half_light_radius, flux=part.flux).shift(part.x, part.y)
+            galsim.Sersic(part.sersic_index, part.half_light_radius, flux=part.flux).shift(part.x, part.y)
             for part in clump_parts(source)
         ]
         return (parts[0] if len(parts) == 1 else galsim.Sum(parts)).shear(shear)

@@ -9,6 +9,7 @@ from astropy.table import Table
 
 from appulse.sky.population import (
     DISC_INDEX,
+    LARGEST_DISC_BULGE,
     LARGEST_DISC_INDEX,
     Bulges,
     Clumps,
@@ -46,9 +47,9 @@ def draw_sources(survey: Survey, shape: tuple[int, int], seed: int, index: int) 
         ``MARGIN`` outside the field), ``magnitude``, ``flux``, ``half_light_radius`` (arcsec; of the disc
         where there is a bulge), ``sersic_index``, ``ellipticity``, ``orientation`` (degrees; of a real galaxy
         the turn given to it), ``kind`` (int8: 0 galaxy, 1 unlabelled galaxy, 2 star), ``bulge_fraction`` (of
-        the flux) and ``real_index`` (int32: row of the catalogue of real galaxies, -1 none); where the survey
-        has clumps, ``clump_fraction`` (of the flux) and ``clump_seed`` (int32, of their places). What stars
-        and real galaxies lack is NaN.
+        the flux outside clumps) and ``real_index`` (int32: row of the catalogue of real galaxies, -1 none);
+        where the survey has clumps, ``clump_fraction`` (of the flux) and ``clump_seed`` (int32, of their
+        places). What stars and real galaxies lack is NaN.
     """
     if survey.ranges is not None:
         raise ValueError(f"survey {survey.name} has ranges; draw one from them with for_field(seed, index).")
@@ -122,7 +123,9 @@ def _give_bulges(bulges: Bulges, galaxies: dict, rng: np.random.Generator) -> No
 
 def _give_clumps(clumps: Clumps, galaxies: dict, rng: np.random.Generator) -> None:
     n = len(galaxies["x"])
-    has_clumps = (rng.random(n) < clumps.share) & (galaxies["sersic_index"] <= LARGEST_DISC_INDEX)
+    is_disc = galaxies["sersic_index"] <= LARGEST_DISC_INDEX
+    is_disc &= galaxies["bulge_fraction"] <= LARGEST_DISC_BULGE
+    has_clumps = (rng.random(n) < clumps.share) & is_disc
     fraction, seed = clumps.light * rng.random(n), rng.integers(0, 2**31, n)
     galaxies["clump_fraction"] = np.where(has_clumps, fraction, 0.0)
     galaxies["clump_seed"] = np.where(has_clumps, seed, 0)

@@ -41,7 +41,7 @@ _NUMBERS = {
         "ellipticity_scale": (0.01, 2.0),
     },
     "bulges": {"share": (0.0, 1.0), "scale": (0.001, 1.0)},
-    "clumps": {"share": (0.0, 1.0), "light": (0.01, 0.9)},
+    "clumps": {"share": (0.0, 1.0), "light": (0.01, 0.6)},
     "stars": {
         "density": _DENSITY,
         "magnitude_bright": (10.0, 35.0),

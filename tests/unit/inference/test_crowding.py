@@ -80,3 +80,12 @@ def test_a_masked_core_has_no_say_in_the_width():
     assert measure_crowding(image, bad).width == pytest.approx(expected, rel=0.02)
     bad[24::50, 25::50] = True
     assert np.isnan(measure_crowding(image, bad).width)
+
+
+@pytest.mark.parametrize(("sources", "is_known"), [(15, False), (16, True)])
+def test_a_few_compact_sources_tell_no_width(sources, is_known):
+    rng = np.random.default_rng(6)
+    light = np.zeros((200, 200))
+    light.flat[[200 * y + x for y in range(25, 200, 50) for x in range(25, 200, 50)][:sources]] = 9000
+    image = ndimage.gaussian_filter(light, 1.5) + rng.standard_normal(light.shape)
+    assert np.isfinite(measure_crowding(image, np.zeros(image.shape, bool)).width) == is_known

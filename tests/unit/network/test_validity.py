@@ -51,9 +51,11 @@ def test_a_crowd_is_told_though_the_noise_is_given():
     assert "--rms" in warning
 
 
-def test_a_sky_that_is_left_in_is_no_crowd():
-    image = 40 + np.random.default_rng(1).standard_normal((128, 128))
-    result = segment(image, model=by_hand(), samples=2, method="grid", subtract_background=False)
+@pytest.mark.parametrize(("pedestal", "rms"), [(40, None), (900, None), (-900, None), (900, 1.2)])
+def test_a_sky_that_is_left_in_is_no_crowd(pedestal, rms):
+    image = pedestal + np.random.default_rng(1).standard_normal((192, 192))
+    options = {"model": by_hand(), "samples": 2, "method": "grid", "rms": rms}
+    result = segment(image, subtract_background=False, **options)
     assert [text for text in result.warnings if "left in with --no-background" in text]
     assert not [text for text in result.warnings if "hold sources" in text]
 

@@ -11,11 +11,13 @@ from astropy.io import fits
 from appulse.files import InputError
 from appulse.sky import Population, Survey, open_field, read_field, simulate_field, strips, write_field
 from appulse.sky.field_file import FIELD_LAYERS, IMAGE, LAYERS, TILE
+from appulse.sky.population import Clumps
 
 SURVEY = dataclasses.replace(
     Survey.load("paper"),
     name="crowded",
     population=Population(density=150.0, magnitude_bright=20.0, size_factor=2.5),
+    clumps=Clumps(0.5),
 )
 SHAPE = (530, 300)
 ARRAYS = ("image", "first", "second", "id1", "id2")

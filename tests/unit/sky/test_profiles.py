@@ -38,7 +38,7 @@ def test_clumps_hold_their_share_of_the_flux_inside_the_disc(seed):
     assert sum(part.flux for part in clumps) == pytest.approx(0.3 * 500)
     assert [part.flux for part in smooth] == pytest.approx([0.8 * 350, 0.2 * 350])
     # None as bright as a companion would be.
-    assert max(part.flux for part in clumps) < 0.12 * 500
+    assert max(part.flux for part in clumps) <= 0.3 * 500 * 1.5 / (1.5 + 0.5 * (len(clumps) - 1))
     assert max(np.hypot(part.x, part.y) for part in clumps) <= 1.7 * 1.1
     assert clumps == clump_parts(dict(source))
 
@@ -109,16 +109,17 @@ def test_a_clump_is_drawn_where_the_tilt_puts_it(seed):
     assert expected.max() < 1.5 * renderer.level
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_beyond_its_reach_a_galaxy_is_fainter_than_the_level(seed):
-    source = galaxy(clump_seed=seed, flux=20.0, clump_fraction=0.6)
+@pytest.mark.parametrize("ellipticity", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize("seed", range(4))
+def test_beyond_its_reach_a_galaxy_is_fainter_than_the_level(seed, ellipticity):
+    source = galaxy(clump_seed=seed, flux=20.0, clump_fraction=0.6, ellipticity=ellipticity)
     level = Renderer(SURVEY).level / 0.01
     reach = reach_of(source, level)
     parts = [*smooth_parts(source), *clump_parts(source)]
     sheared = [
         galsim.Sersic(part.sersic_index, half_light_radius=part.half_light_radius, flux=part.flux)
         .shift(part.x, part.y)
-        .shear(q=0.6, beta=35 * galsim.degrees)
+        .shear(q=1 - ellipticity, beta=35 * galsim.degrees)
         for part in parts
     ]
     for angle in np.linspace(0, 2 * np.pi, 60):

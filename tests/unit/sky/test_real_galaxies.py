@@ -16,6 +16,7 @@ from astropy.table import Table
 
 from appulse.files import InputError
 from appulse.sky import Survey, read_field, simulate_field, write_field
+from appulse.sky.population import Clumps
 from appulse.sky.real_galaxies import RealGalaxies
 from appulse.sky.rendering import Renderer
 from appulse.sky.sources import draw_sources
@@ -129,6 +130,12 @@ def test_choice_of_images(survey):
         if name != "orientation":
             assert np.isnan(sources[name][real]).all()
     assert 0 <= sources["orientation"][real].min() and sources["orientation"][real].max() > 300
+
+
+def test_real_galaxies_have_clumps_of_their_own_only(survey):
+    sources = draw_sources(dataclasses.replace(survey, clumps=Clumps(1.0)), (900, 900), 1, 0)
+    real = sources["real_index"] >= 0
+    assert (sources["clump_fraction"][real] == 0).all() and (sources["clump_fraction"][~real] > 0).any()
 
 
 def test_boxes_hold_real_galaxies(survey):

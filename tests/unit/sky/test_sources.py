@@ -108,11 +108,12 @@ def test_bulges_follow_their_law(plain):
 
 
 def test_clumps_are_in_discs_and_follow_their_law():
-    table = drawn(clumps=Clumps(0.4, 0.3), stars=Stars(20.0))
-    disc = table["sersic_index"] <= LARGEST_DISC_INDEX
+    table = drawn(clumps=Clumps(0.4, 0.3), stars=Stars(20.0), bulges=Bulges(0.4, 0.6))
+    disc = (table["sersic_index"] <= LARGEST_DISC_INDEX) & (table["bulge_fraction"] <= 0.5)
     has = table["clump_fraction"] > 0
     n = disc.sum()
-    assert not has[~disc].any() and (table["sersic_index"] > LARGEST_DISC_INDEX).any()
+    for no_disc in (table["sersic_index"] > LARGEST_DISC_INDEX, table["bulge_fraction"] > 0.5):
+        assert no_disc.any() and not has[no_disc].any()
     assert has.sum() == pytest.approx(0.4 * n, abs=4 * np.sqrt(0.24 * n))
     assert stats.kstest(table["clump_fraction"][has] / 0.3, stats.uniform.cdf).pvalue > 1e-3
     assert len(set(table["clump_seed"][has])) > 0.99 * has.sum()

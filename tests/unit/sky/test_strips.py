@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from appulse.sky import Population, Survey, simulate_field, strips
+from appulse.sky.population import Clumps
 from appulse.sky.rendering import Renderer
 from appulse.sky.strips import FieldPlan, draw_strip
 
@@ -13,6 +14,7 @@ CROWDED = dataclasses.replace(
     Survey.load("paper"),
     name="crowded",
     population=Population(density=400.0, magnitude_bright=19.0, size_factor=2.5),
+    clumps=Clumps(0.5),
 )
 SHAPE = (200, 160)
 EXACT = ("image", "light", "first", "second", "id1", "id2")
