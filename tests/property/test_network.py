@@ -100,8 +100,10 @@ def test_scaling_keeps_order_and_range(image):
 
 
 share = st.floats(0, 1)
-curve = st.lists(st.floats(-20, 20), min_size=len(IDENTITY), max_size=len(IDENTITY)).map(
-    lambda v: tuple(sorted(v))
+curve = (
+    st.sampled_from([3, 21, len(IDENTITY)])
+    .flatmap(lambda n: st.lists(st.floats(-20, 20), min_size=n, max_size=n))
+    .map(lambda values: tuple(sorted(values)))
 )
 points = st.builds(OperatingPoint, share, share, st.integers(1, 50))
 

@@ -45,11 +45,11 @@ def fit_curve(
 
     Returns
     -------
-    (2 LOGIT_REACH + 1,) tuple of float
+    (knots,) tuple of float
         As `appulse.network.calibration.Calibration` holds it.
     """
-    index, share = curve_places(np.asarray(logits, np.float64))
     n = len(IDENTITY)
+    index, share = curve_places(np.asarray(logits, np.float64), n)
     # From the curve's first value and the steps between its values: it increases where these are positive.
     to_values = np.tril(np.ones((n, n)))
     bends = np.diff(np.eye(n), 2, axis=0) @ to_values

@@ -11,7 +11,7 @@ from appulse.evaluation.interval_coverage import LEVEL_68, covered
 from appulse.evaluation.intervals import bootstrap_mean, bounded
 from appulse.evaluation.measured import matched_galaxies
 from appulse.evaluation.pixels import PixelTally
-from appulse.evaluation.probabilities import drawn_maps, logits_of, mean_probabilities
+from appulse.evaluation.probabilities import drawn_logits, mean_probabilities
 from appulse.inference.sampler import Mode
 from appulse.network.calibration import Calibration
 from appulse.network.weights import Model
@@ -81,8 +81,8 @@ def calibration_gain(model: Model, field: Field, *, progress: Progress | None = 
     astropy.table.Table
         ``map``, ``calibrated``, and ``brier``, ``log_loss``, ``calibration_error`` with their bounds.
     """
-    maps = drawn_maps(model, field, latent_scale=model.calibration.latent_scale, progress=progress)
-    galaxy, overlap = np.stack([logits_of(*drawn) for drawn in maps], axis=1)
+    drawn = drawn_logits(model, field, latent_scale=model.calibration.latent_scale, progress=progress)
+    galaxy, overlap = np.stack(list(drawn), axis=1)
     ternary = field.ternary()
     rows = []
     for calibrated, calibration in ((False, Calibration()), (True, model.calibration)):

@@ -14,7 +14,7 @@ from appulse.evaluation.curves import fit_curve
 from appulse.inference.background import scale_to_noise
 from appulse.inference.sampler import Sampler
 from appulse.inference.two_step import draw_maps
-from appulse.network.calibration import Calibration, calibrated_logit
+from appulse.network.calibration import IDENTITY, Calibration, calibrated_logit
 from appulse.network.weights import Model
 from appulse.progress import Progress
 from appulse.sky.field import Field
@@ -35,6 +35,9 @@ _MOST_PIXELS = 4_000_000
 LEAST_PROBABILITY = 1e-4
 BACKGROUND_STRIDE = 31
 _TINY = 1e-7
+# Single precision rounds probabilities near 1, and with them every logit above 16; those of halved logits it
+# keeps.
+_HALVED = tuple(0.5 * logit for logit in IDENTITY)
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,8 @@ class Draws:
         progress : callable, optional
             Called with the name of a pass, stamps done and their total.
         """
-        maps = drawn_maps(model, field, latent_scale=latent_scale, centred=centred, progress=progress)
-        logits = np.stack([logits_of(p_galaxy, p_overlap).reshape(2, -1) for p_galaxy, p_overlap in maps])
+        drawn = drawn_logits(model, field, latent_scale=latent_scale, centred=centred, progress=progress)
+        logits = np.stack([both.reshape(2, -1) for both in drawn])
         ternary = field.ternary()
         # Chosen by what is predicted alone: a choice by the truth would bias the curves.
         uncertain = logits[:, 0].max(axis=0) > special.logit(LEAST_PROBABILITY)
@@ -128,15 +131,15 @@ class Draws:
         return maps.reshape(2, *self.shape)
 
 
-def drawn_maps(
+def drawn_logits(
     model: Model,
     field: Field,
     *,
     latent_scale: float,
     centred: bool = True,
     progress: Progress | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Probabilities of a field in some draws of the latent, not calibrated.
+) -> Iterator[np.ndarray]:
+    """Logits of a field in some draws of the latent, not calibrated.
 
     Parameters
     ----------
@@ -145,31 +148,17 @@ def drawn_maps(
 
     Yields
     ------
-    p_galaxy, p_overlap : (height, width) float32 arrays
-        P(class >= 1) and P(class 2).
+    (2, height, width) float32 array
+        Those of P(class >= 1) and of P(class 2 | class >= 1).
     """
-    plain = Calibration(latent_scale=latent_scale)
+    plain = Calibration(galaxy=_HALVED, overlap=_HALVED, latent_scale=latent_scale)
     scaled = scale_to_noise(field.image).scaled
     for draw in range(_DRAWS if latent_scale else 1):
         sampler = Sampler(model.calibrated(plain), 1, field.seed + draw)
         maps = draw_maps(scaled, sampler, method="two-step" if centred else "grid", progress=progress)
-        yield maps.p_galaxy, maps.p_overlap
-
-
-def logits_of(p_galaxy: np.ndarray, p_overlap: np.ndarray) -> np.ndarray:
-    """Logits of P(class >= 1) and of P(class 2 | class >= 1).
-
-    Parameters
-    ----------
-    p_galaxy, p_overlap : float arrays of one shape
-        P(class >= 1) and P(class 2).
-
-    Returns
-    -------
-    (2, ...) float32 array
-    """
-    probability = np.stack([p_galaxy, p_overlap / np.maximum(p_galaxy, _TINY)])
-    return special.logit(np.clip(probability.astype(np.float64), _TINY, 1.0 - _TINY)).astype(np.float32)
+        probability = np.stack([maps.p_galaxy, maps.p_overlap / np.maximum(maps.p_galaxy, _TINY)])
+        halved = special.logit(np.clip(probability.astype(np.float64), _TINY, 1.0 - _TINY))
+        yield (2.0 * halved).astype(np.float32)
 
 
 def mean_probabilities(
@@ -180,7 +169,7 @@ def mean_probabilities(
     Parameters
     ----------
     galaxy, overlap : (draws, ...) float arrays
-        Logits, as `logits_of` gives them.
+        Logits, as `drawn_logits` gives them.
     calibration : Calibration
         Gives the curves.
 

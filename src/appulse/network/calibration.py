@@ -9,20 +9,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# A calibration curve gives the calibrated logit at every integer logit from -LOGIT_REACH to LOGIT_REACH. It
-# is linear in between, goes on straight outside, as far as a logit of CURVE_END, and is constant from there:
-# it was fitted to logits of at most 16.
-LOGIT_REACH = 10
+# A calibration curve gives the calibrated logit at the integer logits around 0, an odd number of them. It is
+# linear in between, goes on straight outside, as far as a logit of CURVE_END, and is constant from there. One
+# that is fitted reaches to that end: networks trained on Dice alone tell more by logits of 10 to 20 than by
+# those below. The curves of `euclid` and `mixed` are older and have knots to 10.
 CURVE_END = 20
-IDENTITY = tuple(float(logit) for logit in range(-LOGIT_REACH, LOGIT_REACH + 1))
+IDENTITY = tuple(float(logit) for logit in range(-CURVE_END, CURVE_END + 1))
 
 
-def curve_places(logit: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def curve_places(logit: float | np.ndarray, knots: int) -> tuple[np.ndarray, np.ndarray]:
     """Where logits lie on a calibration curve.
 
     Parameters
     ----------
     logit : float array
+    knots : int
+        Of the curve.
 
     Returns
     -------
@@ -31,8 +33,8 @@ def curve_places(logit: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     share : float array
         Of the way to the next knot; below 0, or above 1, outside the knots.
     """
-    place = np.clip(logit, -CURVE_END, CURVE_END) + LOGIT_REACH
-    index = np.clip(np.floor(place).astype(np.intp), 0, 2 * LOGIT_REACH - 1)
+    place = np.clip(logit, -CURVE_END, CURVE_END) + knots // 2
+    index = np.clip(np.floor(place).astype(np.intp), 0, knots - 2)
     return index, place - index
 
 
@@ -41,7 +43,7 @@ def calibrated_logit(curve: Sequence[float] | np.ndarray, logit: float | np.ndar
 
     Parameters
     ----------
-    curve : (2 LOGIT_REACH + 1,) sequence of float
+    curve : (knots,) sequence of float
     logit : float array
         The network's own.
 
@@ -49,7 +51,7 @@ def calibrated_logit(curve: Sequence[float] | np.ndarray, logit: float | np.ndar
     -------
     float array of the same shape
     """
-    return between_knots(np.asarray(curve), *curve_places(logit))
+    return between_knots(np.asarray(curve), *curve_places(logit, len(curve)))
 
 
 def between_knots(curve: np.ndarray, index: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -57,7 +59,7 @@ def between_knots(curve: np.ndarray, index: np.ndarray, share: np.ndarray) -> np
 
     Parameters
     ----------
-    curve : (2 LOGIT_REACH + 1,) float array
+    curve : (knots,) float array
     index, share : arrays
         From `curve_places`.
 
@@ -124,8 +126,8 @@ class Calibration:
 
     Parameters
     ----------
-    galaxy, overlap : (2 LOGIT_REACH + 1,) tuple of float
-        Calibration curve of each of the two logits, increasing.
+    galaxy, overlap : (knots,) tuple of float
+        Calibration curve of each of the two logits, increasing; an odd number of knots, 3 to 41.
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
     operating_points : dict of str to OperatingPoint
@@ -153,9 +155,11 @@ class Calibration:
             raise ValueError(f"latent_scale is {self.latent_scale}; it must lie between 0 and 1.")
         for name in ("galaxy", "overlap"):
             curve = getattr(self, name)
-            if len(curve) != len(IDENTITY) or any(b < a for a, b in itertools.pairwise(curve)):
+            odd = len(curve) % 2 == 1 and 3 <= len(curve) <= len(IDENTITY)
+            if not odd or any(b < a for a, b in itertools.pairwise(curve)):
                 raise ValueError(
-                    f"calibration curve {name} is {curve}; it needs {len(IDENTITY)} increasing values."
+                    f"calibration curve {name} is {curve}; it needs increasing values, an odd number from 3 "
+                    f"to {len(IDENTITY)}."
                 )
 
     def factor(self, quantity: str, snr: float | np.ndarray, blended: bool | np.ndarray) -> np.ndarray:
