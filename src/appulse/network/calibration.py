@@ -12,7 +12,7 @@ import numpy as np
 # A calibration curve gives the calibrated logit at the integer logits around 0, an odd number of them. It is
 # linear in between, goes on straight outside, as far as a logit of CURVE_END, and is constant from there. One
 # that is fitted reaches to that end: networks trained on Dice alone tell more by logits of 10 to 20 than by
-# those below. The curves of `euclid` and `mixed` are older and have knots to 10.
+# those below. The curves of `euclid` and `mixed` are older, with knots to 10.
 CURVE_END = 20
 IDENTITY = tuple(float(logit) for logit in range(-CURVE_END, CURVE_END + 1))
 
