@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from appulse.evaluation.claimed import EDGES, claimed_galaxies, probability_table
+from appulse.evaluation.claimed import EDGES, EVENTS, claimed_galaxies, probability_table
 from appulse.evaluation.truth_tables import TrueGalaxies
+from appulse.objects import ObjectFlag
 from appulse.segmentation import segment
 from appulse.sky.true_objects import true_objects
 from by_hand import CIRCLES, by_hand, discs, field_of_discs
@@ -42,22 +43,21 @@ def test_a_galaxy_that_is_not_there_is_not_real_and_one_at_the_border_is_left_ou
     assert cut not in table["label"] and len(table) == len(result.catalog) - 1
 
 
-def test_what_no_realisation_measured_has_no_share():
+def test_a_galaxy_that_no_realisation_holds_has_a_share_of_0_and_one_too_large_to_look_for_has_none():
     field = field_of_discs()
     _, result = claims(field)
     catalog = result.catalog.copy()
-    catalog["flags"][0] |= 64  # no measurement
-    catalog["n_realisations"][0] = 0
+    catalog["n_realisations"][:2] = 0
+    catalog["flags"][:2] |= ObjectFlag.MEASUREMENT_FAILED
+    catalog["flags"][1] |= ObjectFlag.LARGER_THAN_STAMP
     truth = true_objects(field.ternary(), field.id1, field.id2)
-    table = claimed_galaxies(
-        field, TrueGalaxies.of(field, truth), dataclasses.replace(result, catalog=catalog)
-    )
-    assert np.isnan(table["share_realised"][0]) and np.isnan(table["p_blend"][0])
-    by_name = probability_table(table)
-    counts = {
-        name: by_name["n"][by_name["probability"] == name].sum() for name in set(by_name["probability"])
-    }
-    assert counts == {"p_detect": 5, "share_realised": 4, "p_blend": 4}
+    changed = dataclasses.replace(result, catalog=catalog)
+    table = claimed_galaxies(field, TrueGalaxies.of(field, truth), changed)
+    assert table["share_realised"][0] == 0 and np.isnan(table["share_realised"][1])
+    assert np.isnan(table["p_blend"][:2]).all() and not np.isnan(table["p_blend"][2:]).any()
+    rows = probability_table(table)
+    counts = [rows["n"][rows["probability"] == name].sum() for name in EVENTS]
+    assert dict(zip(EVENTS, counts, strict=True)) == {"p_detect": 5, "share_realised": 4, "p_blend": 3}
 
 
 def test_probabilities_that_mean_what_they_say_have_their_own_share():
