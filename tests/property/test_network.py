@@ -101,7 +101,7 @@ def test_scaling_keeps_order_and_range(image):
 
 share = st.floats(0, 1)
 curve = (
-    st.sampled_from([3, 21, len(IDENTITY)])
+    st.sampled_from([3, 21, 41, len(IDENTITY)])
     .flatmap(lambda n: st.lists(st.floats(-20, 20), min_size=n, max_size=n))
     .map(lambda values: tuple(sorted(values)))
 )

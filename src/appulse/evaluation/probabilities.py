@@ -35,9 +35,9 @@ _MOST_PIXELS = 4_000_000
 LEAST_PROBABILITY = 1e-4
 BACKGROUND_STRIDE = 31
 _TINY = 1e-7
-# Single precision rounds probabilities near 1, and with them every logit above 16; those of halved logits it
-# keeps.
-_HALVED = tuple(0.5 * logit for logit in IDENTITY)
+# Single precision rounds probabilities near 1, and with them every logit above 16; those of a quarter of the
+# logits it keeps.
+_QUARTERED = tuple(0.25 * logit for logit in IDENTITY)
 
 
 @dataclass(frozen=True)
@@ -151,14 +151,14 @@ def drawn_logits(
     (2, height, width) float32 array
         Those of P(class >= 1) and of P(class 2 | class >= 1).
     """
-    plain = Calibration(galaxy=_HALVED, overlap=_HALVED, latent_scale=latent_scale)
+    plain = Calibration(galaxy=_QUARTERED, overlap=_QUARTERED, latent_scale=latent_scale)
     scaled = scale_to_noise(field.image).scaled
     for draw in range(_DRAWS if latent_scale else 1):
         sampler = Sampler(model.calibrated(plain), 1, field.seed + draw)
         maps = draw_maps(scaled, sampler, method="two-step" if centred else "grid", progress=progress)
         probability = np.stack([maps.p_galaxy, maps.p_overlap / np.maximum(maps.p_galaxy, _TINY)])
-        halved = special.logit(np.clip(probability.astype(np.float64), _TINY, 1.0 - _TINY))
-        yield (2.0 * halved).astype(np.float32)
+        quartered = special.logit(np.clip(probability.astype(np.float64), _TINY, 1.0 - _TINY))
+        yield (4.0 * quartered).astype(np.float32)
 
 
 def mean_probabilities(

@@ -9,7 +9,7 @@ import torch
 
 from appulse.inference.kernels import Mode
 from appulse.inference.tiles import overlap
-from appulse.network.calibration import CURVE_END, Calibration
+from appulse.network.calibration import Calibration, curve_end
 
 if TYPE_CHECKING:
     from appulse.network.punet import Combiner
@@ -129,7 +129,8 @@ def calibrated(
 
 def _along_curve(curve: tuple[float, ...], logits: torch.Tensor) -> torch.Tensor:
     # `calibrated_logit` in torch, on the device where the logits are.
-    place = logits.clamp(-CURVE_END, CURVE_END) + len(curve) // 2
+    end = curve_end(len(curve))
+    place = logits.clamp(-end, end) + len(curve) // 2
     index = place.floor().clamp(0, len(curve) - 2).long()
     values = torch.tensor(curve, dtype=logits.dtype, device=logits.device)
     return torch.lerp(values[index], values[index + 1], place - index)

@@ -10,11 +10,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 # A calibration curve gives the calibrated logit at the integer logits around 0, an odd number of them. It is
-# linear in between, goes on straight outside, as far as a logit of CURVE_END, and is constant from there. One
-# that is fitted reaches to that end: networks trained on Dice alone tell more by logits of 10 to 20 than by
-# those below. The curves of `euclid` and `mixed` are older, with knots to 10.
-CURVE_END = 20
+# linear in between, goes on straight outside, as far as a logit of 20, and is constant from there or from its
+# last knot. One that is fitted reaches to CURVE_END: networks trained on Dice alone tell more by logits above
+# 10 than by those below. The curves of the bundled models are older, with knots to 10 and 20.
+CURVE_END = 40
+_STRAIGHT_END = 20
 IDENTITY = tuple(float(logit) for logit in range(-CURVE_END, CURVE_END + 1))
+
+
+def curve_end(knots: int) -> int:
+    """Logit from which on a calibration curve is constant.
+
+    Parameters
+    ----------
+    knots : int
+        Of the curve.
+    """
+    return max(_STRAIGHT_END, knots // 2)
 
 
 def curve_places(logit: float | np.ndarray, knots: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +45,8 @@ def curve_places(logit: float | np.ndarray, knots: int) -> tuple[np.ndarray, np.
     share : float array
         Of the way to the next knot; below 0, or above 1, outside the knots.
     """
-    place = np.clip(logit, -CURVE_END, CURVE_END) + knots // 2
+    end = curve_end(knots)
+    place = np.clip(logit, -end, end) + knots // 2
     index = np.clip(np.floor(place).astype(np.intp), 0, knots - 2)
     return index, place - index
 
@@ -127,7 +140,7 @@ class Calibration:
     Parameters
     ----------
     galaxy, overlap : (knots,) tuple of float
-        Calibration curve of each of the two logits, increasing; an odd number of knots, 3 to 41.
+        Calibration curve of each of the two logits, increasing; an odd number of knots, 3 to 81.
     correlation_length : float, pixels
         Gaussian smoothing length of the copula's unit field.
     operating_points : dict of str to OperatingPoint
