@@ -86,6 +86,12 @@ realisations inside the isolated galaxies that were found:
 
 {coverage}
 
+How often a galaxy of the catalogue is a true one (its mask, by an IoU of 0.5), and one of those overlaps
+another by at least 4 pixels, by the catalogue's probabilities, which are shares of realisations; behind it how
+many there are:
+
+{probabilities}
+
 Pixels of the first field, with and without calibration:
 
 {gain}
@@ -223,6 +229,20 @@ def _edge(row):
     return round(float(row["high_edge"]), 2)
 
 
+def probability_table(folder):
+    """Share of the catalogue's galaxies of which it is true, by each of its probabilities."""
+    names = {"p_detect": "`p_detect`", "share_realised": "`n_realisations` over all", "p_blend": "`p_blend`"}
+    found = Table.read(folder / "probabilities.ecsv")
+    by_bin = {}
+    for row in found:
+        exact = row["from"] == row["to"]
+        name = f"{row['from']:g}" if exact else f"{row['from']:g} to {row['to']:g}"
+        share = interval(_with_bounds(row, "share")) if row["n"] else "-"
+        by_bin.setdefault(name, {})[row["probability"]] = f"{share} ({row['n']})"
+    rows = [[name, *(cells[each] for each in names)] for name, cells in by_bin.items()]
+    return table(["probability", *names.values()], rows)
+
+
 def coverage_table(scores, folder):
     """Coverage of both intervals, where the truth lies in them, and how often within value and `_std`."""
     groups = Table.read(folder / "coverage.ecsv")
@@ -354,6 +374,7 @@ def measured(scores, folder, calibration, points, also):
         p_overlap=interval(errors["P_OVERLAP"]),
         frequency_galaxy=interval(errors["frequency_galaxy"]),
         frequency_overlap=interval(errors["frequency_overlap"]),
+        probabilities=probability_table(folder),
         coverage=coverage_table(scores, folder),
         gain=table(
             ["map", "calibrated", "Brier score", "log loss, nats", "calibration error"],
