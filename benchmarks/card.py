@@ -87,8 +87,8 @@ realisations inside the isolated galaxies that were found:
 {coverage}
 
 How often a galaxy of the catalogue is a true one (its mask, by an IoU of 0.5), and one of those overlaps
-another by at least 4 pixels, by the catalogue's probabilities, which are shares of realisations; behind it how
-many there are:
+another by at least 4 pixels, by the catalogue's probabilities, which are shares of realisations; behind it
+how many there are:
 
 {probabilities}
 
