@@ -16,7 +16,7 @@ _BUNDLED = resources.files("appulse") / "weights"
 BUNDLED_SHA256 = {
     "euclid": "1eb285361c015d1aabfee776579261c16f434ec2426e4f2416956e2f29a05d36",
     "mixed": "255dd3200caa244a43b6c09cfef248e8934cc74c7aa1ece09d491fac0f0a2cc2",
-    "paper": "973d343372bcc9cd2de46edf2ece5ad4319a1e7e69876aa6117d21b3b0099ca1",
+    "paper": "d2c4467bf3fd14b567faec1e3660f2d2a33497899fb5f2db089522e39a1253be",
 }
 # Models that a warning may advise. What `paper` knows, `euclid` knows better.
 _ADVISED = ("euclid", "mixed")

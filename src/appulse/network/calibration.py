@@ -12,7 +12,7 @@ import numpy as np
 # A calibration curve gives the calibrated logit at the integer logits around 0, an odd number of them. It is
 # linear in between, goes on straight outside, as far as a logit of 20, and is constant from there or from its
 # last knot. One that is fitted reaches to CURVE_END: networks trained on Dice alone tell more by logits above
-# 10 than by those below. The curves of the bundled models are older, with knots to 10 and 20.
+# 10 than by those below. The curves of `euclid` and `mixed` are older, with knots to 10.
 CURVE_END = 40
 _STRAIGHT_END = 20
 IDENTITY = tuple(float(logit) for logit in range(-CURVE_END, CURVE_END + 1))
