@@ -14,6 +14,7 @@ claims itself.
 import argparse
 import tempfile
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,53 @@ from appulse.network.weights import load_model
 from appulse.objects.components import MIN_OVERLAP
 from appulse.segmentation import segment
 from appulse.sky import open_field
+from appulse.sky.stored_field import field_paths
 from appulse.sky.true_objects import Kind, true_objects
 
 
-def corners(folder, side):
-    """The corner of each field of a directory."""
-    for path in sorted(Path(folder).glob("field_*.fits")):
-        with open_field(path) as field:
-            yield field.read((slice(0, side), slice(0, side)))
+@dataclass
+class Tally:
+    """What a detector takes lone galaxies for.
+
+    Parameters
+    ----------
+    kinds : Counter
+        Of those with real images, by `Kind`.
+    images : set of int
+        That those come from which are taken for blends.
+    network : int
+        How many of those the network claims itself.
+    smooth : int
+        Galaxies of a smooth profile that are taken for blends.
+    """
+
+    kinds: Counter = field(default_factory=Counter)
+    images: set = field(default_factory=set)
+    network: int = 0
+    smooth: int = 0
+
+    def add(self, detection, truth, labels, images):
+        """Add a field's lone galaxies; returns the objects that blends are claimed on."""
+        predicted = match_objects(truth.labels, detection.objects).predicted[labels]
+        kinds = detection.kinds[predicted]
+        real, blended = images >= 0, kinds == Kind.BLENDED
+        self.kinds.update(Kind(kind) for kind in kinds[real])
+        self.images |= set(images[real & blended].tolist())
+        self.smooth += int(np.count_nonzero(blended & ~real))
+        return predicted[real & blended]
+
+    def row(self, network):
+        """Of the table."""
+        n, blends = self.kinds.total(), self.kinds[Kind.BLENDED]
+        counts = [self.kinds[kind] for kind in Kind]
+        return [
+            n,
+            *counts,
+            wilson(blends, n),
+            len(self.images),
+            self.network if network else "-",
+            self.smooth,
+        ]
 
 
 def lone_galaxies(field, truth):
@@ -43,26 +83,6 @@ def lone_galaxies(field, truth):
     galaxy = np.zeros(len(truth.kind), int)
     galaxy[truth.labels[inside]] = field.id1[inside]
     return labels, np.asarray(field.galaxies(galaxy[labels])["real_index"])
-
-
-def report(name, tally):
-    """One row of the table."""
-    n = sum(tally["kind"].values())
-    blends = tally["kind"][Kind.BLENDED]
-    row = [name, n, *(tally["kind"][kind] for kind in Kind), wilson(blends, n)]
-    row += [len(tally["images"]), tally["network"] if "network" in tally else "-", tally["smooth"]]
-    print("| " + " | ".join(map(str, row)) + " |", flush=True)
-
-
-def count(tally, detection, truth, labels, images):
-    """Add what became of a field's lone galaxies; returns the objects that blends are claimed on."""
-    predicted = match_objects(truth.labels, detection.objects).predicted[labels]
-    kinds = detection.kinds[predicted]
-    real, blended = images >= 0, kinds == Kind.BLENDED
-    tally["kind"].update(Kind(kind) for kind in kinds[real])
-    tally["images"] |= set(images[real & blended].tolist())
-    tally["smooth"] += int(np.count_nonzero(blended & ~real))
-    return predicted[real & blended]
 
 
 def main():
@@ -80,28 +100,28 @@ def main():
     if options.validation:
         with tempfile.TemporaryDirectory() as folder:
             detectors, _ = tuned_detectors(options.validation, elsewhere=Path(folder))
-    empty = {"kind": Counter(), "smooth": 0}
-    tallies = [empty | {"kind": Counter(), "images": set(), "network": 0} for _ in models]
-    beside = [empty | {"kind": Counter(), "images": set()} for _ in detectors]
-    for field in corners(options.fields, options.side):
-        truth = true_objects(field.ternary(), field.id1, field.id2)
-        labels, images = lone_galaxies(field, truth)
+    tallies, beside = [Tally() for _ in models], [Tally() for _ in detectors]
+    for path in field_paths(options.fields):
+        with open_field(path) as opened:
+            sky = opened.read((slice(0, options.side), slice(0, options.side)))
+        truth = true_objects(sky.ternary(), sky.id1, sky.id2)
+        labels, images = lone_galaxies(sky, truth)
         for model, tally in zip(models, tallies, strict=True):
-            result = segment(field.image, model=model, samples=options.samples, seed=field.seed)
+            result = segment(sky.image, model=model, samples=options.samples, seed=sky.seed)
             point = model.operating_point("balanced")
             detection = claim(result, point)
-            for label in count(tally, detection, truth, labels, images):
+            for label in tally.add(detection, truth, labels, images):
                 own = result.p_overlap[detection.objects == label] > point.t_overlap
-                tally["network"] += int(np.count_nonzero(own) >= MIN_OVERLAP)
+                tally.network += int(np.count_nonzero(own) >= MIN_OVERLAP)
         for detector, tally in zip(detectors, beside, strict=True):
-            count(tally, detector.detect(result.image), truth, labels, images)
+            tally.add(detector.detect(result.image), truth, labels, images)
     kinds = [kind.name.lower().replace("none", "missed") for kind in Kind]
     heads = ["detector", "lone real galaxies", *kinds, "taken for a blend", "images of those"]
     heads += ["by the network itself", "smooth galaxies taken for a blend"]
     print("| " + " | ".join(heads) + " |")
     print("|" + "---|" * len(heads))
-    for detector, tally in zip([*models, *detectors], [*tallies, *beside], strict=True):
-        report(detector.name, tally)
+    for each, tally in zip([*models, *detectors], [*tallies, *beside], strict=True):
+        print("| " + " | ".join(map(str, [each.name, *tally.row(network=each in models)])) + " |")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy import special
 
-from appulse.network.calibration import CURVE_END, IDENTITY, Calibration, calibrated_logit
+from appulse.network.calibration import IDENTITY, Calibration, calibrated_logit
 
 if TYPE_CHECKING:
     from appulse.network.punet import Combiner
@@ -27,7 +27,9 @@ Mode = Literal["copula", "latent"]  # how a realisation becomes classes
 # a branch in it the loop over pixels becomes vector instructions. With this step the error is below 1e-5 for
 # the steepest curves; knots of the calibration curves are points of the grid, which ends where these do.
 _STEPS = 256
-_GRID = np.linspace(-CURVE_END, CURVE_END, 2 * CURVE_END * _STEPS + 1)
+# CURVE_END, written here: compiled functions hold it, and are kept until this very file changes.
+REACH = 40
+_GRID = np.linspace(-REACH, REACH, 2 * REACH * _STEPS + 1)
 _SOFTPLUS = np.append(np.log1p(np.exp(-np.abs(_GRID))), 0.0).astype(np.float32)
 
 
@@ -41,8 +43,8 @@ def _table(curve: tuple[float, ...]) -> np.ndarray:
 @numba.njit(inline="always")
 def _place(logit: np.float32) -> np.float32:
     steps = np.float32(_STEPS)
-    end = np.float32(2 * CURVE_END * _STEPS)
-    return min(max((logit + np.float32(CURVE_END)) * steps, np.float32(0.0)), end)
+    end = np.float32(2 * REACH * _STEPS)
+    return min(max((logit + np.float32(REACH)) * steps, np.float32(0.0)), end)
 
 
 @numba.njit(inline="always")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import interpolate, special
 
-from appulse.inference.kernels import sample_fused
+from appulse.inference.kernels import REACH, sample_fused
 from appulse.inference.random_sky import copula_field, look_at
 from appulse.inference.twins import calibrated, latent_biases, sample_torch
 from appulse.network import Calibration, NetworkConfig, ProbabilisticUNet
-from appulse.network.calibration import IDENTITY
+from appulse.network.calibration import CURVE_END, IDENTITY
 
 SAMPLES, SIZE = 12, 32
 ORIGIN = (-17, 500)  # past both edges of the repeating field
@@ -183,6 +183,10 @@ def test_the_twin_serves_other_combiners(layers):
     drawn, means = stamp.twin()
     np.testing.assert_array_equal(drawn[margin > 1e-5], classes[margin > 1e-5])
     np.testing.assert_allclose(means, probabilities.mean(axis=1), rtol=1e-4, atol=1e-4)
+
+
+def test_tables_reach_as_far_as_curves():
+    assert REACH == CURVE_END
 
 
 def test_extreme_scores_stay_probabilities(network):
