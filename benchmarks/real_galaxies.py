@@ -1,14 +1,15 @@
 """Real galaxies that are taken for two: what becomes of lone ones on a sky of real images.
 
 usage: python benchmarks/real_galaxies.py FIELDS MODEL [MODEL ...] [--validation DIR] [--side N] [--samples 4]
+           [--operating-points balanced pure]
 
 FIELDS is a directory of `appulse simulate` with a survey that has `real_galaxies`, such as GalSim's COSMOS
 sample, shallower than its images: their own noise makes knots. Of each field the corner of N pixels is used.
-A lone galaxy is a true object of one galaxy; each MODEL is a bundled name or a .safetensors file, at
-`balanced`. With validation fields SEP, and SExtractor where it is installed, stand beside them, tuned as
-`appulse compare` tunes. A table in Markdown: lone galaxies of real images, and what they are taken for, with
-95 % intervals; from how many images those come that are taken for blends; and how many of these the network
-claims itself.
+A lone galaxy is a true object of one galaxy; each MODEL is a bundled name or a .safetensors file, at each of
+the operating points. With validation fields SEP, and SExtractor where it is installed, stand beside them,
+tuned as `appulse compare` tunes. A table in Markdown: lone galaxies of real images, and what they are taken
+for, with 95 % intervals; from how many images those come that are taken for blends; and how many of these the
+network claims itself.
 """
 
 import argparse
@@ -94,8 +95,9 @@ def main():
     parser.add_argument("--validation")
     parser.add_argument("--side", type=int, default=2500)
     parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--operating-points", nargs="+", default=["balanced", "pure"])
     options = parser.parse_args()
-    models = [load_model(name) for name in options.models]
+    models = [(load_model(name), point) for name in options.models for point in options.operating_points]
     detectors = []
     if options.validation:
         with tempfile.TemporaryDirectory() as folder:
@@ -106,9 +108,11 @@ def main():
             sky = opened.read((slice(0, options.side), slice(0, options.side)))
         truth = true_objects(sky.ternary(), sky.id1, sky.id2)
         labels, images = lone_galaxies(sky, truth)
-        for model, tally in zip(models, tallies, strict=True):
-            result = segment(sky.image, model=model, samples=options.samples, seed=sky.seed)
-            point = model.operating_point("balanced")
+        for (model, name), tally in zip(models, tallies, strict=True):
+            result = segment(
+                sky.image, model=model, samples=options.samples, seed=sky.seed, operating_point=name
+            )
+            point = model.operating_point(name)
             detection = claim(result, point)
             for label in tally.add(detection, truth, labels, images):
                 own = result.p_overlap[detection.objects == label] > point.t_overlap
@@ -120,8 +124,13 @@ def main():
     heads += ["by the network itself", "smooth galaxies taken for a blend"]
     print("| " + " | ".join(heads) + " |")
     print("|" + "---|" * len(heads))
-    for each, tally in zip([*models, *detectors], [*tallies, *beside], strict=True):
-        print("| " + " | ".join(map(str, [each.name, *tally.row(network=each in models)])) + " |")
+    rows = [
+        (f"{model.name}, {point}", tally.row(network=True))
+        for (model, point), tally in zip(models, tallies, strict=True)
+    ]
+    rows += [(each.name, tally.row(network=False)) for each, tally in zip(detectors, beside, strict=True)]
+    for name, row in rows:
+        print("| " + " | ".join(map(str, [name, *row])) + " |")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_bad_pixels_are_background():
     )
 
 
-@pytest.mark.parametrize(("noise", "tastes"), [(1.0, 1), (3.0, 2)])
+@pytest.mark.parametrize(("noise", "tastes"), [(1.0, 2), (3.0, 2)])
 def test_chosen_points_are_the_best_of_the_grid(noise, tastes):
     fields = [field_of_discs(seed, noise=noise) for seed in (4, 5, 6)]
     grid = count_on_grid(fields)
@@ -112,27 +112,29 @@ def test_chosen_points_are_the_best_of_the_grid(noise, tastes):
     def blended(counts):
         return counts.completeness(Kind.BLENDED).value, counts.purity(Kind.BLENDED).value
 
-    complete = chosen["complete"]
-    assert blended(complete)[1] >= 0.7
-    assert complete.completeness(Kind.ISOLATED).value >= balanced.completeness(Kind.ISOLATED).value - 0.01
-    assert complete.purity(Kind.ISOLATED).value >= balanced.purity(Kind.ISOLATED).value - 0.01
-    allowed = [
-        counts
-        for counts in grid.values()
-        if blended(counts)[1] >= 0.7
-        and counts.completeness(Kind.ISOLATED).value >= balanced.completeness(Kind.ISOLATED).value - 0.01
-        and counts.purity(Kind.ISOLATED).value >= balanced.purity(Kind.ISOLATED).value - 0.01
-    ]
-    assert blended(complete)[0] == max(blended(counts)[0] for counts in allowed)
+    def as_good_alone(purity):
+        return {
+            point: blended(counts)[0]
+            for point, counts in grid.items()
+            if blended(counts)[1] >= purity
+            and counts.completeness(Kind.ISOLATED).value >= balanced.completeness(Kind.ISOLATED).value - 0.01
+            and counts.purity(Kind.ISOLATED).value >= balanced.purity(Kind.ISOLATED).value - 0.01
+        }
 
-    wanted = max(0.93, 1 - 0.5 * (1 - blended(balanced)[1]))
-    pure_enough = [blended(counts) for counts in grid.values() if blended(counts)[1] >= wanted]
-    if pure_enough:
-        assert blended(chosen["pure"])[0] == max(completeness for completeness, _ in pure_enough)
-        assert blended(chosen["pure"])[1] >= wanted
-    low = chosen["pure"].purity(Kind.BLENDED).low
-    assert pure_enough or low == max(counts.purity(Kind.BLENDED).low for counts in grid.values())
-    assert blended(chosen["pure"])[1] >= blended(balanced)[1] >= blended(complete)[1]
+    place = {name: (point.t_galaxy, point.t_overlap) for name, point in points.items()}
+    allowed = as_good_alone(0.7)
+    assert allowed[place["complete"]] == max(allowed.values())
+
+    allowed = as_good_alone(max(0.93, 1 - 0.5 * (1 - blended(balanced)[1])))
+    if allowed:
+        # The surest threshold that loses no more than a tenth of the blends.
+        near = [point for point, found in allowed.items() if found >= 0.9 * max(allowed.values())]
+        assert place["pure"] in near
+        assert place["pure"][1] == max(t2 for _, t2 in near)
+    else:
+        lows = [grid[point].purity(Kind.BLENDED).low for point in as_good_alone(0)]
+        assert chosen["pure"].purity(Kind.BLENDED).low == max(lows)
+    assert blended(chosen["pure"])[1] >= blended(balanced)[1] >= blended(chosen["complete"])[1]
 
 
 def test_surveys_count_alike():
