@@ -135,8 +135,8 @@ class Journal:
         same = record.get("content") == content()
         if not same and not self.overwrite:
             raise UsageError(
-                f"{self.directory} holds results of another file named {name}; "
-                "choose another directory, or --overwrite."
+                f"{self.directory} holds results of another file named {name}; choose another directory, or "
+                "give that image alone with --overwrite, which makes all that it is given anew."
             )
         return same
 

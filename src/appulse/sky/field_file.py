@@ -19,6 +19,7 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 
 from appulse.files import any_unit, atomic_write
 from appulse.sky.counts import SkyCounts
@@ -77,6 +78,8 @@ _BITPIX: dict[type, int] = {np.float32: -32, np.int32: 32, np.uint8: 8}
 TABLES = ("DEEPER", "CATALOG")
 # Cards of the primary header, in JSON: the survey, and what the class map holds at 1 sigma.
 SURVEY_CARD, COUNTS_CARD = "SURVJSON", "CNTSJSON"
+# Columns that the file's catalogue has besides those of a field, which is without a place on the sky.
+ON_SKY = ("ra", "dec")
 _DEEPER = "Third and later galaxies of crowded pixels, noise-free"
 
 
@@ -177,7 +180,7 @@ def write_field_file(
                     parts = (strip[layer.name] for strip in strips)
                     _write_padded(file, _chain(rows.view(np.uint8).ravel(), parts))
         with any_unit():
-            tables = [fits.BinTableHDU(deeper, name="DEEPER"), fits.BinTableHDU(_with_units(catalog, info))]
+            tables = [fits.BinTableHDU(deeper, name="DEEPER"), fits.BinTableHDU(_on_sky(catalog, info))]
         tables[0].header["COMMENT"] = _DEEPER
         tables[1].name = "CATALOG"
         with fits.open(temporary, mode="append") as hdus:
@@ -276,8 +279,13 @@ def _layer_header(info: FieldInfo, layer: Layer) -> fits.Header:
     return header
 
 
-def _with_units(catalog: Table, info: FieldInfo) -> Table:
+def _on_sky(catalog: Table, info: FieldInfo) -> Table:
+    """The catalogue with units, and with positions on the sky that the image's header gives its pixels."""
     catalog = catalog.copy()
+    places = WCS(_layer_header(info, IMAGE)).wcs_pix2world(catalog["x"], catalog["y"], 0)
+    for name, degrees in zip(ON_SKY, places, strict=True):
+        catalog[name] = np.asarray(degrees, np.float64)
+        catalog[name].unit = u.deg
     for name in ("x", "y", "isophotal_area", "isophotal_half_light_radius"):
         catalog[name].unit = u.pix
     for name in ("orientation", "isophotal_orientation"):

@@ -20,6 +20,7 @@ from appulse.sky.field_file import (
     FIELD_LAYERS,
     IMAGE,
     LAYERS,
+    ON_SKY,
     SURVEY_CARD,
     TABLES,
     FieldInfo,
@@ -146,8 +147,13 @@ class OpenField:
 
     @functools.cached_property
     def catalog(self) -> Table:
-        """All galaxies of the field; see `simulate_field`. Read when first asked for."""
-        return self._table("CATALOG")
+        """All galaxies of the field; see `simulate_field`. Read when first asked for.
+
+        Their ``ra`` and ``dec``, by the header of the image, are in the file alone.
+        """
+        table = self._table("CATALOG")
+        table.remove_columns([name for name in ON_SKY if name in table.colnames])
+        return table
 
     @functools.cached_property
     def _deeper(self) -> Table:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -63,6 +64,13 @@ def test_any_fits_reader_opens_it(field, tmp_path):
     assert hdus_scale == pytest.approx(0.1)
     catalog = Table.read(path, hdu="CATALOG")
     assert len(catalog) == len(field.catalog) and str(catalog["half_light_radius"].unit) == "arcsec"
+    # Small angles on the sky are angles on the image; the middle is where the header says.
+    offsets = np.hypot(catalog["x"] - (SHAPE[1] - 1) / 2, catalog["y"] - (SHAPE[0] - 1) / 2)
+    middle = SkyCoord(150.0, 2.2, unit="deg")
+    found = middle.separation(SkyCoord(catalog["ra"], catalog["dec"])).arcsec
+    np.testing.assert_allclose(found, 0.1 * offsets, rtol=1e-6, atol=1e-6)
+    assert np.all((catalog["ra"] < 150) == (catalog["x"] > (SHAPE[1] - 1) / 2))
+    assert np.all((catalog["dec"] > 2.2) == (catalog["y"] > (SHAPE[0] - 1) / 2))
     assert not list(tmp_path.glob(".*"))  # no temporary file left
 
 
