@@ -177,16 +177,16 @@ def choose_operating_points(
       has its likelier class, and that areas are right. The score is the mean over surveys, so that a crowded
       one does not decide for all with its many blends.
     - ``complete``: the largest completeness of blends among points whose purity of blends is at least 0.7 and
-      whose completeness and purity of isolated objects lie at most 0.01 below those of ``balanced``. Without
-      any such point it is ``balanced``.
-    - ``pure``: the largest threshold on P_OVERLAP among points whose purity of blends is at least 0.93, with
-      at most half the impurity of ``balanced``, whose isolated objects lie as near to its, and which
-      recognise nine tenths of the blends that the most complete of them recognises. So are irregular galaxies
-      doubted, which no calibration field has. Without a point as pure, of those as near in isolated objects
-      the one with the largest lower bound of purity (Wilson, 95 %): one lucky prediction does not win.
+      whose completeness and purity of isolated objects lie at most 0.01 below those of ``balanced``; of equals,
+      the threshold nearest to 0.5. Without any such point it is ``balanced``.
+    - ``pure``: the largest threshold among points whose purity of blends is at least 0.93, with at most half the
+      impurity of ``balanced``, whose isolated objects lie as near to its, and which recognise nine tenths of
+      the blends that the most complete of them recognises. So are irregular galaxies doubted, which no
+      calibration field has. Without a point as pure, of those as near in isolated objects the one with the
+      largest lower bound of purity (Wilson, 95 %): one lucky prediction does not win.
 
-    Of equals, the point with thresholds nearer to 0.5 is taken, then the one with the larger balanced score;
-    where ``pure`` goes by a lower bound, that score alone.
+    The threshold on P_GALAXY is the same for all three: they outline the same galaxies, and differ in which of
+    them they say to overlap.
 
     Parameters
     ----------
@@ -221,8 +221,9 @@ def choose_operating_points(
     # A survey without blends, or with nothing but blends, says nothing of the balance.
     telling = [each for each in grids if all(map(next(iter(each.values())).n_true, _KINDS))]
     chosen = {"balanced": _balanced(telling or [grid])}
-    chosen["complete"] = _complete(grid, chosen["balanced"])
-    chosen["pure"] = _pure(grid, chosen["balanced"])
+    outlined = {point: counts for point, counts in grid.items() if point[0] == chosen["balanced"][0]}
+    chosen["complete"] = _complete(outlined, chosen["balanced"])
+    chosen["pure"] = _pure(outlined, chosen["balanced"])
     return {name: OperatingPoint(t_galaxy=t1, t_overlap=t2) for name, (t1, t2) in chosen.items()}
 
 
@@ -239,7 +240,7 @@ def _from_half(point: _Pair) -> float:
 
 def _complete(grid: Grid, balanced: _Pair) -> _Pair:
     allowed = _as_good_alone(grid, balanced, COMPLETE_MIN_PURITY)
-    return max(allowed, key=lambda point: (_recognised(grid, point), *_rank(grid, point)), default=balanced)
+    return max(allowed, key=lambda point: (_recognised(grid, point), -_from_half(point)), default=balanced)
 
 
 def _pure(grid: Grid, balanced: _Pair) -> _Pair:
@@ -247,8 +248,7 @@ def _pure(grid: Grid, balanced: _Pair) -> _Pair:
     allowed = _as_good_alone(grid, balanced, max(PURE_MIN_PURITY, 1.0 - PURE_IMPURITY * impurity))
     if allowed:
         fewest = (1.0 - PURE_SACRIFICE) * max(_recognised(grid, point) for point in allowed)
-        near = [point for point in allowed if _recognised(grid, point) >= fewest]
-        return max(near, key=lambda point: (point[1], *_rank(grid, point)))
+        return max(point for point in allowed if _recognised(grid, point) >= fewest)
     # As pure as can be: with few blends a purity of one means little, and its lower bound says so.
     return max(
         _as_good_alone(grid, balanced),
@@ -273,7 +273,3 @@ def _as_good_alone(grid: Grid, balanced: _Pair, purity: float = 0.0) -> list[_Pa
 def _recognised(grid: Grid, point: _Pair) -> float:
     return grid[point].completeness(Kind.BLENDED).value
 
-
-def _rank(grid: Grid, point: _Pair) -> tuple[float, float]:
-    """Of equals."""
-    return -_from_half(point), balanced_score(grid[point])
