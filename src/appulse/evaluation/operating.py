@@ -177,16 +177,16 @@ def choose_operating_points(
       has its likelier class, and that areas are right. The score is the mean over surveys, so that a crowded
       one does not decide for all with its many blends.
     - ``complete``: the largest completeness of blends among points whose purity of blends is at least 0.7 and
-      whose completeness and purity of isolated objects lie at most 0.01 below those of ``balanced``; of equals,
-      the threshold nearest to 0.5. Without any such point it is ``balanced``.
-    - ``pure``: the largest threshold among points whose purity of blends is at least 0.93, with at most half the
-      impurity of ``balanced``, whose isolated objects lie as near to its, and which recognise nine tenths of
-      the blends that the most complete of them recognises. So are irregular galaxies doubted, which no
+      whose completeness and purity of isolated objects lie at most 0.01 below those of ``balanced``; of
+      equals, the threshold nearest to 0.5. Without any such point it is ``balanced``.
+    - ``pure``: the largest threshold among points whose purity of blends is at least 0.93, with at most half
+      the impurity of ``balanced``, whose isolated objects lie as near to its, and which recognise nine tenths
+      of the blends that the most complete of them recognises. So are irregular galaxies doubted, which no
       calibration field has. Without a point as pure, of those as near in isolated objects the one with the
       largest lower bound of purity (Wilson, 95 %): one lucky prediction does not win.
 
-    The threshold on P_GALAXY is the same for all three: they outline the same galaxies, and differ in which of
-    them they say to overlap.
+    The threshold on P_GALAXY is the same for all three: they outline the same galaxies, and differ in which
+    of them they say to overlap.
 
     Parameters
     ----------
@@ -272,4 +272,3 @@ def _as_good_alone(grid: Grid, balanced: _Pair, purity: float = 0.0) -> list[_Pa
 
 def _recognised(grid: Grid, point: _Pair) -> float:
     return grid[point].completeness(Kind.BLENDED).value
-
