@@ -109,7 +109,8 @@ def segment(
         two-step draws every object in its own centred stamp; sliding is one pass of overlapping stamps; grid
         is one pass, and fastest.
     operating_point
-        Thresholds of the model: balanced, complete or pure.
+        Thresholds of the model: balanced; complete, for more overlaps and more false ones; or pure, for sure
+        ones, as where galaxies are irregular.
     mode
         How realisations are drawn; latent is the paper's.
     keep_realisations
