@@ -248,6 +248,7 @@ def _pure(grid: Grid, balanced: _Pair) -> _Pair:
     allowed = _as_good_alone(grid, balanced, max(PURE_MIN_PURITY, 1.0 - PURE_IMPURITY * impurity))
     if allowed:
         fewest = (1.0 - PURE_SACRIFICE) * max(_recognised(grid, point) for point in allowed)
+        # All share the threshold on P_GALAXY: the largest point is the one surest of overlaps.
         return max(point for point in allowed if _recognised(grid, point) >= fewest)
     # As pure as can be: with few blends a purity of one means little, and its lower bound says so.
     return max(
